@@ -1,0 +1,39 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .treatAllWarnings(as: .error),
+]
+
+let package = Package(
+    name: "cairn",
+    products: [
+        .library(name: "Cairn", targets: ["Cairn"]),
+        .executable(name: "cairn", targets: ["CairnCLI"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
+    ],
+    targets: [
+        .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
+        .target(name: "CLinux"),
+        .target(name: "Platform", dependencies: ["CLinux", "COpenSSL"], swiftSettings: strict),
+        .target(name: "ChunkStore", dependencies: ["Platform", "CLMDB"], swiftSettings: strict),
+        .target(name: "TensorFormats", swiftSettings: strict),
+        .target(name: "Cairn", dependencies: ["ChunkStore", "Platform", "TensorFormats"], swiftSettings: strict),
+        .executableTarget(
+            name: "CairnCLI",
+            dependencies: ["Cairn", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: strict),
+        .testTarget(name: "PlatformTests", dependencies: ["Platform"], swiftSettings: strict),
+        .testTarget(name: "ChunkStoreTests", dependencies: ["ChunkStore", "Platform"], swiftSettings: strict),
+        .testTarget(
+            name: "TensorFormatsTests", dependencies: ["TensorFormats"],
+            resources: [.copy("Fixtures")], swiftSettings: strict),
+        .testTarget(name: "CairnTests", dependencies: ["Cairn", "TensorFormats"], swiftSettings: strict),
+    ]
+)

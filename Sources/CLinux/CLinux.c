@@ -1,0 +1,109 @@
+#define _GNU_SOURCE
+#include "CLinux.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+const int cl_o_direct = O_DIRECT;
+const int cl_o_noFollow = O_NOFOLLOW;
+const int cl_o_closeOnExec = O_CLOEXEC;
+const int cl_o_directory = O_DIRECTORY;
+
+int cl_ofdLock(int descriptor, int64_t offset, int type, int wait) {
+    struct flock lock;
+    memset(&lock, 0, sizeof lock);
+    lock.l_type = type == 0 ? F_UNLCK : type == 1 ? F_RDLCK : F_WRLCK;
+    lock.l_whence = SEEK_SET;
+    lock.l_start = offset;
+    lock.l_len = 1;
+    return fcntl(descriptor, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock) == 0 ? 0 : errno;
+}
+
+int cl_fallocate(int descriptor, int mode, int64_t offset, int64_t length) {
+    int flags = mode == 0 ? 0 : FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    return fallocate(descriptor, flags, offset, length) == 0 ? 0 : errno;
+}
+
+int cl_rename(const char *from, const char *to, int exclusive) {
+    int done = exclusive ? renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) : rename(from, to);
+    return done == 0 ? 0 : errno;
+}
+
+int64_t cl_seek(int descriptor, int64_t offset, int hole) {
+    return lseek(descriptor, offset, hole ? SEEK_HOLE : SEEK_DATA);
+}
+
+int cl_setTimes(const char *path, int64_t seconds, int64_t nanoseconds) {
+    struct timespec times[2] = {{seconds, nanoseconds}, {seconds, nanoseconds}};
+    return utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
+}
+
+uint64_t cl_fileSystem(int descriptor) {
+    struct statfs status;
+    return fstatfs(descriptor, &status) == 0 ? (uint64_t)(uint32_t)status.f_type : 0;
+}
+
+void *cl_mapBuffer(uint64_t size) {
+    const uint64_t align = 2 << 20;
+    char *start = mmap(NULL, size + align, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (start == MAP_FAILED) return NULL;
+    char *aligned = (char *)(((uintptr_t)start + align - 1) & ~(uintptr_t)(align - 1));
+    if (aligned > start) munmap(start, (size_t)(aligned - start));
+    uint64_t tail = (uint64_t)(start + size + align - (aligned + size));
+    if (tail > 0) munmap(aligned + size, tail);
+    // Advice only: a kernel without huge pages or with another limit still gives plain memory.
+    madvise(aligned, size, MADV_HUGEPAGE);
+    madvise(aligned, size, MADV_DONTFORK);
+    return aligned;
+}
+
+void cl_unmapBuffer(void *address, uint64_t size) {
+    munmap(address, size);
+}
+
+static atomic_uint generation;
+static atomic_int inherited[1024];  // descriptor + 1; 0 is free
+
+static void inChild(void) {
+    atomic_fetch_add(&generation, 1);
+    for (int i = 0; i < 1024; i++) {
+        int descriptor = atomic_exchange(&inherited[i], 0) - 1;
+        if (descriptor >= 0) close(descriptor);
+    }
+}
+
+__attribute__((constructor)) static void watchForks(void) {
+    pthread_atfork(NULL, NULL, inChild);
+}
+
+uint32_t cl_forkGeneration(void) {
+    return atomic_load_explicit(&generation, memory_order_relaxed);
+}
+
+int cl_closeInChild(int descriptor) {
+    for (int i = 0; i < 1024; i++) {
+        int unused = 0;
+        if (atomic_compare_exchange_strong(&inherited[i], &unused, descriptor + 1)) return 0;
+    }
+    return EMFILE;
+}
+
+void cl_keepInChild(int descriptor) {
+    for (int i = 0; i < 1024; i++) {
+        int held = descriptor + 1;
+        if (atomic_compare_exchange_strong(&inherited[i], &held, 0)) return;
+    }
+}
+
+int cl_availableProcessors(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}

@@ -1,0 +1,41 @@
+// The few Linux calls and constants that Swift cannot see.
+#pragma once
+#include <stdint.h>
+
+extern const int cl_o_direct;
+extern const int cl_o_noFollow;
+extern const int cl_o_closeOnExec;
+extern const int cl_o_directory;
+
+/// Locks (`type` 1: shared, 2: exclusive) or unlocks (0) one byte for the open file description.
+/// `wait` 0: returns at once. Returns 0, or an errno value.
+int cl_ofdLock(int descriptor, int64_t offset, int type, int wait);
+
+/// fallocate(2). `mode` 0: preallocate, the size grows; 1: punch a hole. Returns 0, or an errno value.
+int cl_fallocate(int descriptor, int mode, int64_t offset, int64_t length);
+
+/// renameat2(2), with RENAME_NOREPLACE where `exclusive`. Returns 0, or an errno value.
+int cl_rename(const char *from, const char *to, int exclusive);
+
+/// lseek(2) to the next data (`hole` 0) or hole (1). Returns -1 with errno set where there is none.
+int64_t cl_seek(int descriptor, int64_t offset, int hole);
+
+/// Sets the modification time of `path` itself, not of what it links to; the access time too. Returns 0, or an errno value.
+int cl_setTimes(const char *path, int64_t seconds, int64_t nanoseconds);
+
+/// The magic number of the file system that holds the descriptor, or 0 with errno set.
+uint64_t cl_fileSystem(int descriptor);
+
+/// Anonymous memory aligned to 2 MiB, advised to be huge pages and not to be inherited by fork. NULL with errno set.
+void *cl_mapBuffer(uint64_t size);
+void cl_unmapBuffer(void *address, uint64_t size);
+
+/// How many forks lie between the first process and this one, as far as this library has seen them.
+uint32_t cl_forkGeneration(void);
+
+/// Descriptors that the child of a fork closes, so that it does not keep its parent's locks. 0, or an errno value.
+int cl_closeInChild(int descriptor);
+void cl_keepInChild(int descriptor);
+
+/// The processors that this process may use.
+int cl_availableProcessors(void);

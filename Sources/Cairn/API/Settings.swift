@@ -1,0 +1,24 @@
+internal import Platform
+
+/// How much of the machine a store may use.
+public struct Settings: Sendable {
+    /// What the command line and the Python package use where nobody says otherwise: 512 MiB.
+    public static let defaultMemory = 512 << 20
+    /// Below this a save has no room for its buffers: 64 MiB.
+    public static let minimumMemory = 64 << 20
+
+    /// Worker threads, at least 1. By default the processors that this process may use.
+    public var jobs: Int
+    /// The most bytes of buffers at any time, however large the checkpoint is.
+    public var memory: Int
+    /// False: the store is only read, so that it may lie on a read-only mount.
+    public var writable: Bool
+
+    public init(jobs: Int = Settings.defaultJobs, memory: Int = Settings.defaultMemory, writable: Bool = true) {
+        self.jobs = jobs
+        self.memory = memory
+        self.writable = writable
+    }
+
+    public static var defaultJobs: Int { max(1, Process.availableProcessors) }
+}

@@ -1,0 +1,111 @@
+public import Platform
+internal import TensorFormats
+
+extension Policy {
+    /// One JSON object with the rules that are set, named as the flags are, in a fixed order:
+    /// `{"keepLast":3,"keepEvery":1000,"keepBest":[{"count":2,"metric":"eval_loss","direction":"min"}],`
+    /// `"keepWithin":"36h","keepFirst":true,"milestones":[1000],"maxSize":500000000000,"auto":true}`.
+    ///
+    /// The same policy gives the same text; `maxSize` is in bytes.
+    ///
+    /// - Precondition: `check` passes.
+    public var json: String {
+        var members: [JSON.Member] = []
+        if let keepLast { members.append(.init("keepLast", JSON(keepLast))) }
+        if let keepEvery { members.append(.init("keepEvery", JSON(keepEvery))) }
+        if !keepBest.isEmpty { members.append(.init("keepBest", .array(keepBest.map(\.json)))) }
+        if let keepWithin { members.append(.init("keepWithin", .string(DurationText.text(keepWithin)))) }
+        if keepFirst { members.append(.init("keepFirst", .bool(true))) }
+        if !milestones.isEmpty { members.append(.init("milestones", .array(milestones.map { JSON($0) }))) }
+        if let maxSize { members.append(.init("maxSize", JSON(maxSize))) }
+        if auto { members.append(.init("auto", .bool(true))) }
+        return String(decoding: JSON.object(members).serialized(), as: UTF8.self)
+    }
+
+    /// Reads what `json` wrote, also with white space and in another order.
+    ///
+    /// - Throws: `newerVersion` for a rule that is not known: to pass over it could delete what it keeps.
+    ///   `damage` for what is no policy.
+    public init(json text: String) throws(CairnError) {
+        self.init()
+        let members: [JSON.Member]
+        do {
+            guard let found = try JSON(parsing: [UInt8](text.utf8)).members else {
+                throw Self.damaged("not an object")
+            }
+            members = found
+        } catch let error as CairnError {
+            throw error
+        } catch {
+            throw Self.damaged("\(error)")
+        }
+        var seen: Set<String> = []
+        for member in members {
+            guard seen.insert(member.key).inserted else {
+                throw Self.damaged("\(quoted(member.key)) stands there twice")
+            }
+            try set(member.key, to: member.value)
+        }
+        do { try check() } catch { throw Self.damaged(error.message) }
+    }
+
+    private mutating func set(_ key: String, to value: JSON) throws(CairnError) {
+        switch key {
+        case "keepLast": keepLast = try Self.value(value.int, key)
+        case "keepEvery": keepEvery = try Self.value(value.uint64, key)
+        case "keepBest":
+            keepBest = []
+            for rule in try Self.value(value.array, key) { keepBest.append(try Best(json: rule)) }
+        case "keepWithin":
+            let text = try Self.value(value.stringValue, key)
+            do { keepWithin = try DurationText.parse(text) } catch { throw Self.damaged(error.message) }
+        case "keepFirst": keepFirst = try Self.value(value.bool, key)
+        case "milestones":
+            var steps: Set<UInt64> = []
+            for step in try Self.value(value.array, key) { steps.insert(try Self.value(step.uint64, key)) }
+            milestones = steps.sorted()
+        case "maxSize": maxSize = try Self.value(value.uint64, key)
+        case "auto": auto = try Self.value(value.bool, key)
+        default:
+            throw CairnError(
+                .newerVersion,
+                "The policy holds \(quoted(key)), which this version does not know: use a newer cairn.")
+        }
+    }
+
+    fileprivate static func value<T>(_ value: T?, _ key: String) throws(CairnError) -> T {
+        guard let value else { throw damaged("\(quoted(key)) has a value of the wrong kind") }
+        return value
+    }
+
+    private static func damaged(_ what: String) -> CairnError {
+        CairnError(.damage, "A stored policy can't be read (\(what)): set it again with cairn policy.")
+    }
+}
+
+extension Policy.Best {
+    fileprivate var json: JSON {
+        var members: [JSON.Member] = [.init("count", JSON(count)), .init("metric", .string(metric))]
+        if let direction { members.append(.init("direction", .string(direction.rawValue))) }
+        return .object(members)
+    }
+
+    fileprivate init(json: JSON) throws(CairnError) {
+        let members = try Policy.value(json.members, "keepBest")
+        self.init(count: 0, metric: "")
+        for member in members {
+            switch member.key {
+            case "count": count = try Policy.value(member.value.int, "count")
+            case "metric": metric = try Policy.value(member.value.stringValue, "metric")
+            case "direction":
+                direction = Direction(rawValue: try Policy.value(member.value.stringValue, "direction"))
+                guard direction != nil else { fallthrough }
+            default:
+                throw CairnError(
+                    .newerVersion,
+                    "The policy's keepBest holds \(quoted(member.key)), which this version does not know: "
+                        + "use a newer cairn.")
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+internal import ChunkStore
+internal import Platform
+
+extension Store {
+    /// How often a save starts again because a collection removed what it relied on, before it gives up.
+    private static let attempts = 5
+
+    /// Saves a checkpoint folder or file, writing only what the store does not have.
+    ///
+    /// When it returns, the iteration survives a power cut. When it throws, or the process dies, the store is as it was.
+    /// - Throws: `.usage` for wrong or missing names and steps and for what no checkpoint can hold; `.exists` where the run has
+    ///   another iteration at this step; `.changed` where a file changed meanwhile.
+    public func save(
+        _ path: String, options: SaveOptions = SaveOptions(), progress: Progress = .silent
+    ) throws -> SaveResult {
+        let start = Clock.monotonic
+        defer { progress.end() }
+        let source = Path(path)
+        if let pin = options.pin { _ = try PinName(pin) }
+        if let run = options.run { _ = try RunName(run) }
+        let tree = try SourceTree(
+            source, followsLinks: options.followLinks, store: chunks.folder,
+            isIncluded: { !options.modelOnly || ModelFiles.part(of: $0).isOfModel })
+        let identity = try Identity(source, tree, options)
+        let run = try self.run(options.run, identity.origin)
+        let plans = try FilePlans(tree)
+        let session = try SaveSession(chunks, dryRun: options.dryRun)
+        for attempt in 1... {
+            let draft = try self.draft(run, identity, tree, plans, session, progress)
+            if var result = try commit(draft, options, session) {
+                result.seconds = Clock.monotonic - start
+                result.warnings = plans.warnings
+                try applyAutomaticPolicy(run, &result, progress)
+                return result
+            }
+            guard attempt < Self.attempts else {
+                throw CairnError(
+                    .busy, "collections removed what this save relied on \(attempt) times; save again when none runs")
+            }
+        }
+        preconditionFailure("the loop only ends by returning or throwing")
+    }
+
+    /// The run to save into: the given one; else the one that was first saved from this output folder; else the only one, or `main`.
+    private func run(_ given: String?, _ origin: String) throws -> String {
+        if let given { return given }
+        let runs = try chunks.read { try $0.runs() }
+        if let known = runs.first(where: { $0.origin == origin }) { return known.name }
+        guard !runs.isEmpty else { return RunName.main.text }
+        let scope = try chunks.read { try self.scope($0) }
+        let name = try scope.run(nil)
+        if let other = runs.first(where: { $0.name == name })?.origin, !other.isEmpty, other != origin {
+            throw CairnError(
+                .usage,
+                "run \(name) was saved from \(other), and this is in \(origin); pass --run \(name) if they are one run, "
+                    + "or --run with another name")
+        }
+        return name
+    }
+
+    /// A save before its commit: everything is put, nothing counts yet.
+    struct Draft {
+        var head: Head
+        var roots: Roots
+        var identity: Identity
+        var chunks: Int
+    }
+
+    /// Reads and puts everything, and makes the manifest.
+    private func draft(
+        _ run: String, _ identity: Identity, _ tree: SourceTree, _ plans: FilePlans, _ session: SaveSession,
+        _ progress: Progress
+    ) throws -> Draft {
+        progress.begin(phase: "saving", totalBytes: plans.bytes)
+        let (ids, count) = try Ingest(plans.sources, chunkSize: chunkSize).run(
+            session, jobs: settings.jobs, progress: progress)
+        try tree.checkUnchanged()
+        let writer = ManifestWriter(session: session, tree: BlobTree(chunkSize: chunkSize))
+        var next = 0
+        let entries = try tree.entries.map { entry in
+            var kind = Roots.Kind.folder
+            if let target = entry.target {
+                kind = .link(target: target)
+            } else if entry.status.kind == .file {
+                kind = .file(try writer.content(plans.plans[next], ids[next]))
+                next += 1
+            }
+            return Roots.Entry(
+                path: entry.path, kind: kind, mode: entry.status.mode, mtime: entry.status.seconds,
+                nanoseconds: entry.status.nanoseconds)
+        }
+        let roots = Roots(entries)
+        let previous = try iterations().last { $0.run == run && $0.step < identity.step && !$0.superseded }
+        let head = Head(
+            run: run, step: identity.step, createdAt: Clock.now, parent: previous?.id, layout: identity.layout,
+            tensorCount: plans.tensors, fileCount: plans.plans.count, logicalBytes: plans.bytes,
+            roots: try writer.blob(roots.encoded()), metrics: identity.metrics,
+            metadata: try writer.blob(Metadata(identity.metadata).encoded()))
+        return Draft(head: head, roots: roots, identity: identity, chunks: count)
+    }
+
+    /// Commits a draft, or finds that the store has the same iteration already.
+    /// - Returns: nil where everything has to be put again.
+    private func commit(_ draft: Draft, _ options: SaveOptions, _ session: SaveSession) throws -> SaveResult? {
+        let head = draft.head
+        var result = SaveResult(
+            run: head.run, step: head.step, id: nil, layout: head.layout, tensors: head.tensorCount,
+            files: head.fileCount, logicalBytes: head.logicalBytes, newBytes: session.new.bytes,
+            chunks: draft.chunks, newChunks: session.new.chunks, dryRun: options.dryRun)
+        let existing = try iterations().first { $0.run == head.run && $0.step == head.step }
+        if let existing, try isSame(draft, existing) {
+            return try keep(existing, draft, options, result)
+        }
+        if let existing, !options.replace {
+            throw CairnError(
+                .exists,
+                "\(head.run)@\(head.step) exists with other content (#\(existing.id.hex.prefix(12))); pass --replace to "
+                    + "replace it, or --run or --step to save under another name")
+        }
+        if options.dryRun { return result }
+        let pins = try self.pins(options, head)
+        let bytes = head.encoded()
+        let manifest = SaveSession.Manifest(
+            run: head.run, step: head.step, head: bytes, origin: draft.identity.origin, pins: pins)
+        let outcome = try session.commit(manifest) { transaction in
+            guard try transaction.iterationNumber(run: head.run, step: head.step) == existing?.number else {
+                // Someone committed the same step a moment ago: look at theirs.
+                return .cancel
+            }
+            try Self.check(pins, existing, transaction)
+            return .commit(replacing: existing?.number)
+        }
+        guard case .committed(_, let stored) = outcome else { return nil }
+        result.id = ChunkID.of(bytes).hex
+        result.storedBytes = stored
+        return result
+    }
+
+    /// The pins that a save sets at once: the given one, and the policy's milestone.
+    private func pins(_ options: SaveOptions, _ head: Head) throws -> [String] {
+        var pins = [options.pin].compactMap { $0 }
+        if let policy = try policy(run: head.run), policy.milestones.contains(head.step) {
+            let name = PinName.milestone(step: head.step).text
+            let isTaken = try chunks.read { try $0.pins().contains { $0.name == name } }
+            if !pins.contains(name), !isTaken { pins.append(name) }
+        }
+        return pins
+    }
+
+    private static func check(
+        _ pins: [String], _ replaced: IterationInfo?, _ transaction: IndexTransaction
+    ) throws {
+        for pin in try transaction.pins() {
+            if pin.iteration == replaced?.number {
+                throw CairnError(
+                    .protected, "the pin \(pin.name) protects the iteration that is to be replaced; remove it first "
+                        + "with `cairn unpin \(pin.name)`")
+            }
+            if pins.contains(pin.name) {
+                throw CairnError(
+                    .exists, "the pin \(pin.name) is set already; choose another name, or `cairn unpin \(pin.name)`")
+            }
+        }
+    }
+
+    /// Whether a stored iteration has the same files, links and folders, but for their times.
+    private func isSame(_ draft: Draft, _ existing: IterationInfo) throws -> Bool {
+        let (manifest, lock) = try manifest(of: existing)
+        defer { withExtendedLifetime(lock) {} }
+        return draft.roots.withoutTimes == manifest.roots.withoutTimes
+    }
+
+    /// The same iteration is there: adds what is new beside its content.
+    private func keep(
+        _ existing: IterationInfo, _ draft: Draft, _ options: SaveOptions, _ unchanged: SaveResult
+    ) throws -> SaveResult {
+        var result = unchanged
+        result.id = existing.id.hex
+        result.unchanged = true
+        (result.newBytes, result.newChunks) = (0, 0)
+        if options.dryRun { return result }
+        let metrics = draft.identity.metrics.filter { key, value in
+            guard let known = existing.metrics[key] else { return true }
+            return known != value && !(known.isNaN && value.isNaN)
+        }
+        if !metrics.isEmpty || !options.metadata.isEmpty {
+            try annotate(existing, metrics: metrics, metadata: options.metadata, note: "")
+        }
+        if let pin = options.pin, !existing.pins.contains(pin) {
+            _ = try self.pin("#\(existing.id.hex)", name: pin)
+        }
+        return result
+    }
+
+    private func applyAutomaticPolicy(_ run: String, _ result: inout SaveResult, _ progress: Progress) throws {
+        guard !result.dryRun, try policy(run: run)?.auto == true else { return }
+        do {
+            let collection = try collect(dryRun: false, progress: progress)
+            result.deleted = collection.deletedIterations
+            result.reclaimedBytes = collection.reclaimedBytes
+            result.warnings += collection.warnings
+        } catch let error as CairnError where error.code == .busy {
+            result.warnings.append("The policy was not applied: \(error.message).")
+        }
+    }
+}
+
+/// The plans of all files of a tree, in the order of their paths.
+struct FilePlans {
+    private(set) var plans: [FilePlan] = []
+    private(set) var sources: [Ingest.Source] = []
+    private(set) var bytes: UInt64 = 0
+    private(set) var tensors = 0
+    private(set) var warnings: [String] = []
+
+    init(_ tree: SourceTree) throws {
+        for entry in tree.entries where entry.target == nil && entry.status.kind == .file {
+            let plan = try Self.plan(entry)
+            if let warning = plan.warning { warnings.append("\(Path.text(of: entry.path)) \(warning)") }
+            tensors += plan.schema?.tensors.count ?? 0
+            bytes += entry.status.size
+            sources.append(Ingest.Source(path: entry.source, status: entry.status, extents: plan.extents))
+            plans.append(plan)
+        }
+    }
+
+    private static func plan(_ entry: SourceTree.Entry) throws -> FilePlan {
+        do {
+            let file = try File(entry.source, .read)
+            return try FilePlan(name: entry.path, file: file, size: entry.status.size)
+        } catch let error as CairnError where error.code == .notFound {
+            throw SourceTree.changed(entry.source, "vanished")
+        }
+    }
+}
+
+extension Roots {
+    /// The same entries with all times at zero.
+    var withoutTimes: Roots {
+        Roots(
+            entries.map { entry in
+                var copy = entry
+                (copy.mtime, copy.nanoseconds) = (0, 0)
+                return copy
+            })
+    }
+}

@@ -1,0 +1,87 @@
+internal import ChunkStore
+internal import Platform
+
+extension Store {
+    /// All iterations, or those of one run, by run and then by step.
+    /// - Throws: `.notFound` where no run has that name.
+    public func iterations(run: String? = nil) throws -> [IterationInfo] {
+        let scope = try chunks.read { try self.scope($0) }
+        guard let run else { return scope.iterations }
+        let name = try RunName(run).text
+        guard scope.runs.contains(name) else {
+            let known = scope.runs.isEmpty ? "has no runs yet" : "has \(scope.runs.sorted().joined(separator: ", "))"
+            throw CairnError(.notFound, "there is no run \(name): the store \(known)")
+        }
+        return scope.iterations.filter { $0.run == name }
+    }
+
+    /// The iteration that a reference names, such as `latest`, `main@500` or `#3fa91c`.
+    public func resolve(_ reference: String) throws -> IterationInfo {
+        try chunks.read { try self.resolve(reference, $0) }
+    }
+
+    func resolve(_ reference: String, _ transaction: IndexTransaction) throws -> IterationInfo {
+        try Reference(reference).resolve(in: try scope(transaction))
+    }
+
+    /// Everything that references are resolved in, in one state of the index.
+    func scope(_ transaction: IndexTransaction) throws -> Reference.Scope {
+        let entries = try transaction.catalog(store: chunks.id)
+        let infos = try entries.map { try IterationInfo($0) }
+        let runs = try transaction.runs()
+        var policies: [String: Policy] = [:]
+        for run in runs where !run.policy.isEmpty {
+            policies[run.name] = try Policy(json: String(decoding: run.policy, as: UTF8.self))
+        }
+        return Reference.Scope(
+            iterations: infos.sorted { ($0.run, $0.step) < ($1.run, $1.step) },
+            pins: Dictionary(try transaction.pins().map { ($0.name, $0.iteration) }) { first, _ in first },
+            policies: policies, runs: runs.map(\.name))
+    }
+
+    /// The decoded manifest of an iteration, and a lock that keeps the iteration from being removed.
+    func manifest(of info: IterationInfo) throws -> (manifest: Manifest, lock: ReaderLock) {
+        let lock = try chunks.reading(info.number)
+        do {
+            let manifest = try Manifest(head: try chunks.chunk(info.id)) { try chunks.bytes(of: $0) }
+            return (manifest, lock)
+        } catch let error as CairnError where error.code == .damage {
+            throw CairnError(
+                .damage, "the manifest of \(info.run)@\(info.step) is damaged: \(error.message)", path: error.path)
+        }
+    }
+
+    /// What was written beside an iteration, later annotations folded in; values are JSON texts.
+    func metadata(of info: IterationInfo, _ manifest: Manifest) throws -> [String: String] {
+        var values: [String: String] = [:]
+        if manifest.head.metadata.length > 0 {
+            values = try Metadata(decoding: try chunks.bytes(of: manifest.head.metadata)).values
+        }
+        return values.merging(info.metadata) { _, later in later }
+    }
+}
+
+extension IterationInfo {
+    /// From what the index keeps; the metadata is only what annotations added, the rest is read with the manifest.
+    init(_ entry: CatalogEntry) throws {
+        let head: Head
+        do {
+            head = try Head(decoding: entry.head)
+        } catch {
+            throw CairnError(
+                .damage, "the commit of \(entry.run)@\(entry.step) holds a head that \(error); run `cairn repair`")
+        }
+        var metrics = head.metrics
+        var metadata: [String: String] = [:]
+        for annotation in entry.annotations {
+            metrics.merge(annotation.metrics) { _, later in later }
+            metadata.merge(annotation.metadata) { _, later in later }
+        }
+        self.init(
+            number: entry.number, run: entry.run, step: entry.step, id: entry.manifest, createdAt: head.createdAt,
+            parent: head.parent, layout: head.layout, tensors: head.tensorCount, files: head.fileCount,
+            logicalBytes: head.logicalBytes, storedBytes: entry.storedBytes, metrics: metrics, metadata: metadata,
+            notes: entry.annotations.map(\.note).filter { !$0.isEmpty }, pins: entry.pins,
+            superseded: entry.isSuperseded)
+    }
+}

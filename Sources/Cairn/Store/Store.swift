@@ -1,0 +1,54 @@
+internal import ChunkStore
+internal import Platform
+
+/// A checkpoint store: one directory that holds the iterations of many runs.
+///
+/// Any number of processes and threads may use one at once. A store that was opened before a fork must be opened again in the
+/// child; using it there is an error.
+public final class Store: Sendable {
+    /// The version of this program.
+    public static let version = "0.1.0"
+
+    public let settings: Settings
+    let chunks: ChunkStore
+
+    /// The store's folder, absolute.
+    public var path: String { chunks.folder.text }
+    /// 32 hex digits that no other store has.
+    public var id: String { chunks.id.hex }
+    /// Bytes of a chunk, but for the last of a tensor or file.
+    public var chunkSize: Int { chunks.chunkSize }
+
+    private init(_ chunks: ChunkStore, _ settings: Settings) {
+        self.chunks = chunks
+        self.settings = settings
+    }
+
+    /// Makes a store in a folder that is missing or empty.
+    /// - Parameter chunkSize: bytes, a power of two from 4 KiB to 4 MiB; fixed from then on.
+    public static func create(at path: String, chunkSize: Int = 256 << 10) throws -> Store {
+        let settings = Settings()
+        try ChunkStore.create(Path(path), chunkSize: chunkSize, settings: chunkSettings(settings, onWait: { _ in }))
+        return try open(at: path, settings: settings)
+    }
+
+    /// - Parameters:
+    ///   - repairing: does not look at the index, which `repair` makes anew; nothing else works on such a store.
+    ///   - onWait: told, in a sentence, when another process holds the store for long.
+    public static func open(
+        at path: String, settings: Settings = Settings(), repairing: Bool = false,
+        onWait: @escaping @Sendable (String) -> Void = { _ in }
+    ) throws -> Store {
+        let chunks = try ChunkStore(
+            Path(path), settings: chunkSettings(settings, onWait: onWait), repairing: repairing)
+        return Store(chunks, settings)
+    }
+
+    private static func chunkSettings(
+        _ settings: Settings, onWait: @escaping @Sendable (String) -> Void
+    ) -> ChunkStore.Settings {
+        ChunkStore.Settings(
+            jobs: settings.jobs, memory: settings.memory, version: version, onWait: onWait,
+            trace: { head, read in try Manifest.blobs(of: head, read: read) })
+    }
+}

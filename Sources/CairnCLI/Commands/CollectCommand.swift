@@ -1,0 +1,46 @@
+import ArgumentParser
+import Cairn
+
+struct CollectCommand: StoreCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "gc",
+        abstract: "Apply the policies, and give space back.",
+        discussion: """
+            Examples:
+              cairn gc --dry-run
+              cairn gc
+            """)
+
+    @OptionGroup var common: CommonOptions
+
+    @Flag(help: "Say what would go, and delete nothing.")
+    var dryRun = false
+
+    var writes: Bool { !dryRun }
+
+    func perform(_ session: Session) throws -> Answer {
+        let result = try session.store.collect(dryRun: dryRun, progress: session.progress)
+        var answer = Answer.report(json: Self.json(result), text: Self.text(result), warnings: result.warnings)
+        answer.isReport = !dryRun
+        return answer
+    }
+
+    static func json(_ result: CollectionResult) -> JSON {
+        .fields(
+            ("deletedIterations", .list(result.deletedIterations) { JSON($0) }),
+            ("skippedIterations", .list(result.skipped) { JSON($0) }),
+            ("reclaimedBytes", JSON(result.reclaimedBytes)), ("liveBytes", JSON(result.liveBytes)),
+            ("dryRun", JSON(result.dryRun)), ("seconds", JSON(result.seconds)), ("warnings", .list(result.warnings)))
+    }
+
+    static func text(_ result: CollectionResult) -> String {
+        let lines =
+            Sentences.deleted(result.deletedIterations, result.dryRun ? "would delete" : "deleted")
+            + Sentences.skipped(result.skipped)
+        let summary = Sentences.joined([
+            "\(result.dryRun ? "would give back" : "gave back") \(Units.size(result.reclaimedBytes))",
+            "\(Units.size(result.liveBytes)) in use", Units.duration(result.seconds),
+        ])
+        return Sentences.lines(lines + [summary])
+    }
+}

@@ -1,0 +1,40 @@
+import ArgumentParser
+import Cairn
+
+struct InitCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "init",
+        abstract: "Make a store.",
+        discussion: """
+            Examples:
+              cairn init --store /data/store
+              cairn init --store /data/store --chunk-size 64KiB
+
+            Smaller chunks find more that is the same in large tensors of which little changes, and cost more time and \
+            a larger index. The size is fixed from then on.
+            """)
+
+    @OptionGroup var common: CommonOptions
+
+    @Option(
+        help: ArgumentHelp("Bytes in a chunk: a power of two from 4KiB to 4MiB (default: 256KiB).", valueName: "size"),
+        transform: { text in Int(clamping: try ByteSize.parse(text)) })
+    var chunkSize = 256 << 10
+
+    func validate() throws {
+        guard chunkSize.nonzeroBitCount == 1, (4 << 10)...(4 << 20) ~= chunkSize else {
+            throw ValidationError("--chunk-size must be a power of two from 4KiB to 4MiB")
+        }
+    }
+
+    func run() throws {
+        let store = try Store.create(at: try common.storePath(), chunkSize: chunkSize)
+        let chunks = Units.exactSize(UInt64(store.chunkSize))
+        try Output.answer(
+            .report(
+                json: .fields(
+                    ("path", JSON(store.path)), ("id", JSON(store.id)), ("chunkSize", JSON(store.chunkSize))),
+                text: "made a store in \(store.path.printable) with chunks of \(chunks)"),
+            common)
+    }
+}

@@ -1,0 +1,30 @@
+import ArgumentParser
+import Cairn
+
+struct PinCommand: StoreCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "pin",
+        abstract: "Protect an iteration from every deletion, under a name.",
+        discussion: """
+            The name is also a reference.
+
+            Examples:
+              cairn pin main@500 before-anneal
+              cairn restore before-anneal restored
+            """)
+
+    @OptionGroup var common: CommonOptions
+
+    @Argument(help: .reference, completion: ReferenceCompletion.kind)
+    var reference: String
+
+    @Argument(help: "The name of the pin.")
+    var name: String
+
+    var writes: Bool { true }
+
+    func perform(_ session: Session) throws -> Answer {
+        let pin = try session.store.pin(reference, name: name)
+        return .report(json: JSON(pin), text: "pinned \(pin.run)@\(pin.step) as \(pin.name)".printable)
+    }
+}

@@ -1,0 +1,32 @@
+import ArgumentParser
+import Cairn
+
+struct RewindCommand: StoreCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rewind",
+        abstract: "Go back to an iteration: what came after it is superseded.",
+        discussion: """
+            Superseded iterations are still listed and can be restored. They are never the latest, and the first to go when \
+            space is needed; pins still hold.
+
+            Example:
+              cairn rewind main@500
+            """)
+
+    @OptionGroup var common: CommonOptions
+
+    @Argument(help: .reference, completion: ReferenceCompletion.kind)
+    var reference: String
+
+    var writes: Bool { true }
+
+    func perform(_ session: Session) throws -> Answer {
+        let superseded = try session.store.rewind(to: reference)
+        return .report(json: .fields(("superseded", .list(superseded) { JSON($0) })), text: Self.text(superseded))
+    }
+
+    static func text(_ superseded: [IterationInfo]) -> String {
+        guard !superseded.isEmpty else { return "nothing came after it" }
+        return "superseded: " + superseded.map { "\($0.run)@\($0.step)".printable }.joined(separator: ", ")
+    }
+}

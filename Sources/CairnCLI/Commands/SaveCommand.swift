@@ -1,0 +1,105 @@
+import ArgumentParser
+import Cairn
+
+struct SaveCommand: StoreCommand {
+    /// What `--only` can name.
+    enum Part: String, ExpressibleByArgument, CaseIterable {
+        case model
+    }
+
+    static let configuration = CommandConfiguration(
+        commandName: "save",
+        abstract: "Save a checkpoint folder or file.",
+        discussion: """
+            Step and metrics are read from the checkpoint where it has them.
+
+            Examples:
+              cairn save out/checkpoint-500
+              cairn save out/checkpoint-500 --metric eval_loss=1.83 --pin before-anneal
+              cairn save model.safetensors --run sft --step 1000 --meta dataset=c4
+              cairn save out/checkpoint-500 --dry-run
+            """)
+
+    @OptionGroup var common: CommonOptions
+
+    @Argument(help: "The checkpoint.", completion: .file())
+    var path: String
+
+    @Option(help: ArgumentHelp("The run (default: the folder's run, the store's only one, or main).", valueName: "name"))
+    var run: String?
+
+    @Option(help: ArgumentHelp("The step.", valueName: "n"), transform: { try Step.parse($0) })
+    var step: UInt64?
+
+    @Option(
+        name: .customLong("metric"),
+        help: ArgumentHelp("A metric; nan is a value. Repeatable.", valueName: "name=value"),
+        transform: Arguments.metric)
+    var metrics: [(name: String, value: Double)] = []
+
+    @Option(
+        name: .customLong("meta"),
+        help: ArgumentHelp("Anything worth knowing, as text. Repeatable.", valueName: "name=value"),
+        transform: Arguments.metadata)
+    var metadata: [(name: String, json: String)] = []
+
+    @Option(
+        name: .customLong("meta-file"),
+        help: ArgumentHelp("A JSON object with more of that.", valueName: "path"), completion: .file(extensions: ["json"]))
+    var metadataFile: String?
+
+    @Option(help: ArgumentHelp("A name that protects the iteration from every deletion.", valueName: "name"))
+    var pin: String?
+
+    @Flag(help: "Take the place of another iteration at the same step.")
+    var replace = false
+
+    @Flag(help: "Save what symbolic links point to, not the links.")
+    var followLinks = false
+
+    @Option(help: ArgumentHelp("Leave the rest out, such as the optimizer's state.", valueName: "part"))
+    var only: Part?
+
+    @Flag(help: "Read and compare everything, and write nothing.")
+    var dryRun = false
+
+    var writes: Bool { !dryRun }
+
+    func perform(_ session: Session) throws -> Answer {
+        var options = SaveOptions(
+            run: run, step: step, metrics: Arguments.dictionary(metrics.map { ($0.name, $0.value) }), pin: pin,
+            replace: replace, followLinks: followLinks, dryRun: dryRun, modelOnly: only == .model)
+        if let metadataFile { try options.addMetadata(fromFile: metadataFile) }
+        for (name, json) in metadata { options.metadata[name] = json }
+        let result = try session.store.save(path, options: options, progress: session.progress)
+        return .report(json: Self.json(result), text: Self.text(result), warnings: result.warnings)
+    }
+
+    static func json(_ result: SaveResult) -> JSON {
+        .fields(
+            ("run", JSON(result.run)), ("step", JSON(result.step)), ("id", JSON(optional: result.id)),
+            ("layout", JSON(result.layout)), ("tensors", JSON(result.tensors)), ("files", JSON(result.files)),
+            ("logicalBytes", JSON(result.logicalBytes)), ("newBytes", JSON(result.newBytes)),
+            ("storedBytes", JSON(result.storedBytes)), ("chunks", JSON(result.chunks)),
+            ("newChunks", JSON(result.newChunks)), ("seconds", JSON(result.seconds)),
+            ("unchanged", JSON(result.unchanged)), ("dryRun", JSON(result.dryRun)),
+            ("deletedIterations", .list(result.deleted) { JSON($0) }),
+            ("reclaimedBytes", JSON(result.reclaimedBytes)), ("warnings", .list(result.warnings)))
+    }
+
+    static func text(_ result: SaveResult) -> String {
+        let name = "\(result.run)@\(result.step)".printable
+        let contents = Sentences.contents(bytes: result.logicalBytes, files: result.files, tensors: result.tensors)
+        let time = Units.duration(result.seconds)
+        if result.unchanged {
+            return Sentences.joined(["\(name) is there already, with the same bytes", contents, time])
+        }
+        let new = "new \(Units.size(result.newBytes)) (\(Units.percent(result.newBytes, of: result.logicalBytes)))"
+        let stored = result.dryRun ? nil : "stored \(Units.size(result.storedBytes))"
+        let verb = result.dryRun ? "would save" : "saved"
+        var lines = [Sentences.joined(["\(verb) \(name)", contents, new, stored, time])]
+        lines += Sentences.deleted(result.deleted, "deleted")
+        if !result.deleted.isEmpty { lines.append("gave back \(Units.size(result.reclaimedBytes))") }
+        return Sentences.lines(lines)
+    }
+}

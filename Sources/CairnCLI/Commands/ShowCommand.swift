@@ -1,0 +1,98 @@
+import ArgumentParser
+import Cairn
+
+struct ShowCommand: StoreCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "show",
+        abstract: "Show one iteration.",
+        discussion: """
+            With --json, tensors and files are always part of the document.
+
+            Examples:
+              cairn show latest
+              cairn show main@500 --tensors
+              cairn show best:eval_loss --files
+            """)
+
+    @OptionGroup var common: CommonOptions
+
+    @Argument(help: .reference, completion: ReferenceCompletion.kind)
+    var reference: String
+
+    @Flag(help: "List its tensors.")
+    var tensors = false
+
+    @Flag(help: "List its files.")
+    var files = false
+
+    var writes: Bool { false }
+
+    func perform(_ session: Session) throws -> Answer {
+        let details = try session.store.show(reference)
+        return Answer(json: Self.json(details), text: text(details, session.style))
+    }
+
+    static func json(_ details: IterationDetails) -> JSON {
+        guard case .object(var members) = JSON(details.info) else { return .null }
+        // In `list` these two are counts.
+        members.removeAll { $0.key == "tensors" || $0.key == "files" }
+        members.append(.init("metadata", JSON(metadata: details.info.metadata)))
+        members.append(.init("tensors", .list(details.tensors) { JSON($0) }))
+        members.append(.init("files", .list(details.files) { JSON($0) }))
+        return .object(members)
+    }
+
+    private func text(_ details: IterationDetails, _ style: Style) -> String {
+        var parts = [Self.summary(details.info, style)]
+        if tensors { parts.append(Self.table(details.tensors, style)) }
+        if files { parts.append(Self.table(details.files, style)) }
+        return parts.joined(separator: "\n\n")
+    }
+
+    static func summary(_ info: IterationInfo, _ style: Style) -> String {
+        var fields = Fields()
+        fields.add("iteration", "\(info.run)@\(info.step)" + (info.superseded ? " (superseded)" : ""))
+        fields.add("id", info.idText)
+        fields.add("parent", info.parentText ?? "")
+        fields.add("layout", info.layout)
+        fields.add("saved", "\(Timestamp(info.createdAt).text) (\(Units.age(of: info.createdAt, now: style.now)))")
+        fields.add(
+            "size", Sentences.contents(bytes: info.logicalBytes, files: info.files, tensors: info.tensors))
+        fields.add("stored", Units.size(info.storedBytes))
+        fields.add("metrics", Sentences.metrics(info.metrics))
+        for (index, item) in info.metadata.sorted(by: { $0.key < $1.key }).enumerated() {
+            fields.add(index == 0 ? "metadata" : "", "\(item.key) = \(item.value)")
+        }
+        for (index, note) in info.notes.enumerated() { fields.add(index == 0 ? "notes" : "", note) }
+        fields.add("pins", info.pins.joined(separator: ", "))
+        return fields.text
+    }
+
+    static func table(_ tensors: [TensorInfo], _ style: Style) -> String {
+        guard !tensors.isEmpty else { return "no tensors" }
+        var table = Table([
+            .text("TENSOR", minimum: 20), .text("DTYPE"), .text("SHAPE", minimum: 8, .end), .number("SIZE"),
+            .text("GROUP", minimum: 6, .end),
+        ])
+        for tensor in tensors {
+            let shape = "[" + tensor.shape.map { "\($0)" }.joined(separator: ", ") + "]"
+            table.add([tensor.name, tensor.dtype, shape, Units.size(tensor.bytes), tensor.group])
+        }
+        return table.text(style)
+    }
+
+    static func table(_ files: [FileInfo], _ style: Style) -> String {
+        guard !files.isEmpty else { return "no files" }
+        var table = Table([.text("FILE", minimum: 20), .number("SIZE"), .number("MODE"), .text("MODIFIED")])
+        for file in files {
+            var path = file.path
+            if file.kind == .folder { path += "/" }
+            if let target = file.target { path += " -> \(target)" }
+            table.add([
+                path, file.kind == .file ? Units.size(file.bytes) : "", String(file.mode & 0o7777, radix: 8),
+                Timestamp(file.modifiedAt).text,
+            ])
+        }
+        return table.text(style)
+    }
+}

@@ -1,0 +1,57 @@
+import ArgumentParser
+import Cairn
+
+struct VerifyCommand: StoreCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "verify",
+        abstract: "Check that everything can be read back.",
+        discussion: """
+            Without references it checks the whole store. Damage is listed by iteration, file and tensor, and the exit \
+            status is 3 then.
+
+            Examples:
+              cairn verify
+              cairn verify --quick
+              cairn verify latest before-anneal
+            """)
+
+    @OptionGroup var common: CommonOptions
+
+    @Argument(
+        help: ArgumentHelp("Only these iterations.", valueName: "ref"), completion: ReferenceCompletion.kind)
+    var references: [String] = []
+
+    @Flag(help: "Only the structure, not every byte.")
+    var quick = false
+
+    // What is found damaged is marked, so that the next save of the same bytes writes them again.
+    var writes: Bool { true }
+
+    func perform(_ session: Session) throws -> Answer {
+        let report = try session.store.verify(references, quick: quick, progress: session.progress)
+        let status = report.ok ? ExitStatus.done : ExitStatus.damage
+        return .report(json: Self.json(report), text: Self.text(report), status: status)
+    }
+
+    static func json(_ report: VerifyReport) -> JSON {
+        .fields(
+            ("ok", JSON(report.ok)), ("checkedBytes", JSON(report.checkedBytes)),
+            ("damaged", .list(report.damaged) { JSON($0) }), ("problems", .list(report.problems)),
+            ("quick", JSON(report.quick)), ("iterations", JSON(report.iterations)), ("chunks", JSON(report.chunks)),
+            ("seconds", JSON(report.seconds)))
+    }
+
+    static func text(_ report: VerifyReport) -> String {
+        let lines = report.problems.map(\.printable) + Sentences.damage(report.damaged)
+        let verdict =
+            report.ok
+            ? "no damage"
+            : "damage in \(Units.count(report.damaged.count, "iteration")); see cairn repair --help"
+        let summary = Sentences.joined([
+            "checked \(Units.count(report.iterations, "iteration"))",
+            report.quick ? "structure only" : "\(Units.size(report.checkedBytes)) in \(Units.count(report.chunks, "chunk"))",
+            Units.duration(report.seconds), verdict,
+        ])
+        return Sentences.lines(lines + [summary])
+    }
+}

@@ -1,0 +1,183 @@
+internal import Platform
+
+/// What a collection did, or would do.
+public struct CollectionOutcome: Sendable {
+    /// Bytes that the file system has back.
+    public var reclaimedBytes: UInt64 = 0
+    /// Bytes of the records that are live.
+    public var liveBytes: UInt64 = 0
+    public var removedChunks = 0
+    public var removedPacks = 0
+    /// Ranges inside of packs stayed, as the file system can't punch holes.
+    public var cannotPunch = false
+}
+
+extension ChunkStore {
+    /// Entries that one sweep transaction removes at most, so that savers wait only for milliseconds.
+    static let sweepBatch = 1000
+
+    /// Gives back the space of all chunks that no live iteration reaches. Savers and readers go on meanwhile.
+    ///
+    /// Killed at any instant it leaves a store in which every live iteration is whole; the next save or collection goes on.
+    /// - Parameter without: iterations that count as deleted; only for a dry run.
+    /// - Throws: `.damage`, having freed nothing, where index and journal differ or a manifest can't be read; `.busy` where
+    ///   another collection runs.
+    public func collect(dryRun: Bool, without doomed: Set<UInt64> = []) throws -> CollectionOutcome {
+        precondition(dryRun || doomed.isEmpty)
+        if !dryRun { try checkWritable() }
+        let lock = dryRun ? nil : try locks.collectionLock()
+        defer { withExtendedLifetime(lock) {} }
+        guard dryRun || lock != nil else {
+            throw CairnError(.busy, "another collection is at work in \(folder); try again when it has ended")
+        }
+        return try givingUpReserve {
+            var result = try collectLocked(dryRun, doomed)
+            if !dryRun {
+                result.reclaimedBytes += try removeOrphans()
+                try restoreReserve()
+            }
+            return result
+        }
+    }
+
+    private func collectLocked(_ dryRun: Bool, _ doomed: Set<UInt64>) throws -> CollectionOutcome {
+        var (reach, marked) = try mark(without: doomed)
+        var result = CollectionOutcome()
+        let plan = try planSweep(reach, &result)
+        if dryRun {
+            let deadPacks = Set(plan.deadPacks.map(\.number))
+            let whole = try plan.deadPacks.reduce(0 as UInt64) {
+                $0 + (try FileSystem.status(packs.path($1.name))?.allocated ?? 0)
+            }
+            let freed = try freeSpace(in: plan.packs.subtracting(deadPacks), dryRun: true, dead: Set(plan.dead))
+            result.reclaimedBytes = whole + freed.bytes
+            return result
+        }
+        var rest = plan.dead[...]
+        // A save that was committed since the mark may rely on a chunk that was dead then: its pack stays.
+        var kept: Set<UInt32> = []
+        while !rest.isEmpty {
+            let batch = rest.prefix(Self.sweepBatch)
+            rest = rest.dropFirst(batch.count)
+            result.removedChunks += try sweep(batch, [], &reach, &marked, &kept)
+        }
+        let deadPacks = plan.deadPacks.filter { !kept.contains($0.number) }
+        if !deadPacks.isEmpty { _ = try sweep([], deadPacks, &reach, &marked, &kept) }
+        result.removedPacks = deadPacks.count
+        result.reclaimedBytes = try removeOrphans()
+        let freed = try freeSpace(in: plan.packs.subtracting(deadPacks.map(\.number)))
+        result.reclaimedBytes += freed.bytes
+        result.cannotPunch = freed.cannotPunch
+        return result
+    }
+
+    /// What all live iterations reach, by the journal; and how far the journal was read.
+    private func mark(without doomed: Set<UInt64>) throws -> (Reach, Journal.Position) {
+        let (fold, end) = try opened.change { opened in
+            try locks.reading {
+                let (records, end) = try opened.journal.records()
+                let fold = JournalFold(records)
+                try currentIndex(&opened).read { try compare(fold, end, $0) }
+                return (fold, end)
+            }
+        }
+        var reach = Reach(self)
+        let source = Reach.Source(
+            read: { try self.chunk($0) }, base: { try self.locate([$0])[0]?.location.base ?? .zero })
+        for (number, iteration) in fold.iterations.sorted(by: { $0.key < $1.key }) where !doomed.contains(number) {
+            do {
+                try reach.add(iteration.head, from: source)
+            } catch let error as CairnError where error.code == .damage {
+                throw CairnError(
+                    .damage,
+                    "nothing was collected, as \(iteration.run)@\(iteration.step) is damaged (\(error.message)); "
+                        + "repair it, or give it up with `cairn delete --damaged`", path: error.path)
+            }
+        }
+        return (reach, end)
+    }
+
+    /// - Throws: `.damage` where the index does not say what the journal says.
+    func compare(_ fold: JournalFold, _ end: Journal.Position, _ transaction: IndexTransaction) throws {
+        let numbers = try Set(transaction.iterationNumbers())
+        let pins = try Dictionary(uniqueKeysWithValues: transaction.pins().map { ($0.name, $0.iteration) })
+        let packs = try Set(transaction.packs().map(\.summary))
+        guard try transaction.state().journal == end, numbers == Set(fold.iterations.keys), pins == fold.pins,
+            packs == Set(fold.packs.map(\.summary))
+        else {
+            throw CairnError(
+                .damage, "the index of \(folder) differs from its journal; run `cairn repair`, which rebuilds it",
+                path: indexPath.text)
+        }
+    }
+
+    private struct SweepPlan {
+        /// In the order of the ids, so that a batch touches few pages of the index.
+        var dead: [ChunkID] = []
+        /// Packs in which something may be freed.
+        var packs: Set<UInt32> = []
+        /// Packs without any live chunk.
+        var deadPacks: [(number: UInt32, name: PackName)] = []
+    }
+
+    private func planSweep(_ reach: Reach, _ result: inout CollectionOutcome) throws -> SweepPlan {
+        try read { transaction in
+            var plan = SweepPlan()
+            var live: [UInt32: UInt64] = [:]
+            try transaction.scanChunks { id, location in
+                if reach.ids.contains(id) {
+                    live[location.pack, default: 0] += UInt64(location.range.count)
+                } else {
+                    plan.dead.append(id)
+                }
+                return true
+            }
+            result.liveBytes = live.values.reduce(0, +)
+            for (number, summary) in try transaction.packs() {
+                plan.packs.insert(number)
+                if live[number] == nil { plan.deadPacks.append((number, summary.name)) }
+            }
+            return plan
+        }
+    }
+
+    /// One sweep transaction: marks what was committed since the mark, then removes what is still dead.
+    private func sweep(
+        _ batch: ArraySlice<ChunkID>, _ deadPacks: [(number: UInt32, name: PackName)], _ reach: inout Reach,
+        _ marked: inout Journal.Position, _ kept: inout Set<UInt32>
+    ) throws -> Int {
+        var newReach = reach
+        var newMarked = marked
+        let removed = try transact { transaction, state, position in
+            while newMarked != position {
+                guard let (_, bytes) = try transaction.record(newMarked.sequence) else {
+                    throw CairnError(.damage, "the index of \(folder) lacks a record; run `cairn repair`")
+                }
+                let record = try JournalRecord(decoding: bytes, store: id)
+                if case .commit(let commit) = record.event {
+                    try newReach.add(commit.head, from: source(transaction))
+                }
+                let (_, hash) = record.encoded(store: id)
+                newMarked = Journal.Position(
+                    offset: newMarked.offset + UInt64(JournalRecord.padded(bytes.count)),
+                    sequence: newMarked.sequence + 1, previous: hash)
+            }
+            var removed = 0
+            for chunk in batch {
+                guard let location = try transaction.chunk(chunk) else { continue }
+                guard !newReach.ids.contains(chunk) else {
+                    kept.insert(location.pack)
+                    continue
+                }
+                transaction.removeChunk(chunk)
+                transaction.setPending(location.pack, true)
+                removed += 1
+            }
+            for pack in deadPacks { transaction.removePack(pack.number) }
+            let event = JournalEvent.sweep(token: Random.bytes(16), removedPacks: deadPacks.map(\.name))
+            return Decision(event: event, result: removed)
+        }
+        (reach, marked) = (newReach, newMarked)
+        return removed
+    }
+}

@@ -1,0 +1,60 @@
+internal import Platform
+
+extension ChunkStore {
+    /// Decides on the newest state, journals what is decided, and makes it durable; nothing happens where `event` is nil.
+    ///
+    /// When it returns, the change survives a power cut; when it throws, nothing has changed.
+    public func change<R>(_ body: (IndexTransaction) throws -> (event: JournalEvent?, result: R)) throws -> R {
+        try givingUpReserve {
+            try transact { transaction, _, _ in
+                let (event, result) = try body(transaction)
+                return Decision(event: event, result: result)
+            }
+        }
+    }
+
+    /// Removes iterations. `decide` names them on the newest state, under the commit lock.
+    /// - Returns: those that were removed, and the numbers of those that someone is reading, which stay.
+    public func delete(
+        _ decide: (IndexTransaction) throws -> [JournalEvent.Deletion]
+    ) throws -> (deleted: [JournalEvent.Deletion], inUse: [UInt64]) {
+        try givingUpReserve {
+            var held: [ReaderLock] = []
+            defer { withExtendedLifetime(held) {} }
+            return try transact { transaction, _, _ in
+                var deleted: [JournalEvent.Deletion] = []
+                var inUse: [UInt64] = []
+                for deletion in try decide(transaction) {
+                    if let lock = try locks.removalLock(deletion.iteration) {
+                        // Descriptors are scarce: beyond some hundreds the commit lock alone must do, and readers look again.
+                        if held.count < 256 { held.append(lock) }
+                        deleted.append(deletion)
+                    } else {
+                        inUse.append(deletion.iteration)
+                    }
+                }
+                return Decision(event: deleted.isEmpty ? nil : .delete(deleted), result: (deleted, inUse))
+            }
+        }
+    }
+
+    /// Runs what must work on a full disk: if there is no space, gives up the reserve and runs it once more.
+    func givingUpReserve<R>(_ body: () throws -> R) throws -> R {
+        do {
+            return try body()
+        } catch let error as CairnError where error.errno == CairnError.noSpace {
+            try giveUpReserve()
+            return try body()
+        }
+    }
+
+    /// Protects an iteration from removal for as long as the lock is kept, and finds it still there.
+    /// - Throws: `.notFound` where it has been removed meanwhile.
+    public func reading(_ iteration: UInt64) throws -> ReaderLock {
+        let lock = try locks.readerLock(iteration)
+        guard try read({ try $0.iteration(iteration) }) != nil else {
+            throw CairnError(.notFound, "the iteration was deleted meanwhile; see `cairn list`")
+        }
+        return lock
+    }
+}

@@ -1,0 +1,56 @@
+internal import Platform
+
+extension ChunkStore {
+    /// Removes what dead saves and killed commands left behind: packs that no commit names and nobody writes, temporary files, and
+    /// ranges that a sweep had yet to free.
+    func removeLeftovers() throws {
+        try removeTemporaryFiles()
+        guard let lock = try locks.collectionLock() else { return }
+        defer { withExtendedLifetime(lock) {} }
+        try removeOrphans()
+        let pending = try read { try $0.pendingPacks() }
+        if !pending.isEmpty { _ = try freeSpace(in: Set(pending)) }
+        if try FileSystem.status(folder.appending("reserve")) == nil { try? restoreReserve() }
+    }
+
+    func restoreReserve() throws {
+        try Self.fillReserve(folder, indexBytes: FileSystem.status(indexPath)?.size ?? 0)
+    }
+
+    /// Files whose names say that they were never finished. Whoever makes one holds the commit lock.
+    private func removeTemporaryFiles() throws {
+        let suspects = try [folder, folder.appending("index")].flatMap { folder in
+            try FileSystem.names(in: folder).filter { $0.suffix(8).elementsEqual(".partial".utf8) }
+                .map { folder.appending($0) }
+        }
+        guard !suspects.isEmpty else { return }
+        try opened.change { _ in
+            try locks.committing { for path in suspects { try FileSystem.removeFile(path) } }
+        }
+    }
+
+    /// Unlinks the packs that no commit names, if nobody holds their lock; looks again once it has the lock.
+    /// Returns the bytes that came back.
+    @discardableResult
+    func removeOrphans() throws -> UInt64 {
+        let files = try FileSystem.names(in: folder.appending("packs"))
+        let known = try knownPacks()
+        var freed: UInt64 = 0
+        for name in files.compactMap({ PackName(fileName: $0) }) where !known.contains(name) {
+            let path = packs.path(name)
+            guard let file = try? File(path, .write, closesInChild: true), try file.tryLock(.exclusive, at: 0) else {
+                continue
+            }
+            // Its writer may have committed it between the two looks.
+            guard try !knownPacks().contains(name) else { continue }
+            freed += try file.status().allocated
+            packs.forget(name)
+            try FileSystem.removeFile(path)
+        }
+        return freed
+    }
+
+    private func knownPacks() throws -> Set<PackName> {
+        try read { Set(try $0.packs().map(\.summary.name)) }
+    }
+}

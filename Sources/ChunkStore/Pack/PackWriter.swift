@@ -1,0 +1,250 @@
+internal import Platform
+
+/// Writes one pack, in large aligned blocks, from any number of threads.
+///
+/// The file is locked from its creation until the writer is gone, which is how a collection tells it from what a dead save left.
+final class PackWriter: Sendable {
+    static let blockSize = 4 << 20
+
+    private final class Block: @unchecked Sendable {
+        // Unchecked: `open` is changed under the writer's monitor; regions of the buffer are handed out once each.
+        let buffer: Buffer
+        var offset: UInt64 = 0
+        var used = 0
+        var copying = 0
+        init(_ buffer: Buffer) { self.buffer = buffer }
+    }
+
+    private struct State {
+        var current: Block?
+        var full: [Block] = []
+        var free: [Block] = []
+        var allocated = 0
+        var writing = 0
+        var end: UInt64 = 0
+        var entries: [PackEntry] = []
+        var failure: (any Error)?
+        var isClosed = false
+    }
+
+    let name: PackName
+    private let file: File
+    private let blockLimit: Int
+    private let state = Monitor(State())
+
+    /// - Parameter memory: bytes of buffers, at least two blocks.
+    init(folder: Path, store: [UInt8], memory: Int) throws {
+        blockLimit = max(2, memory / Self.blockSize)
+        while true {
+            let name = PackName(Random.bytes(16))
+            let path = folder.appending(name.fileName)
+            let file = try File(path, .create, direct: true, closesInChild: true)
+            // Between making and locking it a collection may have taken it for a dead save's: then start anew.
+            if try file.tryLock(.exclusive, at: 0), try file.status().links > 0 {
+                self.name = name
+                self.file = file
+                break
+            }
+        }
+        var header = PackFormat.header(store: store, name: name)
+        try header.withUnsafeMutableBytes { bytes in
+            try put([UnsafeRawBufferPointer(bytes)], entry: nil)
+        }
+    }
+
+    /// Bytes written so far.
+    var size: UInt64 { state.change { $0.end } }
+
+    /// Appends one record. Copies the payload; returns when it is in a block, not when it is on the disk.
+    func append(_ entry: PackEntry, payload: UnsafeRawBufferPointer) throws {
+        precondition(payload.count == Int(entry.storedLength))
+        try put([payload], entry: entry)
+    }
+
+    private func put(_ pieces: [UnsafeRawBufferPointer], entry: PackEntry?) throws {
+        let length = pieces.reduce(entry == nil ? 0 : PackFormat.recordHeaderSize) { $0 + $1.count }
+        var regions: [(block: Block, start: Int, count: Int)] = []
+        var placed = entry
+        try reserve(length, entry: &placed, regions: &regions)
+        let header = placed.map { PackFormat.recordHeader($0) } ?? []
+        header.withUnsafeBytes { Self.copy([$0] + pieces, into: regions) }
+        release(regions.map(\.block))
+    }
+
+    /// Hands out room for `length` bytes behind everything before it, in as many blocks as it takes.
+    private func reserve(
+        _ length: Int, entry: inout PackEntry?, regions: inout [(block: Block, start: Int, count: Int)]
+    ) throws {
+        var left = length
+        var placed = entry
+        var got: [(block: Block, start: Int, count: Int)] = []
+        // One record's regions follow each other: the blocks for all of them are there before the first is taken.
+        let needed = length / Self.blockSize + 2
+        try gather(needed) { state in
+            if placed != nil {
+                placed!.offset = state.end
+                state.entries.append(placed!)
+            }
+            while left > 0 {
+                if state.current == nil {
+                    let block = state.free.removeLast()
+                    block.offset = state.end
+                    block.used = 0
+                    state.current = block
+                }
+                let block = state.current!
+                let count = min(left, Self.blockSize - block.used)
+                got.append((block, block.used, count))
+                block.used += count
+                block.copying += 1
+                state.end += UInt64(count)
+                left -= count
+                if block.used == Self.blockSize {
+                    state.current = nil
+                    state.full.append(block)
+                }
+            }
+        }
+        entry = placed
+        regions = got
+    }
+
+    /// Runs `body` under the lock once `needed` free blocks are there; helps to write while there are fewer.
+    private func gather(_ needed: Int, _ body: (inout State) -> Void) throws {
+        while true {
+            let wanted: Int? = try access { state in
+                if let failure = state.failure { return .failure(failure) }
+                guard state.free.count < needed else {
+                    body(&state)
+                    return .success(nil)
+                }
+                let more = min(needed - state.free.count, max(blockLimit, needed + 1) - state.allocated)
+                state.allocated += max(0, more)
+                return .success(max(0, more))
+            }
+            guard let wanted else { return }
+            if wanted > 0 {
+                for _ in 0..<wanted {
+                    let block = Block(try Buffer(size: Self.blockSize))
+                    state.change { $0.free.append(block) }
+                }
+            } else if try !writeOne() {
+                // Another thread is copying into or writing what is to be free: wait for a change.
+                let _: Void = state.wait { state in
+                    state.free.count >= needed || state.failure != nil || Self.ready(state) != nil ? () : nil
+                }
+            }
+        }
+    }
+
+    private func access<R>(_ body: (inout State) -> Result<R, any Error>) throws -> R {
+        try state.change(body).get()
+    }
+
+    private static func ready(_ state: State) -> Int? { state.full.firstIndex { $0.copying == 0 } }
+
+    private func release(_ blocks: [Block]) {
+        state.change { _ in for block in blocks { block.copying -= 1 } }
+    }
+
+    private static func copy(
+        _ pieces: [UnsafeRawBufferPointer], into regions: [(block: Block, start: Int, count: Int)]
+    ) {
+        var region = 0
+        var filled = 0
+        for piece in pieces {
+            var done = 0
+            while done < piece.count {
+                let target = regions[region]
+                let count = min(piece.count - done, target.count - filled)
+                let start = target.start + filled
+                UnsafeMutableRawBufferPointer(rebasing: target.block.buffer.bytes[start..<start + count])
+                    .copyMemory(from: UnsafeRawBufferPointer(rebasing: piece[done..<done + count]))
+                done += count
+                filled += count
+                if filled == target.count {
+                    region += 1
+                    filled = 0
+                }
+            }
+        }
+    }
+
+    /// Writes one full block. Returns false where none is ready.
+    @discardableResult
+    private func writeOne() throws -> Bool {
+        let block: Block? = try access { state in
+            if let failure = state.failure { return .failure(failure) }
+            guard let index = Self.ready(state) else { return .success(nil) }
+            state.writing += 1
+            return .success(state.full.remove(at: index))
+        }
+        guard let block else { return false }
+        try write(block, count: Self.blockSize)
+        return true
+    }
+
+    private func write(_ block: Block, count: Int) throws {
+        var failure: (any Error)?
+        do {
+            try file.write(UnsafeRawBufferPointer(rebasing: block.buffer.bytes[..<count]), at: block.offset)
+        } catch {
+            failure = error
+        }
+        state.change { state in
+            state.writing -= 1
+            if let failure { state.failure = state.failure ?? failure } else { state.free.append(block) }
+        }
+        if let failure { throw failure }
+    }
+
+    /// Writes blocks as they fill up, until `close()`: what the threads do that only write.
+    func writeBlocks() throws {
+        while true {
+            let isDone: Bool = try state.wait { state -> Result<Bool, any Error>? in
+                if let failure = state.failure { return .failure(failure) }
+                if Self.ready(state) != nil { return .success(false) }
+                return state.isClosed ? .success(true) : nil
+            }.get()
+            if isDone { return }
+            try writeOne()
+        }
+    }
+
+    /// Lets the threads in `writeBlocks` return once everything full is written.
+    func close() { state.change { $0.isClosed = true } }
+
+    /// Writes the table and the trailer and makes the file durable; its name is made so by syncing the folder.
+    func finish() throws -> (summary: PackSummary, entries: [PackEntry]) {
+        let (entries, tableOffset) = state.change { ($0.entries, $0.end) }
+        let table = PackFormat.table(entries)
+        let content = tableOffset + UInt64(table.count) + UInt64(PackFormat.trailerSize)
+        let blocks = (content + UInt64(PackFormat.blockSize) - 1) / UInt64(PackFormat.blockSize)
+        let summary = PackSummary(
+            name: name, tableOffset: tableOffset, tableLength: UInt64(table.count), tableHash: .of(table),
+            fileLength: blocks * UInt64(PackFormat.blockSize))
+        let end = table + [UInt8](repeating: 0, count: Int(summary.fileLength - content)) + summary.trailer()
+        // In pieces, so that a table larger than the buffers passes through them.
+        try end.withUnsafeBytes { bytes in
+            var position = 0
+            while position < bytes.count {
+                let count = min(Self.blockSize, bytes.count - position)
+                try put([UnsafeRawBufferPointer(rebasing: bytes[position..<position + count])], entry: nil)
+                position += count
+            }
+        }
+        while try writeOne() {}
+        let _: Void = state.wait { $0.writing == 0 ? () : nil }
+        let last = state.change { state in
+            state.writing += state.current == nil ? 0 : 1
+            return state.current
+        }
+        if let last { try write(last, count: last.used) }
+        if let failure = state.change({ $0.failure }) { throw failure }
+        try file.sync()
+        return (summary, entries)
+    }
+
+    /// Removes the file. What fails here is left for the next collection.
+    func abandon() { _ = try? FileSystem.removeFile(file.path) }
+}

@@ -1,0 +1,181 @@
+internal import Platform
+
+/// Where chunks are, as one moment of the index or of a rebuild has it.
+typealias Locator = (ChunkID) throws -> (pack: PackName, location: ChunkLocation)?
+
+extension ChunkStore {
+    /// The bytes of one chunk, checked.
+    /// - Throws: `.damage` where the store does not have them any more.
+    public func chunk(_ id: ChunkID) throws -> [UInt8] {
+        var (pack, location) = try locate([id])[0] ?? { throw missing(id) }()
+        do {
+            return try read(id, pack, location)
+        } catch let error as CairnError where error.code == .damage || error.code == .notFound {
+            // A collection or repair may have moved it since: look once more before it is damage.
+            let (newPack, newLocation) = try locate([id])[0] ?? { throw missing(id) }()
+            if newPack == pack, newLocation == location { throw error }
+            (pack, location) = (newPack, newLocation)
+            return try read(id, pack, location)
+        }
+    }
+
+    func missing(_ id: ChunkID) -> CairnError {
+        CairnError(.damage, "the store \(folder) has lost the chunk \(id.hex.prefix(16)); run `cairn repair --from` a copy")
+    }
+
+    /// Where chunks are; nil for those that the store does not have.
+    public func locate(_ ids: [ChunkID]) throws -> [(pack: PackName, location: ChunkLocation)?] {
+        try read { transaction in
+            var names: [UInt32: PackName] = [:]
+            return try ids.map { id in
+                guard let location = try transaction.chunk(id) else { return nil }
+                if let name = names[location.pack] { return (name, location) }
+                guard let pack = try transaction.pack(location.pack) else { return nil }
+                names[location.pack] = pack.name
+                return (pack.name, location)
+            }
+        }
+    }
+
+    /// The chunk in one record: read through the page cache, header and SHA-256 checked.
+    func read(_ id: ChunkID, _ pack: PackName, _ location: ChunkLocation) throws -> [UInt8] {
+        let path = packs.path(pack)
+        do {
+            let file = try packs.open(pack).buffered
+            let record = try file.read(PackFormat.recordHeaderSize + Int(location.storedLength), at: location.offset)
+            try check(record, id, location, path)
+            return [UInt8](record[PackFormat.recordHeaderSize...])
+        } catch let error as CairnError where error.code == .notFound || error.code == .changed {
+            throw CairnError(
+                .damage, "\(error.message), but the store needs it; restore the pack from a copy", path: path.text)
+        }
+    }
+
+    private func check(_ record: [UInt8], _ id: ChunkID, _ location: ChunkLocation, _ path: Path) throws {
+        try record.withUnsafeBytes { bytes in
+            try check(bytes, id, location, path, SHA256Hasher())
+        }
+    }
+
+    /// Checks a record, header and payload.
+    func check(
+        _ record: UnsafeRawBufferPointer, _ id: ChunkID, _ location: ChunkLocation, _ path: Path,
+        _ hasher: borrowing SHA256Hasher
+    ) throws {
+        let damage = { (what: String) in
+            CairnError(
+                .damage, "the chunk \(id.hex.prefix(16)) at byte \(location.offset) of \(path) \(what); "
+                    + "run `cairn verify`, then `cairn repair --from` a copy", path: path.text)
+        }
+        do {
+            let header = [UInt8](record[..<PackFormat.recordHeaderSize])
+            guard try PackFormat.entry(fromRecordHeader: header) == location.entry(id) else {
+                throw damage("is another one")
+            }
+        } catch let error as FormatError {
+            throw damage("has a header that \(error)")
+        }
+        try checkCodec(location.codec, path)
+        let payload = UnsafeRawBufferPointer(rebasing: record[PackFormat.recordHeaderSize...])
+        guard ChunkID(hasher.digest(payload)) == id else { throw damage("is damaged") }
+    }
+
+    func checkCodec(_ codec: Codec, _ path: Path) throws {
+        guard codec == .raw else {
+            throw CairnError(
+                .newerVersion, "\(path) has a chunk in codec \(codec.rawValue), which this version does not know; "
+                    + "use Cairn \(newestVersion()) or later", path: path.text)
+        }
+    }
+
+    /// The version of the program that wrote the newest commit.
+    private func newestVersion() -> String {
+        let found = try? read { transaction in
+            guard let number = try transaction.iterationNumbers().last, let (_, bytes) = try transaction.record(number),
+                case .commit(let commit) = try JournalRecord(decoding: bytes, store: id).event
+            else { return "" }
+            return commit.version
+        }
+        return found ?? ""
+    }
+
+    /// All bytes of a blob, for what is known to be small: heads, roots, schemas, lists.
+    public func bytes(of blob: BlobRef) throws -> [UInt8] {
+        try BlobTree(chunkSize: chunkSize).bytes(of: blob) { try chunk($0) }
+    }
+
+    /// The ids of a blob's chunks, in order.
+    public func chunkIDs(of blob: BlobRef) throws -> [ChunkID] {
+        try BlobTree(chunkSize: chunkSize).chunkIDs(of: blob) { try chunk($0) }
+    }
+}
+
+/// The tree over a blob's chunks. (Docs/format.md 5)
+public struct BlobTree: Sendable {
+    public let chunkSize: Int
+
+    public init(chunkSize: Int) { self.chunkSize = chunkSize }
+
+    /// Chunks of a blob of this many bytes.
+    public func chunkCount(_ length: UInt64) -> Int {
+        Int((length + UInt64(chunkSize) - 1) / UInt64(chunkSize))
+    }
+
+    /// Bytes of the chunk at a place.
+    public func chunkLength(_ index: Int, of length: UInt64) -> Int {
+        min(chunkSize, Int(length - UInt64(index) * UInt64(chunkSize)))
+    }
+
+    /// The root over chunks that are stored, and the chunks of the lists in between, which are to be stored.
+    public func root(over ids: [ChunkID], store: (ChunkID, [UInt8]) throws -> Void) rethrows -> ChunkID {
+        var level = ids
+        while level.count > 1 {
+            var list: [UInt8] = []
+            list.reserveCapacity(level.count * 32)
+            for id in level { id.withUnsafeBytes { list.append(contentsOf: $0) } }
+            var above: [ChunkID] = []
+            for start in stride(from: 0, to: list.count, by: chunkSize) {
+                let piece = [UInt8](list[start..<min(start + chunkSize, list.count)])
+                let id = ChunkID.of(piece)
+                try store(id, piece)
+                above.append(id)
+            }
+            level = above
+        }
+        return level.first ?? .zero
+    }
+
+    /// The ids of a blob's chunks, in order. `list` is told the ids of the lists in between.
+    public func chunkIDs(
+        of blob: BlobRef, list visit: (ChunkID) throws -> Void = { _ in }, read: (ChunkID) throws -> [UInt8]
+    ) throws -> [ChunkID] {
+        guard blob.length > 0 else { return [] }
+        // From the length alone: how many ids each level has, from the chunks up to the root.
+        var counts = [chunkCount(blob.length)]
+        while counts.last! > 1 { counts.append(chunkCount(UInt64(counts.last!) * 32)) }
+        var level = [blob.id]
+        for count in counts.dropLast().reversed() {
+            var bytes: [UInt8] = []
+            for id in level {
+                try visit(id)
+                bytes += try read(id)
+            }
+            guard bytes.count == count * 32 else {
+                throw CairnError(.damage, "the chunk list \(blob.id.hex.prefix(16)) has another length than its blob")
+            }
+            level = bytes.withUnsafeBytes { buffer in
+                (0..<count).map { ChunkID(UnsafeRawBufferPointer(rebasing: buffer[$0 * 32..<$0 * 32 + 32])) }
+            }
+        }
+        return level
+    }
+
+    public func bytes(of blob: BlobRef, read: (ChunkID) throws -> [UInt8]) throws -> [UInt8] {
+        var result: [UInt8] = []
+        for id in try chunkIDs(of: blob, read: read) { result += try read(id) }
+        guard UInt64(result.count) == blob.length else {
+            throw CairnError(.damage, "the blob \(blob.id.hex.prefix(16)) has another length than it should")
+        }
+        return result
+    }
+}

@@ -1,0 +1,191 @@
+internal import Platform
+
+/// The chunks that manifests reach, found by walking from their heads.
+struct Reach {
+    /// How to read a chunk and to find its base, as one state of the index or of a rebuild has them.
+    struct Source {
+        var read: (ChunkID) throws -> [UInt8]
+        /// The base of the chunk's encoding, or `.zero`.
+        var base: (ChunkID) throws -> ChunkID
+    }
+
+    private(set) var ids: Set<ChunkID> = []
+    /// Blobs whose lists were walked to their end. Not told by `ids`: a file may hold the very bytes of a list.
+    private var walked: Set<BlobRef> = []
+    private let tree: BlobTree
+    private let trace: ChunkStore.Tracer
+
+    init(_ store: ChunkStore) {
+        tree = BlobTree(chunkSize: store.chunkSize)
+        trace = store.settings.trace
+    }
+
+    /// Adds what the manifest with this head reaches.
+    mutating func add(_ head: [UInt8], from source: Source) throws {
+        try add(.of(head), source)
+        for blob in try trace(head, { try tree.bytes(of: $0, read: source.read) }) { try add(blob, source) }
+    }
+
+    private mutating func add(_ blob: BlobRef, _ source: Source) throws {
+        guard blob.length > 0, !walked.contains(blob) else { return }
+        var lists: [ChunkID] = []
+        let chunks = try tree.chunkIDs(of: blob, list: { lists.append($0) }, read: source.read)
+        for id in chunks + lists { try add(id, source) }
+        walked.insert(blob)
+    }
+
+    private mutating func add(_ id: ChunkID, _ source: Source) throws {
+        var next = id
+        while next != .zero, ids.insert(next).inserted { next = try source.base(next) }
+    }
+}
+
+extension ChunkStore {
+    /// Reads through a transaction that is open already.
+    func source(_ transaction: IndexTransaction) -> Reach.Source {
+        Reach.Source(
+            read: { id in
+                guard let location = try transaction.chunk(id), let pack = try transaction.pack(location.pack) else {
+                    throw self.missing(id)
+                }
+                return try self.read(id, pack.name, location)
+            }, base: { try transaction.chunk($0)?.base ?? .zero })
+    }
+}
+
+extension ChunkStore {
+    /// Makes the index anew from the journal and the packs' tables, and puts it in the place of the old one, which is not read.
+    /// Under the commit lock.
+    func rebuildIndex(_ opened: inout Opened) throws {
+        try checkWritable()
+        opened.index = nil
+        let (records, end) = try opened.journal.records()
+        guard !records.isEmpty else {
+            throw CairnError(
+                .damage, "the journal of \(folder) is empty; restore it from a copy",
+                path: folder.appending("journal").text)
+        }
+        let fold = JournalFold(records)
+        let located = try locations(fold)
+        let (reached, isComplete) = reachable(fold, located)
+        let temporary = folder.appending("index/.\(Random.hex(8)).partial")
+        do {
+            try writeIndex(temporary, fold, records, end, located.filter { reached.contains($0.key) }, isComplete)
+            let file = try File(temporary, .read)
+            try file.sync()
+            try FileSystem.rename(temporary, to: indexPath)
+            try FileSystem.syncFolder(folder.appending("index"))
+        } catch {
+            _ = try? FileSystem.removeFile(temporary)
+            throw error
+        }
+        opened.index = try Index(indexPath, readOnly: false)
+    }
+
+    /// Where the tables say that chunks are, the last entry of each winning.
+    private func locations(_ fold: JournalFold) throws -> [ChunkID: ChunkLocation] {
+        var located: [ChunkID: ChunkLocation] = [:]
+        for (number, pack) in fold.packs.enumerated() {
+            let entries = try entries(of: pack.summary)
+            for index in pack.live(entries.count) {
+                located[entries[index].id] = ChunkLocation(entries[index], pack: UInt32(number))
+            }
+        }
+        return located
+    }
+
+    /// The table of a pack; where it is damaged, what the headers of the records say, each checked by its SHA-256.
+    private func entries(of summary: PackSummary) throws -> [PackEntry] {
+        do {
+            return try packs.table(summary)
+        } catch let error as CairnError where error.code == .damage {
+            guard try FileSystem.status(packs.path(summary.name)) != nil else { return [] }
+            return try salvage(summary)
+        }
+    }
+
+    /// What is reached, and whether all manifests could be read: a damaged one reaches less, and a collection refuses to run then.
+    private func reachable(
+        _ fold: JournalFold, _ located: [ChunkID: ChunkLocation]
+    ) -> (ids: Set<ChunkID>, isComplete: Bool) {
+        let names = fold.packs.map(\.summary.name)
+        var reach = Reach(self)
+        let source = Reach.Source(
+            read: { id in
+                guard let location = located[id] else { throw self.missing(id) }
+                return try self.read(id, names[Int(location.pack)], location)
+            }, base: { located[$0]?.base ?? .zero })
+        var isComplete = true
+        for iteration in fold.iterations.values {
+            do { try reach.add(iteration.head, from: source) } catch { isComplete = false }
+        }
+        return (reach.ids, isComplete)
+    }
+
+    private func writeIndex(
+        _ path: Path, _ fold: JournalFold, _ records: [Journal.Stored], _ end: Journal.Position,
+        _ chunks: [ChunkID: ChunkLocation], _ isComplete: Bool
+    ) throws {
+        var state = IndexState(store: id)
+        state.journal = end
+        state.nextPack = UInt32(fold.packs.count)
+        try Index.create(path, state: state)
+        let transaction = try Index(path, readOnly: false).begin()
+        for (id, location) in chunks.sorted(by: { $0.key < $1.key }) {
+            transaction.setChunk(id, location, append: true)
+        }
+        for (number, pack) in fold.packs.enumerated() { transaction.setPack(UInt32(number), pack.summary) }
+        // What a sweep had begun to free is not known any more: every pack is looked at again.
+        if isComplete { for number in fold.packs.indices { transaction.setPending(UInt32(number), true) } }
+        for stored in records { transaction.setRecord(stored) }
+        for (number, iteration) in fold.iterations {
+            transaction.setIteration(
+                number, run: iteration.run, step: iteration.step, isSuperseded: iteration.isSuperseded)
+            for annotation in iteration.annotations { try transaction.addNote(annotation) }
+        }
+        for (name, number) in fold.pins { transaction.setPin(name, number) }
+        for (name, run) in fold.runs { transaction.setRun(name, origin: run.origin, policy: run.policy) }
+        try transaction.commit()
+    }
+
+    /// Walks the records of a pack from its beginning, by their headers.
+    private func salvage(_ summary: PackSummary) throws -> [PackEntry] {
+        let file = try packs.open(summary.name).buffered
+        let end = min(summary.tableOffset, try file.status().size)
+        var entries: [PackEntry] = []
+        var offset = UInt64(PackFormat.headerSize)
+        while offset + UInt64(PackFormat.recordHeaderSize) <= end {
+            let header = try file.read(PackFormat.recordHeaderSize, at: offset)
+            if let entry = try? PackFormat.entry(fromRecordHeader: header), entry.offset == offset,
+                entry.range.upperBound <= end
+            {
+                if (try? read(entry.id, summary.name, ChunkLocation(entry, pack: 0))) != nil { entries.append(entry) }
+                offset = entry.range.upperBound
+            } else {
+                guard let next = try nextRecord(file, after: offset, end: end) else { break }
+                offset = next
+            }
+        }
+        return entries
+    }
+
+    /// Where the next record header begins behind a damaged one or a freed range.
+    private func nextRecord(_ file: File, after offset: UInt64, end: UInt64) throws -> UInt64? {
+        let magic = [UInt8]("CREC".utf8)
+        var position = offset + 1
+        while position + UInt64(PackFormat.recordHeaderSize) <= end {
+            let window = try file.read(Int(min(1 << 20, end - position)), at: position)
+            var index = 0
+            while let hit = window[index...].firstIndex(of: magic[0]), hit + PackFormat.recordHeaderSize <= window.count {
+                let header = [UInt8](window[hit..<hit + PackFormat.recordHeaderSize])
+                if let entry = try? PackFormat.entry(fromRecordHeader: header), entry.offset == position + UInt64(hit) {
+                    return entry.offset
+                }
+                index = hit + 1
+            }
+            if window.count <= PackFormat.recordHeaderSize { return nil }
+            position += UInt64(window.count - PackFormat.recordHeaderSize + 1)
+        }
+        return nil
+    }
+}

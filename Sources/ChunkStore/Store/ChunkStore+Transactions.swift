@@ -1,0 +1,234 @@
+internal import Platform
+
+/// The journal holds something that cannot be folded into the index record by record.
+private struct NeedsRebuild: Error {}
+
+extension ChunkStore {
+    /// Opens the index at the end of the journal; makes it anew where it is missing or belongs to another journal.
+    func openIndex() throws {
+        let isCurrent = try? opened.change { opened in
+            try locks.reading {
+                let index = try Index(indexPath, readOnly: isReadOnly)
+                opened.index = index
+                return try index.read { transaction in
+                    let state = try transaction.state()
+                    return try follows(state, transaction, opened.journal)
+                        && opened.journal.record(at: state.journal) == nil
+                }
+            }
+        }
+        if isCurrent == true { return }
+        if let damage = try indexDamage() { throw damage }
+        guard !isReadOnly else {
+            throw CairnError(
+                .system, "the index of \(folder) is behind its journal and the store can only be read; "
+                    + "run `cairn list` once where it can be written", path: folder.text)
+        }
+        try opened.change { opened in
+            try locks.committing { try catchUp(&opened) }
+        }
+    }
+
+    /// An index that is there and can't be read is an error, not a reason to make it anew unasked.
+    private func indexDamage() throws -> CairnError? {
+        try opened.change { opened in
+            try locks.reading {
+                guard try FileSystem.status(indexPath) != nil else { return nil }
+                do {
+                    opened.index = try Index(indexPath, readOnly: isReadOnly)
+                    try opened.index?.read { _ = try $0.state() }
+                    return nil
+                } catch let error as CairnError {
+                    return error
+                }
+            }
+        }
+    }
+
+    /// Whether the last record that the index folded stands in this journal.
+    private func follows(
+        _ state: IndexState, _ transaction: IndexTransaction, _ journal: Journal
+    ) throws -> Bool {
+        guard state.store == id, state.journal.sequence > 0 else { return state.store == id }
+        guard let (offset, bytes) = try transaction.record(state.journal.sequence - 1) else {
+            return state.journal.sequence == 1
+        }
+        let stored = try? journal.file.read(bytes.count, at: offset)
+        return stored == bytes
+    }
+
+    /// Brings the index to the end of the journal, by folding what it lacks or by making it anew. Under the commit lock.
+    func catchUp(_ opened: inout Opened) throws {
+        do {
+            let index = try currentIndex(&opened)
+            let transaction = try index.begin()
+            guard try follows(transaction.state(), transaction, opened.journal) else { throw NeedsRebuild() }
+            guard try fold(opened.journal, into: transaction) else { return transaction.abort() }
+            try transaction.commit()
+        } catch is NeedsRebuild {
+            try rebuildIndex(&opened)
+        } catch let error as CairnError where error.code == .notFound {
+            try rebuildIndex(&opened)
+        }
+    }
+
+    /// Folds the records that the index lacks. Returns whether there were any.
+    private func fold(_ journal: Journal, into transaction: IndexTransaction) throws -> Bool {
+        var state = try transaction.state()
+        var hasChanged = false
+        while let stored = try journal.record(at: state.journal) {
+            switch stored.record.event {
+            case .sweep, .repair: throw NeedsRebuild()
+            case .commit(let commit):
+                for pack in commit.packs {
+                    let entries = try packs.table(pack.summary)
+                    putChunks(pack, entries, into: transaction, &state)
+                }
+            default: break
+            }
+            try apply(stored, to: transaction, &state)
+            hasChanged = true
+        }
+        if hasChanged { transaction.setState(state) }
+        return hasChanged
+    }
+
+    /// The open index, reopened where a repair has replaced its file.
+    func currentIndex(_ opened: inout Opened) throws -> Index {
+        let status = try FileSystem.status(indexPath, followLinks: true)
+        if let index = opened.index, index.inode == status?.inode { return index }
+        opened.index = nil
+        let index = try Index(indexPath, readOnly: isReadOnly)
+        opened.index = index
+        return index
+    }
+
+    /// Looks things up in one consistent state of the index.
+    public func read<R>(_ body: (IndexTransaction) throws -> R) throws -> R {
+        try checkProcess()
+        return try opened.change { opened in
+            try locks.reading { try currentIndex(&opened).read(body) }
+        }
+    }
+
+    /// What a transaction decides: the record that says it, or nil to change nothing; and the result.
+    struct Decision<R> {
+        var event: JournalEvent?
+        var result: R
+    }
+
+    /// Decides something on the newest state, journals it and makes it durable; all or nothing.
+    ///
+    /// When it returns, the change survives a power cut. When it throws, nothing has changed, unless the error says that the
+    /// journal could not be cut back.
+    func transact<R>(
+        _ body: (IndexTransaction, inout IndexState, Journal.Position) throws -> Decision<R>
+    ) throws -> R {
+        try checkProcess()
+        try checkWritable()
+        return try opened.change { opened in
+            try locks.committing {
+                try catchUp(&opened)
+                let index = try currentIndex(&opened)
+                let transaction = try index.begin()
+                var state = try transaction.state()
+                let position = state.journal
+                let decision = try body(transaction, &state, position)
+                guard let event = decision.event else {
+                    transaction.abort()
+                    return decision.result
+                }
+                let stored = opened.journal.prepare(event, at: position)
+                try apply(stored, to: transaction, &state)
+                transaction.setState(state)
+                try transaction.checkWrites()
+                try opened.journal.append(stored)
+                do {
+                    try transaction.commit()
+                } catch {
+                    // What the index holds now is unknown: it is opened anew, and compared with the journal, next time.
+                    opened.index = nil
+                    try opened.journal.cut(back: position)
+                    throw error
+                }
+                return decision.result
+            }
+        }
+    }
+
+    /// Puts the entries of a pack that are not void.
+    func putChunks(
+        _ pack: CommittedPack, _ entries: [PackEntry], into transaction: IndexTransaction, _ state: inout IndexState
+    ) {
+        let number = state.nextPack
+        state.nextPack += 1
+        transaction.setPack(number, pack.summary)
+        for index in pack.live(entries.count).sorted(by: { entries[$0].id < entries[$1].id }) {
+            transaction.setChunk(entries[index].id, ChunkLocation(entries[index], pack: number))
+        }
+    }
+
+    /// Folds one record, but for where its chunks are.
+    private func apply(
+        _ stored: Journal.Stored, to transaction: IndexTransaction, _ state: inout IndexState
+    ) throws {
+        let number = stored.record.sequence
+        switch stored.record.event {
+        case .initialized: break
+        case .commit(let commit):
+            if let replaced = commit.replaces { try transaction.removeIteration(replaced) }
+            transaction.setIteration(number, run: commit.run, step: commit.step, isSuperseded: false)
+            if try transaction.run(commit.run) == nil {
+                transaction.setRun(commit.run, origin: commit.origin, policy: [])
+            }
+            for pin in commit.pins { transaction.setPin(pin, number) }
+        case .delete(let deletions):
+            for deletion in deletions { try transaction.removeIteration(deletion.iteration) }
+        case .pin(let name, let iteration): transaction.setPin(name, iteration)
+        case .unpin(let name): transaction.removePin(name)
+        case .policy(let run, let policy):
+            transaction.setRun(run, origin: try transaction.run(run)?.origin ?? "", policy: policy)
+        case .sweep(let token, _): state.sweepToken = token
+        case .repair: state.sweepToken = Random.bytes(16)
+        case .annotate(let annotation): try transaction.addNote(annotation)
+        case .rewind(let numbers):
+            for number in numbers {
+                guard let (_, run, step) = try transaction.iteration(number) else { continue }
+                transaction.setIteration(number, run: run, step: step, isSuperseded: true)
+            }
+        }
+        transaction.setRecord(stored)
+        state.journal = stored.next
+    }
+}
+
+extension CommittedPack {
+    /// The places in the table of the entries that count.
+    func live(_ count: Int) -> [Int] {
+        var result: [Int] = []
+        var next = 0
+        for range in voids {
+            result += next..<min(range.lowerBound, count)
+            next = range.upperBound
+        }
+        return next < count ? result + Array(next..<count) : result
+    }
+}
+
+extension ChunkStore {
+    /// Changes what the index keeps for itself, and the journal does not know.
+    func changeIndex(_ body: (IndexTransaction) throws -> Void) throws {
+        try checkProcess()
+        try opened.change { opened in
+            try locks.committing {
+                try catchUp(&opened)
+                let transaction = try currentIndex(&opened).begin()
+                try body(transaction)
+                do { try transaction.commit() } catch {
+                    opened.index = nil
+                    throw error
+                }
+            }
+        }
+    }
+}

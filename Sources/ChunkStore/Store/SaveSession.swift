@@ -1,0 +1,266 @@
+internal import Platform
+
+/// One save: takes chunks from any number of threads, writes those that are new, and commits them with a manifest.
+///
+/// Until `commit` has returned, nothing that it wrote counts; a session that goes away leaves no file behind, and what a killed
+/// process leaves is removed by the next save or collection.
+public final class SaveSession: Sendable {
+    /// Bytes after which a save goes on in another pack.
+    static let packLimit: UInt64 = 4 << 30
+
+    private struct State {
+        /// Chunks that this save has written or begun to write.
+        var written: Set<ChunkID> = []
+        /// Chunks that were in the store when this save looked, which must still be there when it commits.
+        var relied: Set<ChunkID> = []
+        var token: [UInt8]?
+        var writer: PackWriter?
+        var finished: [(writer: PackWriter, summary: PackSummary, entries: [PackEntry])] = []
+        var newChunks = 0
+        var newBytes: UInt64 = 0
+        var isDone = false
+    }
+
+    private let store: ChunkStore
+    private let isDryRun: Bool
+    private let state = Monitor(State())
+
+    /// - Parameter dryRun: looks up what would be new and writes nothing.
+    public init(_ store: ChunkStore, dryRun: Bool) throws {
+        self.store = store
+        isDryRun = dryRun
+        if !dryRun {
+            try store.checkWritable()
+            try store.removeLeftovers()
+        }
+    }
+
+    deinit { abandon() }
+
+    /// Content chunks that were new, and their raw bytes.
+    public var new: (chunks: Int, bytes: UInt64) { state.change { ($0.newChunks, $0.newBytes) } }
+
+    /// Runs `body` on `jobs` threads, beside threads that write what is full.
+    public func run(jobs: Int, _ body: @escaping @Sendable (Int) throws -> Void) throws {
+        let running = Monitor(jobs)
+        try WorkerPool.shared.run(jobs + (isDryRun ? 0 : 2)) { [self] index in
+            if index >= jobs { return try writeBlocks(while: running) }
+            defer {
+                let left = running.change { left in
+                    left -= 1
+                    return left
+                }
+                if left == 0 { state.change { $0.writer?.close() } }
+            }
+            try body(index)
+        }
+    }
+
+    private func writeBlocks(while running: Monitor<Int>) throws {
+        while running.change({ $0 > 0 }) {
+            guard let writer = state.change({ $0.writer }) else {
+                Clock.sleep(seconds: 0.000_5)
+                continue
+            }
+            try writer.writeBlocks()
+            // It was closed: for the next pack, or because the jobs have ended.
+            let isSame = state.change { $0.writer === writer }
+            if isSame { return }
+        }
+    }
+
+    /// Keeps chunks: writes those that neither the store nor this save has. The bytes are copied.
+    /// - Parameter isContent: whether they count as the checkpoint's own bytes, rather than as its manifest's.
+    public func put(_ chunks: [(id: ChunkID, bytes: UnsafeRawBufferPointer)], isContent: Bool) throws {
+        let unknown = state.change { state in
+            chunks.indices.filter { !state.written.contains(chunks[$0].id) && !state.relied.contains(chunks[$0].id) }
+        }
+        guard !unknown.isEmpty else { return }
+        let (found, token) = try store.read { transaction in
+            let found = try unknown.map { index in
+                guard let location = try transaction.chunk(chunks[index].id) else { return false }
+                return !location.isDamaged && location.rawLength == UInt32(chunks[index].bytes.count)
+            }
+            return (found, try transaction.state().sweepToken)
+        }
+        var fresh: [Int] = []
+        state.change { state in
+            // The oldest token counts: whatever was looked up under a newer one is looked up again with the rest.
+            if state.token == nil { state.token = token }
+            for (place, index) in unknown.enumerated() {
+                let id = chunks[index].id
+                if found[place] {
+                    state.relied.insert(id)
+                } else if state.written.insert(id).inserted {
+                    fresh.append(index)
+                    if isContent {
+                        state.newChunks += 1
+                        state.newBytes += UInt64(chunks[index].bytes.count)
+                    }
+                }
+            }
+        }
+        guard !isDryRun else { return }
+        for index in fresh { try append(chunks[index].id, chunks[index].bytes) }
+    }
+
+    private func append(_ id: ChunkID, _ bytes: UnsafeRawBufferPointer) throws {
+        let length = UInt32(bytes.count)
+        try writer().append(
+            PackEntry(id: id, offset: 0, rawLength: length, storedLength: length, codec: .raw), payload: bytes)
+    }
+
+    /// The pack that is written now; another one where the last is full.
+    private func writer() throws -> PackWriter {
+        try state.change { state in
+            if let writer = state.writer {
+                guard writer.size > Self.packLimit else { return writer }
+                writer.close()
+                try Self.finish(writer, &state)
+            }
+            let writer = try PackWriter(
+                folder: store.folder.appending("packs"), store: store.id, memory: store.settings.memory / 4)
+            state.writer = writer
+            return writer
+        }
+    }
+
+    private static func finish(_ writer: PackWriter, _ state: inout State) throws {
+        let (summary, entries) = try writer.finish()
+        state.finished.append((writer, summary, entries))
+        state.writer = nil
+    }
+
+    /// What the transaction of a commit decides on the newest state of the catalog.
+    public enum Decision: Sendable {
+        case commit(replacing: UInt64?)
+        /// The store has the same iteration already.
+        case cancel
+    }
+
+    public enum Outcome: Sendable {
+        case committed(number: UInt64, storedBytes: UInt64)
+        case cancelled
+        /// A collection removed chunks that this save relied on: put everything again, then commit again.
+        case mustRepeat
+    }
+
+    public struct Manifest: Sendable {
+        public var run: String
+        public var step: UInt64
+        public var head: [UInt8]
+        public var origin: String
+        public var pins: [String]
+
+        public init(run: String, step: UInt64, head: [UInt8], origin: String, pins: [String]) {
+            self.run = run
+            self.step = step
+            self.head = head
+            self.origin = origin
+            self.pins = pins
+        }
+    }
+
+    /// Makes everything durable and visible at once. When it returns `.committed`, the iteration survives a power cut.
+    /// - Parameter decide: called under the commit lock; may throw to refuse.
+    public func commit(
+        _ manifest: Manifest, decide: (IndexTransaction) throws -> Decision
+    ) throws -> Outcome {
+        let head = manifest.head
+        try head.withUnsafeBytes { try put([(.of(head), $0)], isContent: false) }
+        try state.change { state in if let writer = state.writer { try Self.finish(writer, &state) } }
+        try FileSystem.syncFolder(store.folder.appending("packs"))
+        var removal: ReaderLock?
+        defer { withExtendedLifetime(removal) {} }
+        let outcome: Outcome = try store.transact { transaction, indexState, position in
+            switch try decide(transaction) {
+            case .cancel: return .init(event: nil, result: .cancelled)
+            case .commit(let replaced):
+                removal = try removalLock(replaced)
+                guard try !hasLost(transaction, indexState) else { return .init(event: nil, result: .mustRepeat) }
+                let event = try put(manifest, replaced, into: transaction, &indexState, position)
+                return .init(
+                    event: .commit(event),
+                    result: .committed(number: position.sequence, storedBytes: event.storedBytes))
+            }
+        }
+        switch outcome {
+        case .committed: state.change { $0.isDone = true }
+        case .cancelled: break
+        case .mustRepeat:
+            state.change { state in
+                state.relied = []
+                state.token = nil
+            }
+        }
+        return outcome
+    }
+
+    private func removalLock(_ replaced: UInt64?) throws -> ReaderLock? {
+        guard let replaced else { return nil }
+        guard let lock = try store.locks.removalLock(replaced) else {
+            throw CairnError(.busy, "someone is reading the iteration that is to be replaced; try again later")
+        }
+        return lock
+    }
+
+    /// Whether anything that this save relies on has gone since it looked.
+    private func hasLost(_ transaction: IndexTransaction, _ indexState: IndexState) throws -> Bool {
+        let (relied, token) = state.change { ($0.relied, $0.token) }
+        guard token != nil, token != indexState.sweepToken else { return false }
+        return try relied.contains { id in
+            guard let location = try transaction.chunk(id) else { return true }
+            return location.isDamaged
+        }
+    }
+
+    private func put(
+        _ manifest: Manifest, _ replaced: UInt64?, into transaction: IndexTransaction, _ indexState: inout IndexState,
+        _ position: Journal.Position
+    ) throws -> JournalEvent.Commit {
+        let before = try transaction.usedBytes()
+        var committed: [CommittedPack] = []
+        for pack in state.change({ $0.finished }) {
+            let voids = try pack.entries.indices.filter { index in
+                guard let other = try transaction.chunk(pack.entries[index].id) else { return false }
+                return !other.isDamaged
+            }
+            let entry = CommittedPack(summary: pack.summary, voids: Self.ranges(voids))
+            store.putChunks(entry, pack.entries, into: transaction, &indexState)
+            committed.append(entry)
+        }
+        try transaction.checkWrites()
+        var event = JournalEvent.Commit(
+            run: manifest.run, step: manifest.step, head: manifest.head, origin: manifest.origin, replaces: replaced,
+            packs: committed, storedBytes: 0, pins: manifest.pins, version: store.settings.version)
+        let record = JournalRecord(
+            sequence: position.sequence, time: 0, previous: position.previous, event: .commit(event))
+        let growth = try transaction.usedBytes() - min(before, transaction.usedBytes())
+        event.storedBytes =
+            committed.reduce(0) { $0 + $1.summary.fileLength } + growth
+            + UInt64(JournalRecord.padded(record.encoded(store: store.id).bytes.count))
+        return event
+    }
+
+    private static func ranges(_ indices: [Int]) -> [Range<Int>] {
+        var ranges: [Range<Int>] = []
+        for index in indices {
+            if ranges.last?.upperBound == index {
+                ranges[ranges.count - 1] = ranges.last!.lowerBound..<index + 1
+            } else {
+                ranges.append(index..<index + 1)
+            }
+        }
+        return ranges
+    }
+
+    /// Removes what was written and not committed.
+    public func abandon() {
+        let writers = state.change { state in
+            guard !state.isDone else { return [PackWriter]() }
+            state.isDone = true
+            return state.finished.map(\.writer) + [state.writer].compactMap { $0 }
+        }
+        for writer in writers { writer.abandon() }
+    }
+}
