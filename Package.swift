@@ -13,6 +13,8 @@ let package = Package(
     products: [
         .library(name: "Cairn", targets: ["Cairn"]),
         .executable(name: "cairn", targets: ["CairnCLI"]),
+        // For tests alone: loaded before the C library, it makes any call of a program fail, fall short or be its last.
+        .library(name: "CFaults", type: .dynamic, targets: ["CFaults"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
@@ -29,11 +31,19 @@ let package = Package(
             name: "CairnCLI",
             dependencies: ["Cairn", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: strict),
+        .target(name: "CFaults", path: "Tests/Support/CFaults"),
+        .testTarget(name: "LayerTests", swiftSettings: strict),
         .testTarget(name: "PlatformTests", dependencies: ["Platform"], swiftSettings: strict),
         .testTarget(name: "ChunkStoreTests", dependencies: ["ChunkStore", "Platform"], swiftSettings: strict),
         .testTarget(
             name: "TensorFormatsTests", dependencies: ["TensorFormats"],
             resources: [.copy("Fixtures")], swiftSettings: strict),
-        .testTarget(name: "CairnTests", dependencies: ["Cairn", "TensorFormats"], swiftSettings: strict),
+        .testTarget(
+            name: "CairnTests", dependencies: ["Cairn", "ChunkStore", "Platform", "TensorFormats"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "CLITests",
+            dependencies: ["CairnCLI", "Cairn", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: strict),
     ]
 )

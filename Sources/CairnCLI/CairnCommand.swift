@@ -7,8 +7,8 @@ struct CairnCommand: ParsableCommand {
         commandName: "cairn",
         abstract: "A content-addressed checkpoint store for model training.",
         discussion: """
-            A store keeps the checkpoints of many training runs and writes only the bytes that are new. An iteration is \
-            one saved checkpoint; REF names it as [RUN@]SELECTOR, where SELECTOR is
+            A store keeps the checkpoints of many training runs and writes only the bytes that are new. An \
+            iteration is one saved checkpoint; REF names it as [RUN@]SELECTOR, where SELECTOR is
 
               latest                    the greatest step
               best, best:METRIC[:min|max]
@@ -26,8 +26,8 @@ struct CairnCommand: ParsableCommand {
 
             Exit status: 0 done, 1 failed, 2 wrong usage, 3 damage found, 130 interrupted.
 
-            Completion: cairn --generate-completion-script bash (or zsh, or fish) prints a script; for bash, put it into \
-            ~/.local/share/bash-completion/completions/cairn.
+            Completion: cairn --generate-completion-script bash (or zsh, or fish) prints a script; for \
+            bash, put it into ~/.local/share/bash-completion/completions/cairn.
             """,
         version: "cairn \(Store.version)",
         groupedSubcommands: [
@@ -40,7 +40,8 @@ struct CairnCommand: ParsableCommand {
             CommandGroup(
                 name: "Keeping and deleting",
                 subcommands: [
-                    PinCommand.self, UnpinCommand.self, PinsCommand.self, AnnotateCommand.self, RewindCommand.self,
+                    PinCommand.self, UnpinCommand.self, PinsCommand.self, AnnotateCommand.self,
+                    RewindCommand.self,
                     DeleteCommand.self, PolicyCommand.self, CollectCommand.self,
                 ]),
             CommandGroup(

@@ -23,7 +23,9 @@ struct CommonOptions: ParsableArguments {
     var memory = Settings.defaultMemory
 
     func validate() throws {
-        if let jobs, jobs < 1 { throw ValidationError("--jobs \(jobs) leaves nobody to work: give at least 1") }
+        if let jobs, jobs < 1 {
+            throw ValidationError("--jobs \(jobs) leaves nobody to work: give at least 1")
+        }
         if memory < Settings.minimumMemory {
             let minimum = Units.exactSize(UInt64(Settings.minimumMemory))
             throw ValidationError("--memory is too small to work with: give at least \(minimum)")

@@ -8,7 +8,8 @@ enum ExitStatus {
     static let damage: Int32 = 3
     static let interrupted: Int32 = 130
 
-    /// A name that nothing or several things have is wrong usage: the same command can't succeed on this store.
+    /// A name that nothing or several things have is wrong usage: the same command can't succeed on this
+    /// store.
     static func of(_ code: CairnError.Code) -> Int32 {
         switch code {
         case .usage, .notFound, .ambiguous: usage

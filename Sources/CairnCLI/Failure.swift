@@ -53,9 +53,12 @@ enum Failure {
     /// The contract's `{"error": {"code", "message", "path"}}`; `path` is null where the error is about none.
     static func json(_ error: CairnError) -> JSON {
         .fields(
-            ("error",
-             .fields(
-                ("code", JSON(error.code.rawValue)), ("message", JSON(error.message)), ("path", JSON(optional: error.path)))))
+            (
+                "error",
+                .fields(
+                    ("code", JSON(error.code.rawValue)), ("message", JSON(error.message)),
+                    ("path", JSON(optional: error.path)))
+            ))
     }
 }
 

@@ -20,7 +20,8 @@ enum Program {
         }
     }
 
-    /// Whether errors go out as JSON: also those of arguments that can't be parsed, so this reads them by hand.
+    /// Whether errors go out as JSON: also those of arguments that can't be parsed, so this reads them by
+    /// hand.
     static func asksForJSON(_ arguments: [String]) -> Bool {
         arguments.prefix { $0 != "--" }.contains("--json")
     }

@@ -25,7 +25,8 @@ struct Answer {
 
     /// An answer that `--quiet` leaves out.
     static func report(
-        json: @autoclosure @escaping () -> JSON, text: @autoclosure @escaping () -> String, warnings: [String] = [],
+        json: @autoclosure @escaping () -> JSON, text: @autoclosure @escaping () -> String,
+        warnings: [String] = [],
         status: Int32 = ExitStatus.done
     ) -> Answer {
         var answer = Answer(json: json(), text: text())

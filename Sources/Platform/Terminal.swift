@@ -35,7 +35,9 @@ public enum Terminal {
             case EINTR: continue
             case EPIPE: return false
             case EAGAIN: waitUntilWritable(stream)
-            default: throw .system(errno, "write to", Path(stream == .output ? "standard output" : "standard error"))
+            default:
+                throw .system(
+                    errno, "write to", Path(stream == .output ? "standard output" : "standard error"))
             }
         }
         return true
@@ -44,7 +46,9 @@ public enum Terminal {
     public static func write(_ bytes: [UInt8], to stream: Stream) throws(CairnError) -> Bool {
         // A typed throw does not pass through `withUnsafeBytes`, which rethrows an untyped one.
         let result: Result<Bool, CairnError> = bytes.withUnsafeBytes { bytes in
-            do throws(CairnError) { return .success(try write(bytes, to: stream)) } catch { return .failure(error) }
+            do throws(CairnError) { return .success(try write(bytes, to: stream)) } catch {
+                return .failure(error)
+            }
         }
         return try result.get()
     }
@@ -67,11 +71,12 @@ public enum Interruption {
     /// Whether the user or the system has asked the process to stop. Always false without `watch()`.
     public static var isRequested: Bool { flag.load(ordering: .relaxed) }
 
-    /// From now on the first SIGINT or SIGTERM sets the flag, and a second one of either kind kills the process, as both
-    /// do without this. A signal that is ignored, as under `nohup` or in a background job, stays ignored. SIGPIPE
-    /// is ignored, so that writing to a closed pipe is an error like any other.
+    /// From now on the first SIGINT or SIGTERM sets the flag, and a second one of either kind kills the
+    /// process, as both do without this. A signal that is ignored, as under `nohup` or in a background job,
+    /// stays ignored. SIGPIPE is ignored, so that writing to a closed pipe is an error like any other.
     ///
-    /// For programs, not for libraries inside of others: it changes what the whole process does with these signals.
+    /// For programs, not for libraries inside of others: it changes what the whole process does with these
+    /// signals.
     public static func watch() {
         // Touched here, so that the handler finds the static value made: making it is not safe in a handler.
         flag.store(false, ordering: .relaxed)
@@ -91,6 +96,7 @@ public enum Interruption {
     }
 
     private static func isIgnored(_ action: sigaction) -> Bool {
-        unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == unsafeBitCast(SIG_IGN, to: Int.self)
+        unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
+            == unsafeBitCast(SIG_IGN, to: Int.self)
     }
 }

@@ -5,23 +5,29 @@ import Testing
 @testable import CairnCLI
 
 struct CommandTests {
-    @Test(arguments: [
-        (.usage, 2), (.notFound, 2), (.ambiguous, 2), (.damage, 3), (.interrupted, 130), (.system, 1), (.notAStore, 1),
-        (.newerVersion, 1), (.exists, 1), (.protected, 1), (.changed, 1), (.busy, 1),
-    ] as [(CairnError.Code, Int32)])
+    @Test(
+        arguments: [
+            (.usage, 2), (.notFound, 2), (.ambiguous, 2), (.damage, 3), (.interrupted, 130), (.system, 1),
+            (.notAStore, 1),
+            (.newerVersion, 1), (.exists, 1), (.protected, 1), (.changed, 1), (.busy, 1),
+        ] as [(CairnError.Code, Int32)])
     func `Every error has its exit status`(code: CairnError.Code, status: Int32) {
         #expect(ExitStatus.of(code) == status)
     }
 
     @Test(arguments: [
         ["frobnicate"], ["save"], ["list", "--frob"], ["save", "x", "--metric", "loss"],
-        ["save", "x", "--metric", "=1"], ["save", "x", "--metric", "loss=much"], ["save", "x", "--only", "optimizer"],
+        ["save", "x", "--metric", "=1"], ["save", "x", "--metric", "loss=much"],
+        ["save", "x", "--only", "optimizer"],
         ["save", "x", "--step=-1"], ["delete"], ["delete", "5", "--run", "r"], ["export", "latest", "d"],
         ["list", "--jobs", "0"], ["list", "--memory", "12"], ["init", "--chunk-size", "3000"],
-        ["init", "--chunk-size", "8MiB"], ["policy", "--keep-last", "0"], ["policy", "--keep-within", "soon"],
+        ["init", "--chunk-size", "8MiB"], ["policy", "--keep-last", "0"],
+        ["policy", "--keep-within", "soon"],
         ["policy", "--milestones", "1,,2"], ["annotate", "latest"], ["cat", "latest", "f", "--json"],
     ])
-    func `Wrong usage is found while parsing, and is one sentence that ends with where to look`(arguments: [String])
+    func `Wrong usage is found while parsing, and is one sentence that ends with where to look`(
+        arguments: [String]
+    )
         throws
     {
         let thrown = #expect(throws: (any Error).self) { try CairnCommand.parseAsRoot(arguments) }
@@ -36,7 +42,8 @@ struct CommandTests {
 
     @Test func `What a save is told`() throws {
         let words = [
-            "save", "out", "--run", "sft", "--step", "7", "--metric", "loss=nan", "--metric", "acc=0.5", "--metric",
+            "save", "out", "--run", "sft", "--step", "7", "--metric", "loss=nan", "--metric", "acc=0.5",
+            "--metric",
             "acc=0.75", "--meta", "a=b=c", "--only", "model", "--pin", "p", "--memory", "1GiB", "--jobs", "3",
         ]
         let command = try #require(try CairnCommand.parseAsRoot(words) as? SaveCommand)
@@ -60,7 +67,10 @@ struct CommandTests {
 
     @Test(arguments: ["init", "save", "list", "policy", "gc", "repair"])
     func `Help is an answer, with examples`(name: String) throws {
-        let thrown = #expect(throws: (any Error).self) { try CairnCommand.parseAsRoot([name, "--help"]) }
+        let thrown = #expect(throws: (any Error).self) {
+            var command = try CairnCommand.parseAsRoot([name, "--help"])
+            try command.run()
+        }
         guard case .answer(let text) = Failure(try #require(thrown), arguments: [name, "--help"]) else {
             Issue.record("not an answer")
             return

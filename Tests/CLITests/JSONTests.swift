@@ -29,19 +29,22 @@ struct JSONTests {
     @Test func `Errors have the contract's three fields`() {
         let error = CairnError(.notFound, "no such run", path: "/s")
         #expect(
-            text(Failure.json(error)) == #"{"error":{"code":"not-found","message":"no such run","path":"/s"}}"# + "\n")
+            text(Failure.json(error))
+                == #"{"error":{"code":"not-found","message":"no such run","path":"/s"}}"# + "\n")
         #expect(text(Failure.json(CairnError(.usage, "x"))).contains(#""path":null"#))
     }
 
     @Test func `A save has the contract's fields in one line`() throws {
         let result = SaveResult(
-            run: "main", step: 500, id: "ab", tensors: 2, files: 1, logicalBytes: 10, newBytes: 5, storedBytes: 7,
+            run: "main", step: 500, id: "ab", tensors: 2, files: 1, logicalBytes: 10, newBytes: 5,
+            storedBytes: 7,
             chunks: 3, newChunks: 1, seconds: 0.25)
         let line = SaveCommand.json(result).line
         #expect(line.filter { $0 == UInt8(ascii: "\n") }.count == 1)
         let value = try JSON(parsing: line)
         let names = [
-            "run", "step", "id", "tensors", "files", "logicalBytes", "newBytes", "storedBytes", "chunks", "newChunks",
+            "run", "step", "id", "tensors", "files", "logicalBytes", "newBytes", "storedBytes", "chunks",
+            "newChunks",
             "seconds",
         ]
         for name in names { #expect(value[name] != nil, "\(name) is missing") }
@@ -50,7 +53,10 @@ struct JSONTests {
 
     @Test func `Reports have the contract's fields`() {
         let fields: [(JSON, [String])] = [
-            (CollectCommand.json(CollectionResult()), ["deletedIterations", "reclaimedBytes", "liveBytes", "dryRun"]),
+            (
+                CollectCommand.json(CollectionResult()),
+                ["deletedIterations", "reclaimedBytes", "liveBytes", "dryRun"]
+            ),
             (VerifyCommand.json(VerifyReport()), ["ok", "checkedBytes", "damaged"]),
             (DiffCommand.json(IterationDiff()), ["added", "removed", "changed", "unchanged"]),
             (

@@ -5,13 +5,16 @@ import Testing
 
 struct SentenceTests {
     private let result = SaveResult(
-        run: "main", step: 500, id: "ab", tensors: 230, files: 9, logicalBytes: 402_862_899, newBytes: 69_310_873,
+        run: "main", step: 500, id: "ab", tensors: 230, files: 9, logicalBytes: 402_862_899,
+        newBytes: 69_310_873,
         storedBytes: 69_520_588, seconds: 0.3111)
 
     @Test func `A save is one line`() {
         #expect(
             SaveCommand.text(result)
-                == "saved main@500 · 384.2 MiB in 9 files, 230 tensors · new 66.1 MiB (17.2 %) · stored 66.3 MiB · 0.31 s")
+                == "saved main@500 · 384.2 MiB in 9 files, 230 tensors · new 66.1 MiB (17.2 %)"
+                + " · stored 66.3 MiB · 0.31 s"
+        )
     }
 
     @Test func `The same again, a dry run, and what the policy deleted`() {
@@ -31,7 +34,9 @@ struct SentenceTests {
     @Test func `Damage names every file and tensor`() {
         let report = VerifyReport(
             iterations: 2, chunks: 3, checkedBytes: 4096,
-            damaged: [DamagedIteration(run: "main", step: 5, id: "ab", tensors: ["w", "b"], files: ["m.pt"])],
+            damaged: [
+                DamagedIteration(run: "main", step: 5, id: "ab", tensors: ["w", "b"], files: ["m.pt"])
+            ],
             problems: ["the index differs from the journal; run cairn repair"], seconds: 1)
         #expect(!report.ok)
         #expect(
@@ -41,7 +46,8 @@ struct SentenceTests {
                   file    m.pt
                   tensor  w
                   tensor  b
-                checked 2 iterations · 4.0 KiB in 3 chunks · 1.00 s · damage in 1 iteration; see cairn repair --help
+                checked 2 iterations · 4.0 KiB in 3 chunks · 1.00 s · damage in 1 iteration; \
+                see cairn repair --help
                 """)
     }
 

@@ -34,7 +34,8 @@ struct TableTests {
         let lines = ShowCommand.table([tensor(name), tensor("x")], narrow).split(separator: "\n")
         #expect(lines.allSatisfy { $0.columns <= 80 })
         #expect(lines[1].columns == 80)
-        #expect(lines[1].hasPrefix("base_model.") && lines[1].contains("…") && lines[1].contains("more  BF16"))
+        #expect(
+            lines[1].hasPrefix("base_model.") && lines[1].contains("…") && lines[1].contains("more  BF16"))
         #expect(lines[1].contains("[4096, 14336]") && lines[1].contains("112.0 MiB"))
     }
 

@@ -27,7 +27,8 @@ public struct VerifyReport: Sendable {
     /// Bytes read from packs and checked.
     public var checkedBytes: UInt64
     public var damaged: [DamagedIteration]
-    /// What is wrong with the store itself, as sentences that say what to do: the index differs from the journal, say.
+    /// What is wrong with the store itself, as sentences that say what to do: the index differs from the
+    /// journal, say.
     public var problems: [String]
     public var seconds: Double
 

@@ -32,7 +32,8 @@ public struct CollectionResult: Sendable {
     public var deletedIterations: [DeletedIteration]
     /// What stays for now because someone is reading it.
     public var skipped: [DeletedIteration]
-    /// Bytes given back to the file system, or with `dryRun` those that would be: whole blocks, shared bytes not counted.
+    /// Bytes given back to the file system, or with `dryRun` those that would be: whole blocks, shared
+    /// bytes not counted.
     public var reclaimedBytes: UInt64
     /// Bytes of packs that are still needed.
     public var liveBytes: UInt64
@@ -42,7 +43,8 @@ public struct CollectionResult: Sendable {
     public var warnings: [String]
 
     public init(
-        deletedIterations: [DeletedIteration] = [], skipped: [DeletedIteration] = [], reclaimedBytes: UInt64 = 0,
+        deletedIterations: [DeletedIteration] = [], skipped: [DeletedIteration] = [],
+        reclaimedBytes: UInt64 = 0,
         liveBytes: UInt64 = 0, dryRun: Bool = false, seconds: Double = 0, warnings: [String] = []
     ) {
         self.deletedIterations = deletedIterations

@@ -1,5 +1,6 @@
-// What users of `Cairn` need of the layers below it, so that they import one module. Each by its name: the rest of those
-// layers stays out of sight. (A typealias would not do: with MemberImportVisibility its members stay hidden.)
+// What users of `Cairn` need of the layers below it, so that they import one module. Each by its name: the
+// rest of those layers stays out of sight. (A typealias would not do: with MemberImportVisibility its
+// members stay hidden.)
 @_exported public import struct Platform.CairnError
 @_exported public import enum Platform.Clock
 @_exported public import enum Platform.Interruption

@@ -11,7 +11,8 @@ public struct IterationDiff: Sendable {
         public var changedElements: UInt64
         /// Bytes that differ; all of them where dtype or shape differ.
         public var changedBytes: UInt64
-        /// The largest difference of two elements in magnitude; nil where they are not numbers of the same dtype and shape.
+        /// The largest difference of two elements in magnitude; nil where they are not numbers of the same
+        /// dtype and shape.
         public var maxAbsDifference: Double?
 
         public init(

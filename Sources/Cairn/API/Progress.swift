@@ -3,8 +3,9 @@ internal import Synchronization
 
 /// How far long work has come, and whether it shall stop.
 ///
-/// The library calls `begin`, `advance`, `end` and `checkInterruption`; whoever shows progress gives two closures. The
-/// closure is called at most ten times a second, from whatever thread advances, never from two at once.
+/// The library calls `begin`, `advance`, `end` and `checkInterruption`; whoever shows progress gives two
+/// closures. The closure is called at most ten times a second, from whatever thread advances, never from
+/// two at once.
 public final class Progress: Sendable {
     /// How far one phase has come.
     public struct Snapshot: Sendable {
@@ -43,7 +44,8 @@ public final class Progress: Sendable {
     ///   - isInterrupted: whether the work shall stop; called often, so cheap.
     ///   - report: shows a snapshot; nil when a phase has ended.
     public init(
-        isInterrupted: @escaping @Sendable () -> Bool = { false }, report: (@Sendable (Snapshot?) -> Void)? = nil
+        isInterrupted: @escaping @Sendable () -> Bool = { false },
+        report: (@Sendable (Snapshot?) -> Void)? = nil
     ) {
         self.isInterrupted = isInterrupted
         self.report = report
@@ -62,7 +64,8 @@ public final class Progress: Sendable {
         nextReport.store(Self.now + Self.microsecondsBetweenReports, ordering: .relaxed)
     }
 
-    /// Counts bytes as done. From any thread; an addition and a look at the clock, so meant for chunks, not for bytes.
+    /// Counts bytes as done. From any thread; an addition and a look at the clock, so meant for chunks, not
+    /// for bytes.
     public func advance(bytes: UInt64) {
         guard let report else { return }
         doneBytes.wrappingAdd(bytes, ordering: .relaxed)
@@ -78,7 +81,8 @@ public final class Progress: Sendable {
             if nextReport.load(ordering: .relaxed) == .max { return }
             report(
                 Snapshot(
-                    phase: phase.name, doneBytes: doneBytes.load(ordering: .relaxed), totalBytes: phase.totalBytes,
+                    phase: phase.name, doneBytes: doneBytes.load(ordering: .relaxed),
+                    totalBytes: phase.totalBytes,
                     seconds: Clock.monotonic - phase.start))
         }
     }

@@ -1,7 +1,7 @@
 /// How to restore an iteration's files.
 public struct RestoreOptions: Sendable {
-    /// Only the files whose path, or the path of a folder above them, matches: `*` and `?` within a component,
-    /// `**` across them. Nil: all.
+    /// Only the files whose path, or the path of a folder above them, matches: `*` and `?` within a
+    /// component, `**` across them. Nil: all.
     public var path: String?
     /// Takes the place of a destination that exists.
     public var force: Bool
@@ -29,7 +29,8 @@ public struct ExportOptions: Sendable {
     public var force: Bool
 
     public init(
-        layout: String, maxShardSize: UInt64? = nil, only: String? = nil, all: Bool = false, force: Bool = false
+        layout: String, maxShardSize: UInt64? = nil, only: String? = nil, all: Bool = false,
+        force: Bool = false
     ) {
         self.layout = layout
         self.maxShardSize = maxShardSize
@@ -57,7 +58,8 @@ public struct RestoreResult: Sendable {
     public var warnings: [String]
 
     public init(
-        run: String, step: UInt64, id: String, path: String, files: Int = 0, bytes: UInt64 = 0, seconds: Double = 0,
+        run: String, step: UInt64, id: String, path: String, files: Int = 0, bytes: UInt64 = 0,
+        seconds: Double = 0,
         damagedFiles: [String] = [], warnings: [String] = []
     ) {
         self.run = run

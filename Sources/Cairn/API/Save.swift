@@ -3,7 +3,8 @@ internal import TensorFormats
 
 /// How to save a checkpoint.
 public struct SaveOptions: Sendable {
-    /// The run; nil: the run that this output folder was saved to before, else the store's only run, else `main`.
+    /// The run; nil: the run that this output folder was saved to before, else the store's only run, else
+    /// `main`.
     public var run: String?
     /// The step; nil: as the checkpoint itself says.
     public var step: UInt64?
@@ -23,7 +24,8 @@ public struct SaveOptions: Sendable {
     public var modelOnly: Bool
 
     public init(
-        run: String? = nil, step: UInt64? = nil, metrics: [String: Double] = [:], metadata: [String: String] = [:],
+        run: String? = nil, step: UInt64? = nil, metrics: [String: Double] = [:],
+        metadata: [String: String] = [:],
         pin: String? = nil, replace: Bool = false, followLinks: Bool = false, dryRun: Bool = false,
         modelOnly: Bool = false
     ) {
@@ -40,7 +42,8 @@ public struct SaveOptions: Sendable {
 
     /// Adds the members of a JSON object in a file to `metadata`, over what is there.
     ///
-    /// The `NaN` and `Infinity` that Python writes are read, and become `null`, which every JSON reader understands.
+    /// The `NaN` and `Infinity` that Python writes are read, and become `null`, which every JSON reader
+    /// understands.
     ///
     /// - Throws: `notFound` or `system` where the file can't be read, `usage` where it holds no JSON object.
     public mutating func addMetadata(fromFile path: String) throws(CairnError) {
@@ -52,9 +55,12 @@ public struct SaveOptions: Sendable {
             throw CairnError(.usage, "\(Path(path)) is not JSON: \(error)", path: path)
         }
         guard let members = value.members else {
-            throw CairnError(.usage, "\(Path(path)) holds JSON, but no object: write {\"name\": value, …}", path: path)
+            throw CairnError(
+                .usage, "\(Path(path)) holds JSON, but no object: write {\"name\": value, …}", path: path)
         }
-        for member in members { metadata[member.key] = String(decoding: member.value.serialized(), as: UTF8.self) }
+        for member in members {
+            metadata[member.key] = String(decoding: member.value.serialized(), as: UTF8.self)
+        }
     }
 }
 
@@ -89,7 +95,8 @@ public struct SaveResult: Sendable {
 
     public init(
         run: String, step: UInt64, id: String?, layout: String = "", tensors: Int = 0, files: Int = 0,
-        logicalBytes: UInt64 = 0, newBytes: UInt64 = 0, storedBytes: UInt64 = 0, chunks: Int = 0, newChunks: Int = 0,
+        logicalBytes: UInt64 = 0, newBytes: UInt64 = 0, storedBytes: UInt64 = 0, chunks: Int = 0,
+        newChunks: Int = 0,
         seconds: Double = 0, unchanged: Bool = false, dryRun: Bool = false, deleted: [DeletedIteration] = [],
         reclaimedBytes: UInt64 = 0, warnings: [String] = []
     ) {

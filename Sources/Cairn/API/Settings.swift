@@ -14,7 +14,8 @@ public struct Settings: Sendable {
     /// False: the store is only read, so that it may lie on a read-only mount.
     public var writable: Bool
 
-    public init(jobs: Int = Settings.defaultJobs, memory: Int = Settings.defaultMemory, writable: Bool = true) {
+    public init(jobs: Int = Settings.defaultJobs, memory: Int = Settings.defaultMemory, writable: Bool = true)
+    {
         self.jobs = jobs
         self.memory = memory
         self.writable = writable

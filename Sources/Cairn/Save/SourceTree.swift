@@ -68,12 +68,12 @@ struct SourceTree {
                 entries.append(Entry(path: path, source: source, status: own, target: target))
                 continue
             }
-            guard let status = try FileSystem.status(source, followLinks: true) else {
+            guard let found = try FileSystem.status(source, followLinks: true) else {
                 throw CairnError(.notFound, "the link \(source) points to nothing", path: source.text)
             }
-            switch status.kind {
-            case .file: entries.append(Entry(path: path, source: source, status: status, target: nil))
-            case .folder: try walk(source, path, status, ancestors: ancestors + [status], isIncluded)
+            switch found.kind {
+            case .file: entries.append(Entry(path: path, source: source, status: found, target: nil))
+            case .folder: try walk(source, path, found, ancestors: ancestors + [status], isIncluded)
             case .link, .other: throw Self.special(source)
             }
         }

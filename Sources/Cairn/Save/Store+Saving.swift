@@ -10,6 +10,7 @@ extension Store {
     /// When it returns, the iteration survives a power cut. When it throws, or the process dies, the store is as it was.
     /// - Throws: `.usage` for wrong or missing names and steps and for what no checkpoint can hold; `.exists` where the run has
     ///   another iteration at this step; `.changed` where a file changed meanwhile.
+    @discardableResult
     public func save(
         _ path: String, options: SaveOptions = SaveOptions(), progress: Progress = .silent
     ) throws -> SaveResult {

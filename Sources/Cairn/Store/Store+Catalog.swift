@@ -15,6 +15,11 @@ extension Store {
         return scope.iterations.filter { $0.run == name }
     }
 
+    /// The run that is meant where none is given: the only one, or `main`.
+    public func defaultRun() throws -> String {
+        try chunks.read { try self.scope($0).run(nil) }
+    }
+
     /// The iteration that a reference names, such as `latest`, `main@500` or `#3fa91c`.
     public func resolve(_ reference: String) throws -> IterationInfo {
         try chunks.read { try self.resolve(reference, $0) }

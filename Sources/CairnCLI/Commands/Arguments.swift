@@ -55,5 +55,6 @@ enum ReferenceCompletion {
 }
 
 extension ArgumentHelp {
-    static let reference = ArgumentHelp("The iteration: [RUN@]SELECTOR, such as latest or main@500.", valueName: "ref")
+    static let reference = ArgumentHelp(
+        "The iteration: [RUN@]SELECTOR, such as latest or main@500.", valueName: "ref")
 }

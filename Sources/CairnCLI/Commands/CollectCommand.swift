@@ -20,7 +20,8 @@ struct CollectCommand: StoreCommand {
 
     func perform(_ session: Session) throws -> Answer {
         let result = try session.store.collect(dryRun: dryRun, progress: session.progress)
-        var answer = Answer.report(json: Self.json(result), text: Self.text(result), warnings: result.warnings)
+        var answer = Answer.report(
+            json: Self.json(result), text: Self.text(result), warnings: result.warnings)
         answer.isReport = !dryRun
         return answer
     }
@@ -30,7 +31,8 @@ struct CollectCommand: StoreCommand {
             ("deletedIterations", .list(result.deletedIterations) { JSON($0) }),
             ("skippedIterations", .list(result.skipped) { JSON($0) }),
             ("reclaimedBytes", JSON(result.reclaimedBytes)), ("liveBytes", JSON(result.liveBytes)),
-            ("dryRun", JSON(result.dryRun)), ("seconds", JSON(result.seconds)), ("warnings", .list(result.warnings)))
+            ("dryRun", JSON(result.dryRun)), ("seconds", JSON(result.seconds)),
+            ("warnings", .list(result.warnings)))
     }
 
     static func text(_ result: CollectionResult) -> String {

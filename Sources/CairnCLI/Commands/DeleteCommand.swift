@@ -33,7 +33,8 @@ struct DeleteCommand: StoreCommand {
         let ways = [!references.isEmpty, run != nil, damaged].filter { $0 }.count
         if ways == 0 { throw ValidationError("what to delete? give iterations, or --run NAME, or --damaged") }
         if ways > 1 {
-            throw ValidationError("give iterations, or --run NAME, or --damaged, but only one of these (RUN@STEP names a run)")
+            throw ValidationError(
+                "give iterations, or --run NAME, or --damaged, but only one of these (RUN@STEP names a run)")
         }
     }
 

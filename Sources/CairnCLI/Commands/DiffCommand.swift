@@ -16,7 +16,9 @@ struct DiffCommand: StoreCommand {
     @Argument(help: .reference, completion: ReferenceCompletion.kind)
     var first: String
 
-    @Argument(help: ArgumentHelp("The iteration to compare it with.", valueName: "ref"), completion: ReferenceCompletion.kind)
+    @Argument(
+        help: ArgumentHelp("The iteration to compare it with.", valueName: "ref"),
+        completion: ReferenceCompletion.kind)
     var second: String
 
     var writes: Bool { false }
@@ -44,7 +46,8 @@ struct DiffCommand: StoreCommand {
 
     static func text(_ diff: IterationDiff, _ style: Style) -> String {
         let counts = [
-            "\(Units.count(diff.changed.count, "tensor")) changed", "\(Units.grouped(diff.added.count)) added",
+            "\(Units.count(diff.changed.count, "tensor")) changed",
+            "\(Units.grouped(diff.added.count)) added",
             "\(Units.grouped(diff.removed.count)) removed", "\(Units.grouped(diff.unchanged)) unchanged",
         ]
         var parts = [counts.joined(separator: ", ")]

@@ -7,7 +7,8 @@ struct ExportCommand: StoreCommand {
         abstract: "Write an iteration's tensors in another layout.",
         discussion: """
             Layouts:
-              hf   Hugging Face: model.safetensors, or shards with an index, with the configuration files beside them
+              hf   Hugging Face: model.safetensors, or shards with an index, with the configuration files \
+              beside them
 
             Examples:
               cairn export latest handover --layout hf
@@ -20,14 +21,17 @@ struct ExportCommand: StoreCommand {
     @Argument(help: .reference, completion: ReferenceCompletion.kind)
     var reference: String
 
-    @Argument(help: ArgumentHelp("Where to; it must not exist without --force.", valueName: "dest"), completion: .file())
+    @Argument(
+        help: ArgumentHelp("Where to; it must not exist without --force.", valueName: "dest"),
+        completion: .file())
     var destination: String
 
     @Option(help: ArgumentHelp("The layout.", valueName: "name"), completion: .list(["hf"]))
     var layout: String
 
     @Option(
-        help: ArgumentHelp("The most bytes in a shard (default: as the layout's own library).", valueName: "size"),
+        help: ArgumentHelp(
+            "The most bytes in a shard (default: as the layout's own library).", valueName: "size"),
         transform: { try ByteSize.parse($0) })
     var maxShardSize: UInt64?
 
@@ -47,8 +51,10 @@ struct ExportCommand: StoreCommand {
     }
 
     func perform(_ session: Session) throws -> Answer {
-        let options = ExportOptions(layout: layout, maxShardSize: maxShardSize, only: only, all: all, force: force)
-        let result = try session.store.export(reference, to: destination, options: options, progress: session.progress)
+        let options = ExportOptions(
+            layout: layout, maxShardSize: maxShardSize, only: only, all: all, force: force)
+        let result = try session.store.export(
+            reference, to: destination, options: options, progress: session.progress)
         return RestoreCommand.answer(result, "exported")
     }
 }

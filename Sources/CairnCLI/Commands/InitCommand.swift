@@ -10,14 +10,15 @@ struct InitCommand: ParsableCommand {
               cairn init --store /data/store
               cairn init --store /data/store --chunk-size 64KiB
 
-            Smaller chunks find more that is the same in large tensors of which little changes, and cost more time and \
-            a larger index. The size is fixed from then on.
+            Smaller chunks find more that is the same in large tensors of which little changes, and cost \
+            more time and a larger index. The size is fixed from then on.
             """)
 
     @OptionGroup var common: CommonOptions
 
     @Option(
-        help: ArgumentHelp("Bytes in a chunk: a power of two from 4KiB to 4MiB (default: 256KiB).", valueName: "size"),
+        help: ArgumentHelp(
+            "Bytes in a chunk: a power of two from 4KiB to 4MiB (default: 256KiB).", valueName: "size"),
         transform: { text in Int(clamping: try ByteSize.parse(text)) })
     var chunkSize = 256 << 10
 

@@ -6,9 +6,10 @@ struct PolicyCommand: StoreCommand {
         commandName: "policy",
         abstract: "Show or set what a run keeps.",
         discussion: """
-            Without rules it shows them. With rules it adds them to those that the run has, in the place of one of the same \
-            kind; --clear drops all others. An iteration stays where any rule keeps it; the newest one and pinned ones always \
-            stay. Nothing is deleted before cairn gc, or with --auto the next save.
+            Without rules it shows them. With rules it adds them to those that the run has, in the place \
+            of one of the same kind; --clear drops all others. An iteration stays where any rule keeps it; \
+            the newest one and pinned ones always stay. Nothing is deleted before cairn gc, or with --auto \
+            the next save.
 
             Examples:
               cairn policy --keep-last 5 --keep-every 1000
@@ -35,7 +36,8 @@ struct PolicyCommand: StoreCommand {
     var keepBest: [Policy.Best] = []
 
     @Option(
-        help: ArgumentHelp("Those within a time before the run's newest, such as 36h or 7d.", valueName: "time"),
+        help: ArgumentHelp(
+            "Those within a time before the run's newest, such as 36h or 7d.", valueName: "time"),
         transform: { try DurationText.parse($0) })
     var keepWithin: Int64?
 
@@ -115,7 +117,9 @@ struct PolicyCommand: StoreCommand {
     }
 
     static func text(_ run: String, _ policy: Policy?) -> String {
-        guard let policy, !policy.isEmpty else { return "\(run) has no policy: nothing is ever deleted".printable }
+        guard let policy, !policy.isEmpty else {
+            return "\(run) has no policy: nothing is ever deleted".printable
+        }
         var lines = ["\(run) keeps".printable]
         if let count = policy.keepLast { lines.append("  the last \(count)") }
         if let steps = policy.keepEvery { lines.append("  the first at or after each multiple of \(steps)") }
@@ -123,13 +127,17 @@ struct PolicyCommand: StoreCommand {
             let direction = best.effectiveDirection == .min ? "smallest" : "greatest"
             lines.append("  the best \(best.count) by \(best.metric) (\(direction))".printable)
         }
-        if let time = policy.keepWithin { lines.append("  those within \(DurationText.text(time)) of the newest") }
+        if let time = policy.keepWithin {
+            lines.append("  those within \(DurationText.text(time)) of the newest")
+        }
         if policy.keepFirst { lines.append("  the first") }
         if !policy.milestones.isEmpty {
             lines.append("  the milestones \(policy.milestones.map { "\($0)" }.joined(separator: ", "))")
         }
         lines.append("  the newest, and what is pinned")
-        if let size = policy.maxSize { lines.append("  of these at most \(Units.exactSize(size)), the oldest go first") }
+        if let size = policy.maxSize {
+            lines.append("  of these at most \(Units.exactSize(size)), the oldest go first")
+        }
         lines.append(policy.auto ? "applied after every save" : "applied by cairn gc")
         return Sentences.lines(lines)
     }

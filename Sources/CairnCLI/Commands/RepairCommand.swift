@@ -6,8 +6,9 @@ struct RepairCommand: StoreCommand {
         commandName: "repair",
         abstract: "Rebuild the index, and fill in damaged chunks.",
         discussion: """
-            Sources are folders, files or other stores that may still hold the same bytes: the training's output, a copy of \
-            the store, an export. They are only read. The exit status is 3 where damage remains.
+            Sources are folders, files or other stores that may still hold the same bytes: the training's \
+            output, a copy of the store, an export. They are only read. The exit status is 3 where damage \
+            remains.
 
             Examples:
               cairn repair
@@ -40,11 +41,12 @@ struct RepairCommand: StoreCommand {
 
     static func text(_ report: RepairReport) -> String {
         let lines = report.problems.map(\.printable) + Sentences.damage(report.damaged)
-        let repaired = "filled in \(Units.count(report.repairedChunks, "chunk")), \(Units.size(report.repairedBytes))"
+        let repaired =
+            "filled in \(Units.count(report.repairedChunks, "chunk")), \(Units.size(report.repairedBytes))"
         let verdict =
             report.ok
             ? "no damage left"
-            : "damage left in \(Units.count(report.damaged.count, "iteration")); give more sources with --from"
+            : "damage left in \(Units.count(report.damaged.count, "iteration")); more sources: --from"
         let summary = Sentences.joined([
             "rebuilt the index of \(Units.count(report.indexedChunks, "chunk"))",
             report.repairedChunks > 0 ? repaired : nil,

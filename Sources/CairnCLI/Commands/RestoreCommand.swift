@@ -19,7 +19,9 @@ struct RestoreCommand: StoreCommand {
     @Argument(help: .reference, completion: ReferenceCompletion.kind)
     var reference: String
 
-    @Argument(help: ArgumentHelp("Where to; it must not exist without --force.", valueName: "dest"), completion: .file())
+    @Argument(
+        help: ArgumentHelp("Where to; it must not exist without --force.", valueName: "dest"),
+        completion: .file())
     var destination: String
 
     @Option(name: .customLong("path"), help: ArgumentHelp("Only the files that match.", valueName: "glob"))
@@ -35,13 +37,15 @@ struct RestoreCommand: StoreCommand {
 
     func perform(_ session: Session) throws -> Answer {
         let options = RestoreOptions(path: glob, force: force, skipDamaged: skipDamaged)
-        let result = try session.store.restore(reference, to: destination, options: options, progress: session.progress)
+        let result = try session.store.restore(
+            reference, to: destination, options: options, progress: session.progress)
         return Self.answer(result, "restored")
     }
 
     static func answer(_ result: RestoreResult, _ verb: String) -> Answer {
         let status = result.damagedFiles.isEmpty ? ExitStatus.done : ExitStatus.damage
-        return .report(json: JSON(result), text: text(result, verb), warnings: result.warnings, status: status)
+        return .report(
+            json: JSON(result), text: text(result, verb), warnings: result.warnings, status: status)
     }
 
     static func text(_ result: RestoreResult, _ verb: String) -> String {

@@ -6,8 +6,8 @@ struct RewindCommand: StoreCommand {
         commandName: "rewind",
         abstract: "Go back to an iteration: what came after it is superseded.",
         discussion: """
-            Superseded iterations are still listed and can be restored. They are never the latest, and the first to go when \
-            space is needed; pins still hold.
+            Superseded iterations are still listed and can be restored. They are never the latest, and the \
+            first to go when space is needed; pins still hold.
 
             Example:
               cairn rewind main@500
@@ -22,7 +22,8 @@ struct RewindCommand: StoreCommand {
 
     func perform(_ session: Session) throws -> Answer {
         let superseded = try session.store.rewind(to: reference)
-        return .report(json: .fields(("superseded", .list(superseded) { JSON($0) })), text: Self.text(superseded))
+        return .report(
+            json: .fields(("superseded", .list(superseded) { JSON($0) })), text: Self.text(superseded))
     }
 
     static func text(_ superseded: [IterationInfo]) -> String {

@@ -25,7 +25,9 @@ struct SaveCommand: StoreCommand {
     @Argument(help: "The checkpoint.", completion: .file())
     var path: String
 
-    @Option(help: ArgumentHelp("The run (default: the folder's run, the store's only one, or main).", valueName: "name"))
+    @Option(
+        help: ArgumentHelp(
+            "The run (default: the folder's run, the store's only one, or main).", valueName: "name"))
     var run: String?
 
     @Option(help: ArgumentHelp("The step.", valueName: "n"), transform: { try Step.parse($0) })
@@ -45,7 +47,8 @@ struct SaveCommand: StoreCommand {
 
     @Option(
         name: .customLong("meta-file"),
-        help: ArgumentHelp("A JSON object with more of that.", valueName: "path"), completion: .file(extensions: ["json"]))
+        help: ArgumentHelp("A JSON object with more of that.", valueName: "path"),
+        completion: .file(extensions: ["json"]))
     var metadataFile: String?
 
     @Option(help: ArgumentHelp("A name that protects the iteration from every deletion.", valueName: "name"))
@@ -67,7 +70,8 @@ struct SaveCommand: StoreCommand {
 
     func perform(_ session: Session) throws -> Answer {
         var options = SaveOptions(
-            run: run, step: step, metrics: Arguments.dictionary(metrics.map { ($0.name, $0.value) }), pin: pin,
+            run: run, step: step, metrics: Arguments.dictionary(metrics.map { ($0.name, $0.value) }),
+            pin: pin,
             replace: replace, followLinks: followLinks, dryRun: dryRun, modelOnly: only == .model)
         if let metadataFile { try options.addMetadata(fromFile: metadataFile) }
         for (name, json) in metadata { options.metadata[name] = json }
@@ -89,12 +93,14 @@ struct SaveCommand: StoreCommand {
 
     static func text(_ result: SaveResult) -> String {
         let name = "\(result.run)@\(result.step)".printable
-        let contents = Sentences.contents(bytes: result.logicalBytes, files: result.files, tensors: result.tensors)
+        let contents = Sentences.contents(
+            bytes: result.logicalBytes, files: result.files, tensors: result.tensors)
         let time = Units.duration(result.seconds)
         if result.unchanged {
             return Sentences.joined(["\(name) is there already, with the same bytes", contents, time])
         }
-        let new = "new \(Units.size(result.newBytes)) (\(Units.percent(result.newBytes, of: result.logicalBytes)))"
+        let new =
+            "new \(Units.size(result.newBytes)) (\(Units.percent(result.newBytes, of: result.logicalBytes)))"
         let stored = result.dryRun ? nil : "stored \(Units.size(result.storedBytes))"
         let verb = result.dryRun ? "would save" : "saved"
         var lines = [Sentences.joined(["\(verb) \(name)", contents, new, stored, time])]

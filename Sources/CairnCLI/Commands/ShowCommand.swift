@@ -55,7 +55,8 @@ struct ShowCommand: StoreCommand {
         fields.add("id", info.idText)
         fields.add("parent", info.parentText ?? "")
         fields.add("layout", info.layout)
-        fields.add("saved", "\(Timestamp(info.createdAt).text) (\(Units.age(of: info.createdAt, now: style.now)))")
+        fields.add(
+            "saved", "\(Timestamp(info.createdAt).text) (\(Units.age(of: info.createdAt, now: style.now)))")
         fields.add(
             "size", Sentences.contents(bytes: info.logicalBytes, files: info.files, tensors: info.tensors))
         fields.add("stored", Units.size(info.storedBytes))

@@ -6,7 +6,8 @@ struct StatsCommand: StoreCommand {
         commandName: "stats",
         abstract: "Show where the bytes are.",
         discussion: """
-            LOGICAL is the size of all saved files, UNIQUE that of their distinct chunks, STORED what they take on disk.
+            LOGICAL is the size of all saved files, UNIQUE that of their distinct chunks, STORED what they \
+            take on disk.
 
             Example:
               cairn stats
@@ -25,14 +26,16 @@ struct StatsCommand: StoreCommand {
         .fields(
             ("logicalBytes", JSON(stats.logicalBytes)), ("uniqueBytes", JSON(stats.uniqueBytes)),
             ("storedBytes", JSON(stats.storedBytes)), ("indexBytes", JSON(stats.indexBytes)),
-            ("chunks", JSON(stats.chunks)), ("packs", JSON(stats.packs)), ("iterations", JSON(stats.iterations)),
+            ("chunks", JSON(stats.chunks)), ("packs", JSON(stats.packs)),
+            ("iterations", JSON(stats.iterations)),
             ("dtypes", .list(stats.dtypes) { json($0) }), ("codecs", .list(stats.codecs) { json($0) }),
             ("runs", .list(stats.runs) { json($0) }))
     }
 
     private static func json(_ share: StoreStats.Share) -> JSON {
         .fields(
-            ("name", JSON(share.name)), ("chunks", JSON(share.chunks)), ("uniqueBytes", JSON(share.uniqueBytes)),
+            ("name", JSON(share.name)), ("chunks", JSON(share.chunks)),
+            ("uniqueBytes", JSON(share.uniqueBytes)),
             ("storedBytes", JSON(share.storedBytes)))
     }
 
@@ -44,12 +47,15 @@ struct StatsCommand: StoreCommand {
 
     static func text(_ stats: StoreStats, _ style: Style) -> String {
         var fields = Fields()
-        fields.add("logical", "\(Units.size(stats.logicalBytes)) in \(Units.count(stats.iterations, "iteration"))")
+        fields.add(
+            "logical", "\(Units.size(stats.logicalBytes)) in \(Units.count(stats.iterations, "iteration"))")
         fields.add("unique", "\(Units.size(stats.uniqueBytes)) in \(Units.count(stats.chunks, "chunk"))")
         let saved =
             stats.storedBytes > 0 && stats.logicalBytes > stats.storedBytes
-            ? " (\(Units.fixed(Double(stats.logicalBytes) / Double(stats.storedBytes), 1)) times smaller)" : ""
-        fields.add("stored", "\(Units.size(stats.storedBytes)) in \(Units.count(stats.packs, "pack"))" + saved)
+            ? " (\(Units.fixed(Double(stats.logicalBytes) / Double(stats.storedBytes), 1)) times smaller)"
+            : ""
+        fields.add(
+            "stored", "\(Units.size(stats.storedBytes)) in \(Units.count(stats.packs, "pack"))" + saved)
         fields.add("index", Units.size(stats.indexBytes))
         var parts = [fields.text]
         if !stats.runs.isEmpty { parts.append(table(stats.runs, style)) }
@@ -59,20 +65,26 @@ struct StatsCommand: StoreCommand {
     }
 
     private static func table(_ runs: [StoreStats.Run], _ style: Style) -> String {
-        var table = Table([.text("RUN", minimum: 8), .number("ITERATIONS"), .number("LOGICAL"), .number("STORED")])
+        var table = Table([
+            .text("RUN", minimum: 8), .number("ITERATIONS"), .number("LOGICAL"), .number("STORED"),
+        ])
         for run in runs {
             table.add([
-                run.name, Units.grouped(run.iterations), Units.size(run.logicalBytes), Units.size(run.storedBytes),
+                run.name, Units.grouped(run.iterations), Units.size(run.logicalBytes),
+                Units.size(run.storedBytes),
             ])
         }
         return table.text(style)
     }
 
     private static func table(_ title: String, _ shares: [StoreStats.Share], _ style: Style) -> String {
-        var table = Table([.text(title), .number("CHUNKS"), .number("UNIQUE"), .number("STORED"), .number("RATIO")])
+        var table = Table([
+            .text(title), .number("CHUNKS"), .number("UNIQUE"), .number("STORED"), .number("RATIO"),
+        ])
         for share in shares {
             table.add([
-                share.name, Units.grouped(share.chunks), Units.size(share.uniqueBytes), Units.size(share.storedBytes),
+                share.name, Units.grouped(share.chunks), Units.size(share.uniqueBytes),
+                Units.size(share.storedBytes),
                 Units.percent(share.storedBytes, of: share.uniqueBytes),
             ])
         }

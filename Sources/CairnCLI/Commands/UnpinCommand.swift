@@ -19,6 +19,7 @@ struct UnpinCommand: StoreCommand {
 
     func perform(_ session: Session) throws -> Answer {
         let pin = try session.store.unpin(name)
-        return .report(json: JSON(pin), text: "unpinned \(pin.name), which was \(pin.run)@\(pin.step)".printable)
+        return .report(
+            json: JSON(pin), text: "unpinned \(pin.name), which was \(pin.run)@\(pin.step)".printable)
     }
 }

@@ -6,8 +6,8 @@ struct VerifyCommand: StoreCommand {
         commandName: "verify",
         abstract: "Check that everything can be read back.",
         discussion: """
-            Without references it checks the whole store. Damage is listed by iteration, file and tensor, and the exit \
-            status is 3 then.
+            Without references it checks the whole store. Damage is listed by iteration, file and tensor, \
+            and the exit status is 3 then.
 
             Examples:
               cairn verify
@@ -37,7 +37,8 @@ struct VerifyCommand: StoreCommand {
         .fields(
             ("ok", JSON(report.ok)), ("checkedBytes", JSON(report.checkedBytes)),
             ("damaged", .list(report.damaged) { JSON($0) }), ("problems", .list(report.problems)),
-            ("quick", JSON(report.quick)), ("iterations", JSON(report.iterations)), ("chunks", JSON(report.chunks)),
+            ("quick", JSON(report.quick)), ("iterations", JSON(report.iterations)),
+            ("chunks", JSON(report.chunks)),
             ("seconds", JSON(report.seconds)))
     }
 
@@ -49,7 +50,9 @@ struct VerifyCommand: StoreCommand {
             : "damage in \(Units.count(report.damaged.count, "iteration")); see cairn repair --help"
         let summary = Sentences.joined([
             "checked \(Units.count(report.iterations, "iteration"))",
-            report.quick ? "structure only" : "\(Units.size(report.checkedBytes)) in \(Units.count(report.chunks, "chunk"))",
+            report.quick
+                ? "structure only"
+                : "\(Units.size(report.checkedBytes)) in \(Units.count(report.chunks, "chunk"))",
             Units.duration(report.seconds), verdict,
         ])
         return Sentences.lines(lines + [summary])

@@ -1,6 +1,6 @@
 extension StringProtocol {
-    /// For a terminal, on one line: control characters and those that turn the direction of text are escaped, so
-    /// that no name in a checkpoint moves the cursor or hides a part of itself.
+    /// For a terminal, on one line: control characters and those that turn the direction of text are
+    /// escaped, so that no name in a checkpoint moves the cursor or hides a part of itself.
     var printable: String {
         if unicodeScalars.allSatisfy(\.isPrintable) { return String(self) }
         var result = ""
@@ -52,7 +52,8 @@ extension Character {
     /// By the first scalar, which the marks behind it join.
     fileprivate var columns: Int {
         switch unicodeScalars.first!.value {
-        case 0x1100...0x115F, 0x2E80...0x303E, 0x3041...0xA4CF, 0xAC00...0xD7A3, 0xF900...0xFAFF, 0xFE30...0xFE6F,
+        case 0x1100...0x115F, 0x2E80...0x303E, 0x3041...0xA4CF, 0xAC00...0xD7A3, 0xF900...0xFAFF,
+            0xFE30...0xFE6F,
             0xFF00...0xFF60, 0xFFE0...0xFFE6, 0x1F300...0x1F64F, 0x1F680...0x1F6FF, 0x1F900...0x1F9FF,
             0x20000...0x3FFFD:
             2

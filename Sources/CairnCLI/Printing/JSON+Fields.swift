@@ -11,8 +11,8 @@ extension JSON {
 
     init(optional value: String?) { self = value.map { JSON($0) } ?? .null }
 
-    /// Metrics by name. NaN and the infinities have no form in JSON: they become null, which readers in every language
-    /// understand, where Python's bare `NaN` makes most of them fail.
+    /// Metrics by name. NaN and the infinities have no form in JSON: they become null, which readers in
+    /// every language understand, where Python's bare `NaN` makes most of them fail.
     init(metrics: [String: Double]) {
         self = .object(metrics.sorted { $0.key < $1.key }.map { Member($0.key, .number($0.value)) })
     }
@@ -34,7 +34,8 @@ extension JSON {
     init(_ info: IterationInfo) {
         self = .fields(
             ("run", JSON(info.run)), ("step", JSON(info.step)), ("id", JSON(info.idText)),
-            ("createdAt", JSON(Timestamp(info.createdAt).iso8601)), ("parent", JSON(optional: info.parentText)),
+            ("createdAt", JSON(Timestamp(info.createdAt).iso8601)),
+            ("parent", JSON(optional: info.parentText)),
             ("layout", JSON(info.layout)), ("tensors", JSON(info.tensors)), ("files", JSON(info.files)),
             ("logicalBytes", JSON(info.logicalBytes)), ("storedBytes", JSON(info.storedBytes)),
             ("metrics", JSON(metrics: info.metrics)), ("notes", .list(info.notes)),
@@ -43,7 +44,8 @@ extension JSON {
 
     init(_ tensor: TensorInfo) {
         self = .fields(
-            ("name", JSON(tensor.name)), ("dtype", JSON(tensor.dtype)), ("shape", .list(tensor.shape) { JSON($0) }),
+            ("name", JSON(tensor.name)), ("dtype", JSON(tensor.dtype)),
+            ("shape", .list(tensor.shape) { JSON($0) }),
             ("bytes", JSON(tensor.bytes)), ("group", JSON(tensor.group)))
     }
 

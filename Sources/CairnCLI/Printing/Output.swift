@@ -17,8 +17,8 @@ enum Output {
         if answer.status != ExitStatus.done { throw ExitCode(answer.status) }
     }
 
-    /// Writes to standard output. What nobody reads any more is dropped: the work is done, and `cairn list | head -1`
-    /// is not a failure.
+    /// Writes to standard output. What nobody reads any more is dropped: the work is done, and `cairn list
+    /// | head -1` is not a failure.
     static func write(_ bytes: [UInt8]) throws { _ = try Terminal.write(bytes, to: .output) }
 
     /// One line on standard error. Where that can't be written there is nobody left to tell.

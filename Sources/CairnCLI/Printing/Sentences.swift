@@ -7,7 +7,8 @@ enum Sentences {
 
     /// `loss 0.123, accuracy 0.9`
     static func metrics(_ metrics: [String: Double]) -> String {
-        metrics.sorted { $0.key < $1.key }.map { "\($0.key) \(Units.value($0.value))" }.joined(separator: ", ")
+        metrics.sorted { $0.key < $1.key }.map { "\($0.key) \(Units.value($0.value))" }.joined(
+            separator: ", ")
     }
 
     /// `384.2 MiB in 9 files, 230 tensors`

@@ -62,7 +62,9 @@ struct Table {
         guard let limit = style.width else { return widths }
         var excess = widths.values.reduce(0, +) + Self.gap * (shown.count - 1) - limit
         while excess > 0 {
-            let shrinkable = shown.filter { widths[$0]! > max(columns[$0].minimum ?? .max, titles[$0].columns) }
+            let shrinkable = shown.filter {
+                widths[$0]! > max(columns[$0].minimum ?? .max, titles[$0].columns)
+            }
             guard let widest = shrinkable.max(by: { widths[$0]! < widths[$1]! }) else { break }
             widths[widest]! -= 1
             excess -= 1

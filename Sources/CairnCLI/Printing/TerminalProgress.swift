@@ -34,7 +34,8 @@ enum TerminalProgress {
     }
 
     private static func timeLeft(_ snapshot: Progress.Snapshot) -> String {
-        let seconds = snapshot.seconds * Double(snapshot.totalBytes - snapshot.doneBytes) / Double(snapshot.doneBytes)
+        let seconds =
+            snapshot.seconds * Double(snapshot.totalBytes - snapshot.doneBytes) / Double(snapshot.doneBytes)
         return seconds < 60 ? "\(Int(seconds.rounded(.up))) s" : Units.duration(seconds)
     }
 

@@ -11,8 +11,8 @@ struct Timestamp {
         (seconds, nanosecond) = Self.floorDivide(nanoseconds, 1_000_000_000)
         let days: Int64
         (days, second) = Self.floorDivide(seconds, 86_400)
-        // Days to a date in the Gregorian calendar, with years that begin in March (Hinnant, "chrono-Compatible
-        // Low-Level Date Algorithms").
+        // Days to a date in the Gregorian calendar, with years that begin in March (Hinnant,
+        // "chrono-Compatible Low-Level Date Algorithms").
         let shifted = days + 719_468
         let (era, dayOfEra) = Self.floorDivide(shifted, 146_097)
         let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365

@@ -17,7 +17,8 @@ enum Units {
     /// Bytes in the largest unit that divides them, as people give sizes: `256 KiB`, `500 GB`.
     static func exactSize(_ bytes: UInt64) -> String {
         let units: [(String, UInt64)] = [
-            ("TiB", 1 << 40), ("TB", 1_000_000_000_000), ("GiB", 1 << 30), ("GB", 1_000_000_000), ("MiB", 1 << 20),
+            ("TiB", 1 << 40), ("TB", 1_000_000_000_000), ("GiB", 1 << 30), ("GB", 1_000_000_000),
+            ("MiB", 1 << 20),
             ("MB", 1_000_000), ("KiB", 1 << 10), ("kB", 1000),
         ]
         let unit = units.first { bytes > 0 && bytes.isMultiple(of: $0.1) } ?? ("B", 1)
@@ -77,7 +78,8 @@ enum Units {
         return (number < 0 ? "-" : "") + String(digits)
     }
 
-    /// A metric or another measured value with at most five digits that matter: `0.12346`, `1024.5`, `1.2e-07`, `nan`.
+    /// A metric or another measured value with at most five digits that matter: `0.12346`, `1024.5`,
+    /// `1.2e-07`, `nan`.
     static func value(_ value: Double) -> String {
         if value.isNaN { return "nan" }
         if value.isInfinite { return value < 0 ? "-inf" : "inf" }
@@ -121,7 +123,8 @@ enum Units {
             exponent -= 1
         }
         let digits = exponent.magnitude < 10 ? "0\(exponent.magnitude)" : "\(exponent.magnitude)"
-        return (value < 0 ? "-" : "") + trimmed(fixed(mantissa, 4)) + "e" + (exponent < 0 ? "-" : "+") + digits
+        return (value < 0 ? "-" : "") + trimmed(fixed(mantissa, 4)) + "e" + (exponent < 0 ? "-" : "+")
+            + digits
     }
 
     /// Without zeros at the end of a fraction.

@@ -143,6 +143,16 @@ public final class IndexTransaction {
         }
     }
 
+    /// Notes how many iterations and pins there are now.
+    func count(into state: inout IndexState) throws {
+        do {
+            state.iterations = UInt32(try transaction.count(databases.iterations))
+            state.pins = UInt32(try transaction.count(databases.pins))
+        } catch let error {
+            throw error.asCairnError(path)
+        }
+    }
+
     // MARK: Chunks
 
     func chunk(_ id: ChunkID) throws -> ChunkLocation? {
@@ -336,6 +346,7 @@ extension IndexTransaction {
             numbers.append(try Self.number(key))
             return true
         }
+        guard try numbers.count == Int(state().iterations) else { throw damaged("has lost iterations") }
         return numbers
     }
 

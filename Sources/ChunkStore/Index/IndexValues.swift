@@ -64,6 +64,10 @@ struct IndexState: Hashable, Sendable {
     /// Replaced whenever chunk entries are removed or moved.
     var sweepToken: [UInt8]
     var nextPack: UInt32
+    /// How many iterations and pins there are: pages have no checksums, and one that loses its entries would otherwise not be
+    /// noticed.
+    var iterations: UInt32 = 0
+    var pins: UInt32 = 0
 
     func encoded() -> [UInt8] {
         var writer = ByteWriter()
@@ -74,6 +78,8 @@ struct IndexState: Hashable, Sendable {
         writer.raw(journal.previous)
         writer.raw(sweepToken)
         writer.u32(nextPack)
+        writer.u32(iterations)
+        writer.u32(pins)
         return writer.bytes
     }
 
@@ -86,6 +92,8 @@ struct IndexState: Hashable, Sendable {
             offset: try reader.u64(), sequence: try reader.u64(), previous: try reader.id())
         sweepToken = try reader.raw(16)
         nextPack = try reader.u32()
+        iterations = try reader.u32()
+        pins = try reader.u32()
         try reader.expectEnd()
     }
 

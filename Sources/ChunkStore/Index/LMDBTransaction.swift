@@ -3,6 +3,8 @@ internal import Platform
 
 /// One transaction on the index's file, with small keys and values as bytes.
 final class LMDBTransaction {
+    /// Stays open as long as the transaction does.
+    private let environment: LMDBEnvironment
     private let pointer: OpaquePointer
     private var isOpen = true
 
@@ -11,6 +13,7 @@ final class LMDBTransaction {
         try LMDBError.check(
             mdb_txn_begin(environment.pointer, nil, readOnly ? UInt32(MDB_RDONLY) : 0, &created))
         pointer = created!
+        self.environment = environment
     }
 
     deinit { abort() }

@@ -242,6 +242,12 @@ final class PackWriter: Sendable {
         if let last { try write(last, count: last.used) }
         if let failure = state.change({ $0.failure }) { throw failure }
         try file.sync()
+        // The file stays open for its lock; the memory is the next pack's.
+        state.change { state in
+            state.current = nil
+            state.free = []
+            state.entries = []
+        }
         return (summary, entries)
     }
 

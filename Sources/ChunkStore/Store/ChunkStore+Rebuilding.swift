@@ -145,6 +145,8 @@ extension ChunkStore {
         }
         for (name, number) in fold.pins { transaction.setPin(name, number) }
         for (name, run) in fold.runs { transaction.setRun(name, origin: run.origin, policy: run.policy) }
+        try transaction.count(into: &state)
+        transaction.setState(state)
         try transaction.commit()
     }
 

@@ -199,6 +199,7 @@ extension ChunkStore {
         }
         transaction.setRecord(stored)
         state.journal = stored.next
+        try transaction.count(into: &state)
     }
 }
 

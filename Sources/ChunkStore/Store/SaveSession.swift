@@ -6,7 +6,7 @@ internal import Platform
 /// process leaves is removed by the next save or collection.
 public final class SaveSession: Sendable {
     /// Bytes after which a save goes on in another pack.
-    static let packLimit: UInt64 = 4 << 30
+    private let packLimit: UInt64
 
     private struct State {
         /// Chunks that this save has written or begun to write.
@@ -15,7 +15,11 @@ public final class SaveSession: Sendable {
         var relied: Set<ChunkID> = []
         var token: [UInt8]?
         var writer: PackWriter?
-        var finished: [(writer: PackWriter, summary: PackSummary, entries: [PackEntry])] = []
+        /// All packs of this save, whatever became of them.
+        var writers: [PackWriter] = []
+        /// How many threads are appending to each pack.
+        var appending: [ObjectIdentifier: Int] = [:]
+        var finished: [(summary: PackSummary, entries: [PackEntry])] = []
         var newChunks = 0
         var newBytes: UInt64 = 0
         var isDone = false
@@ -26,8 +30,13 @@ public final class SaveSession: Sendable {
     private let state = Monitor(State())
 
     /// - Parameter dryRun: looks up what would be new and writes nothing.
-    public init(_ store: ChunkStore, dryRun: Bool) throws {
+    public convenience init(_ store: ChunkStore, dryRun: Bool) throws {
+        try self.init(store, dryRun: dryRun, packLimit: 4 << 30)
+    }
+
+    init(_ store: ChunkStore, dryRun: Bool, packLimit: UInt64) throws {
         self.store = store
+        self.packLimit = packLimit
         isDryRun = dryRun
         if !dryRun {
             try store.checkWritable()
@@ -106,29 +115,39 @@ public final class SaveSession: Sendable {
 
     private func append(_ id: ChunkID, _ bytes: UnsafeRawBufferPointer) throws {
         let length = UInt32(bytes.count)
-        try writer().append(
-            PackEntry(id: id, offset: 0, rawLength: length, storedLength: length, codec: .raw), payload: bytes)
+        let entry = PackEntry(id: id, offset: 0, rawLength: length, storedLength: length, codec: .raw)
+        let writer = try takeWriter()
+        defer { state.change { $0.appending[ObjectIdentifier(writer)]! -= 1 } }
+        try writer.append(entry, payload: bytes)
     }
 
-    /// The pack that is written now; another one where the last is full.
-    private func writer() throws -> PackWriter {
-        try state.change { state in
-            if let writer = state.writer {
-                guard writer.size > Self.packLimit else { return writer }
+    /// The pack that is written now; another one where the last is full. It is not finished before it is given back.
+    private func takeWriter() throws -> PackWriter {
+        let (writer, full) = try state.change { state in
+            var full: PackWriter?
+            if let writer = state.writer, writer.size > packLimit {
                 writer.close()
-                try Self.finish(writer, &state)
+                full = writer
+                state.writer = nil
             }
-            let writer = try PackWriter(
-                folder: store.folder.appending("packs"), store: store.id, memory: store.settings.memory / 4)
+            let writer =
+                try state.writer
+                ?? PackWriter(
+                    folder: store.folder.appending("packs"), store: store.id, memory: store.settings.memory / 4)
+            if state.writer == nil { state.writers.append(writer) }
             state.writer = writer
-            return writer
+            state.appending[ObjectIdentifier(writer), default: 0] += 1
+            return (writer, full)
         }
+        if let full { try finish(full) }
+        return writer
     }
 
-    private static func finish(_ writer: PackWriter, _ state: inout State) throws {
+    /// Waits until nobody appends to a pack any more, and completes it.
+    private func finish(_ writer: PackWriter) throws {
+        let _: Void = state.wait { $0.appending[ObjectIdentifier(writer), default: 0] == 0 ? () : nil }
         let (summary, entries) = try writer.finish()
-        state.finished.append((writer, summary, entries))
-        state.writer = nil
+        state.change { $0.finished.append((summary, entries)) }
     }
 
     /// What the transaction of a commit decides on the newest state of the catalog.
@@ -168,7 +187,11 @@ public final class SaveSession: Sendable {
     ) throws -> Outcome {
         let head = manifest.head
         try head.withUnsafeBytes { try put([(.of(head), $0)], isContent: false) }
-        try state.change { state in if let writer = state.writer { try Self.finish(writer, &state) } }
+        let last = state.change { state in
+            defer { state.writer = nil }
+            return state.writer
+        }
+        if let last { try finish(last) }
         try FileSystem.syncFolder(store.folder.appending("packs"))
         var removal: ReaderLock?
         defer { withExtendedLifetime(removal) {} }
@@ -259,7 +282,7 @@ public final class SaveSession: Sendable {
         let writers = state.change { state in
             guard !state.isDone else { return [PackWriter]() }
             state.isDone = true
-            return state.finished.map(\.writer) + [state.writer].compactMap { $0 }
+            return state.writers
         }
         for writer in writers { writer.abandon() }
     }

@@ -1,0 +1,50 @@
+# What the commands in tools/ need before they can work. Sourced by bash; each function says what it does.
+
+# Says why nothing can go on, and ends with the status of wrong usage.
+give_up() {
+    printf '%s\n' "$*" >&2
+    exit 2
+}
+
+is_swift() {
+    "$1" --version 2>/dev/null | grep -qE 'Swift version (6\.([3-9]|[1-9][0-9])|[7-9]\.)'
+}
+
+# Puts a Swift 6.3 toolchain first in PATH: another program of that name may come before it.
+find_swift() {
+    local folder
+    for folder in "${SWIFT_HOME:+$SWIFT_HOME/bin}" "$(dirname "$(command -v swift || echo /)")" \
+        /opt/swift/usr/bin /usr/share/swift/usr/bin /usr/local/swift/usr/bin \
+        "$HOME/.local/share/swiftly/bin" "$HOME"/swift*/usr/bin; do
+        if [ -x "$folder/swift" ] && is_swift "$folder/swift"; then
+            export PATH="$folder:$PATH"
+            return
+        fi
+    done
+    give_up "No Swift 6.3 toolchain was found. Install one from swift.org and set SWIFT_HOME to its usr folder."
+}
+
+# Installs those of the given Debian packages that are missing.
+install_packages() {
+    local missing=() name
+    for name in "$@"; do
+        dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || missing+=("$name")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        as_root=(sudo -n)
+        sudo -n true 2>/dev/null || give_up "Packages are missing. Install them with:
+  sudo apt-get update && sudo apt-get install -y ${missing[*]}"
+    fi
+    echo "Installing ${missing[*]}"
+    if ! { "${as_root[@]}" apt-get update -qq &&
+        DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -qq -y --no-install-recommends \
+            "${missing[@]}"; } >/dev/null 2>&1; then
+        give_up "Packages are missing, and installing them failed. Once there is a network, run:
+  sudo apt-get update && sudo apt-get install -y ${missing[*]}"
+    fi
+}
+
+build_packages=(pkg-config libssl-dev liblmdb-dev)
+test_packages=(python3 python3-venv e2fsprogs util-linux openssl coreutils)
