@@ -25,7 +25,7 @@ public final class SaveSession: Sendable {
         var isDone = false
     }
 
-    private let store: ChunkStore
+    let store: ChunkStore
     private let isDryRun: Bool
     private let state = Monitor(State())
 
@@ -150,6 +150,25 @@ public final class SaveSession: Sendable {
         state.change { $0.finished.append((summary, entries)) }
     }
 
+    /// Completes the pack that is written now. Returns all that were completed.
+    func finishPacks() throws -> [(summary: PackSummary, entries: [PackEntry])] {
+        let last = state.change { state in
+            defer { state.writer = nil }
+            return state.writer
+        }
+        if let last { try finish(last) }
+        return state.change { $0.finished }
+    }
+
+    func markDone() { state.change { $0.isDone = true } }
+
+    /// Writes chunks that the store has, or had, once more.
+    public func rewrite(_ chunks: [(id: ChunkID, bytes: UnsafeRawBufferPointer)]) throws {
+        for chunk in chunks where state.change({ $0.written.insert(chunk.id).inserted }) {
+            try append(chunk.id, chunk.bytes)
+        }
+    }
+
     /// What the transaction of a commit decides on the newest state of the catalog.
     public enum Decision: Sendable {
         case commit(replacing: UInt64?)
@@ -187,11 +206,7 @@ public final class SaveSession: Sendable {
     ) throws -> Outcome {
         let head = manifest.head
         try head.withUnsafeBytes { try put([(.of(head), $0)], isContent: false) }
-        let last = state.change { state in
-            defer { state.writer = nil }
-            return state.writer
-        }
-        if let last { try finish(last) }
+        _ = try finishPacks()
         try FileSystem.syncFolder(store.folder.appending("packs"))
         var removal: ReaderLock?
         defer { withExtendedLifetime(removal) {} }

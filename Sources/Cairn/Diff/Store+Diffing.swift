@@ -1,0 +1,96 @@
+internal import ChunkStore
+internal import Platform
+internal import TensorFormats
+
+extension Store {
+    /// How the second iteration differs from the first. Only chunks whose ids differ are read.
+    public func diff(_ a: String, _ b: String, progress: Progress = .silent) throws -> IterationDiff {
+        defer { progress.end() }
+        let (first, firstLock) = try manifest(of: try resolve(a))
+        let (second, secondLock) = try manifest(of: try resolve(b))
+        defer { withExtendedLifetime((firstLock, secondLock)) {} }
+        let (left, right) = (first.tensorsByName(), second.tensorsByName())
+        var diff = IterationDiff()
+        diff.added = right.keys.subtracting(left).map { right[$0]!.info }.sorted { $0.name < $1.name }
+        diff.removed = left.keys.subtracting(right).map { left[$0]!.info }.sorted { $0.name < $1.name }
+        progress.begin(phase: "comparing", totalBytes: right.values.reduce(0) { $0 + $1.info.bytes })
+        for (name, after) in right.sorted(by: { $0.value.info.name < $1.value.info.name }) {
+            try progress.checkInterruption()
+            progress.advance(bytes: after.info.bytes)
+            guard let before = left[name] else { continue }
+            if before.blob == after.blob, before.info == after.info {
+                diff.unchanged += 1
+            } else {
+                diff.changed.append(try change(before, after))
+            }
+        }
+        let (oldFiles, newFiles) = (first.otherFiles(), second.otherFiles())
+        diff.addedFiles = newFiles.keys.subtracting(oldFiles).map { Path.text(of: $0) }.sorted()
+        diff.removedFiles = oldFiles.keys.subtracting(newFiles).map { Path.text(of: $0) }.sorted()
+        diff.changedFiles = newFiles.filter { oldFiles[$0.key] != nil && oldFiles[$0.key] != $0.value }
+            .map { Path.text(of: $0.key) }.sorted()
+        return diff
+    }
+
+    private func change(_ before: StoredTensor, _ after: StoredTensor) throws -> IterationDiff.Change {
+        let elements = after.info.shape.reduce(1, *)
+        guard before.info.dtype == after.info.dtype, before.info.shape == after.info.shape else {
+            return .init(
+                name: after.info.name, before: before.info, after: after.info, elements: elements,
+                changedElements: elements, changedBytes: after.info.bytes, maxAbsDifference: nil)
+        }
+        let dtype = DType(rawValue: after.info.dtype)
+        let width = max(1, (dtype?.bitsPerElement ?? 8) / 8)
+        var difference = ElementDifference()
+        for (old, new) in zip(try chunks.chunkIDs(of: before.blob), try chunks.chunkIDs(of: after.blob)) where old != new {
+            difference.add(try chunks.chunk(old), try chunks.chunk(new), dtype: dtype, width: width)
+        }
+        return .init(
+            name: after.info.name, before: before.info, after: after.info, elements: elements,
+            changedElements: difference.elements, changedBytes: difference.bytes,
+            maxAbsDifference: difference.largest)
+    }
+}
+
+/// A tensor and the blob that it is.
+private struct StoredTensor {
+    var info: TensorInfo
+    var blob: BlobRef
+}
+
+extension Manifest {
+    /// By the bytes of the name: Swift takes names for equal that differ in their Unicode form. Of a name in several files the
+    /// first file's.
+    fileprivate func tensorsByName() -> [[UInt8]: StoredTensor] {
+        var result: [[UInt8]: StoredTensor] = [:]
+        for entry in roots.entries {
+            guard case .file(.split(let schema, _)) = entry.kind else { continue }
+            let blobs = contentBlobs(of: entry)
+            for tensor in schemas[schema]!.tensors {
+                let info = TensorInfo(
+                    name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes: tensor.length,
+                    group: ModelFiles.part(of: entry.path).rawValue)
+                let key = [UInt8](tensor.name.utf8)
+                if result[key] == nil { result[key] = StoredTensor(info: info, blob: blobs[tensor.blob]) }
+            }
+        }
+        return result
+    }
+
+    /// What files hold beside tensors: the blob of an opaque one, the schema of a split one.
+    fileprivate func otherFiles() -> [[UInt8]: BlobRef] {
+        var result: [[UInt8]: BlobRef] = [:]
+        for entry in roots.entries {
+            guard case .file(let content) = entry.kind else { continue }
+            switch content {
+            case .opaque(let blob): result[entry.path] = blob
+            case .split(let schema, _): result[entry.path] = schema
+            }
+        }
+        return result
+    }
+}
+
+extension Dictionary.Keys {
+    fileprivate func subtracting(_ other: [Key: some Any]) -> [Key] { filter { other[$0] == nil } }
+}

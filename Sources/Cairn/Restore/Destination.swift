@@ -1,0 +1,76 @@
+internal import Platform
+
+/// A folder that appears all at once: filled under a temporary name beside it, made durable, then renamed.
+///
+/// The temporary name matches no pattern by which a framework finds checkpoints. Whoever fills it holds a lock, so that the next
+/// one to write there can tell what a killed process left, and removes it.
+struct Destination {
+    let path: Path
+    /// Where to fill it until `publish`.
+    let temporary: Path
+    private let lock: File
+    private let lockPath: Path
+    private let force: Bool
+
+    /// - Throws: `.exists` where something is at `path` and `force` is not set.
+    init(_ path: Path, force: Bool) throws {
+        self.path = path
+        self.force = force
+        if try FileSystem.status(path) != nil, !force {
+            throw CairnError(
+                .exists, "\(path) exists; choose another place, or pass --force to replace it", path: path.text)
+        }
+        try FileSystem.makeFolders(path.parent)
+        let stem = [UInt8](".cairn-".utf8) + path.name
+        try Self.removeStale(in: path.parent, stem)
+        let name = stem + [UInt8]("-\(Random.hex(8))".utf8)
+        temporary = path.parent.appending(name)
+        lockPath = path.parent.appending(name + [UInt8](".lock".utf8))
+        lock = try File(lockPath, .create, mode: 0o600)
+        do {
+            _ = try lock.tryLock(.exclusive, at: 0)
+            try FileSystem.makeFolder(temporary, mode: 0o700)
+        } catch {
+            _ = try? FileSystem.removeFile(lockPath)
+            throw error
+        }
+    }
+
+    private static func removeStale(in parent: Path, _ stem: [UInt8]) throws {
+        for name in try FileSystem.names(in: parent) {
+            guard name.starts(with: stem + [UInt8(ascii: "-")]), name.suffix(5).elementsEqual(".lock".utf8),
+                name.count == stem.count + 22
+            else { continue }
+            let path = parent.appending(name)
+            guard let file = try? File(path, .write), try file.tryLock(.exclusive, at: 0) else { continue }
+            try FileSystem.removeTree(parent.appending([UInt8](name.dropLast(5))))
+            try FileSystem.removeFile(path)
+        }
+    }
+
+    /// Puts the filled folder in its place. Until then nothing at the destination has changed.
+    func publish() throws {
+        try FileSystem.syncFolder(temporary)
+        if force, try FileSystem.status(path) != nil {
+            let old = path.parent.appending(temporary.name + [UInt8](".old".utf8))
+            try FileSystem.rename(path, to: old)
+            do {
+                try FileSystem.rename(temporary, to: path, exclusive: true)
+            } catch {
+                try FileSystem.rename(old, to: path)
+                throw error
+            }
+            try FileSystem.removeTree(old)
+        } else {
+            try FileSystem.rename(temporary, to: path, exclusive: true)
+        }
+        try FileSystem.removeFile(lockPath)
+        try FileSystem.syncFolder(path.parent)
+    }
+
+    /// Removes what was filled.
+    func abandon() {
+        _ = try? FileSystem.removeTree(temporary)
+        _ = try? FileSystem.removeFile(lockPath)
+    }
+}

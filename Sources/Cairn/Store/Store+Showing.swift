@@ -1,0 +1,109 @@
+internal import ChunkStore
+internal import Platform
+
+extension Store {
+    /// One iteration with its tensors and files.
+    public func show(_ reference: String) throws -> IterationDetails {
+        var info = try resolve(reference)
+        let (manifest, lock) = try manifest(of: info)
+        defer { withExtendedLifetime(lock) {} }
+        info.metadata = try metadata(of: info, manifest)
+        var tensors: [TensorInfo] = []
+        var files: [FileInfo] = []
+        for entry in manifest.roots.entries where !entry.path.isEmpty {
+            files.append(FileInfo(entry, size: manifest.size(of: entry)))
+            guard case .file(.split(let schema, _)) = entry.kind else { continue }
+            let group = ModelFiles.part(of: entry.path).rawValue
+            tensors += manifest.schemas[schema]!.tensors.map { tensor in
+                TensorInfo(
+                    name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes: tensor.length, group: group)
+            }
+        }
+        return IterationDetails(info: info, tensors: tensors, files: files)
+    }
+
+    /// Where the store's bytes are.
+    public func stats() throws -> StoreStats {
+        let infos = try iterations()
+        var stats = StoreStats()
+        stats.iterations = infos.count
+        stats.logicalBytes = infos.reduce(0) { $0 + $1.logicalBytes }
+        for run in Set(infos.map(\.run)).sorted() {
+            let own = infos.filter { $0.run == run }
+            stats.runs.append(
+                .init(
+                    name: run, iterations: own.count, logicalBytes: own.reduce(0) { $0 + $1.logicalBytes },
+                    storedBytes: own.reduce(0) { $0 + $1.storedBytes }))
+        }
+        let census = try chunks.census()
+        stats.chunks = census.chunks
+        stats.uniqueBytes = census.rawBytes
+        stats.packs = census.packs
+        stats.indexBytes = census.indexBytes
+        stats.storedBytes = census.packBytes + census.journalBytes + census.indexBytes
+        stats.codecs = census.codecs.sorted { $0.key < $1.key }.map { codec, share in
+            .init(
+                name: codec == Codec.raw.rawValue ? "raw" : "codec \(codec)", chunks: share.chunks,
+                uniqueBytes: share.rawBytes, storedBytes: share.storedBytes)
+        }
+        stats.dtypes = try dtypes(infos, census)
+        return stats
+    }
+
+    /// Chunks by the dtype of the first tensor that holds them; `other` for what is in no tensor.
+    private func dtypes(_ infos: [IterationInfo], _ census: ChunkStore.Census) throws -> [StoreStats.Share] {
+        var shares: [String: StoreStats.Share] = [:]
+        var seen: Set<BlobRef> = []
+        var counted: Set<ChunkID> = []
+        for info in infos {
+            let (manifest, lock) = try manifest(of: info)
+            defer { withExtendedLifetime(lock) {} }
+            for entry in manifest.roots.entries {
+                guard case .file(.split(let schema, _)) = entry.kind else { continue }
+                let blobs = manifest.contentBlobs(of: entry)
+                for tensor in manifest.schemas[schema]!.tensors where seen.insert(blobs[tensor.blob]).inserted {
+                    let tree = BlobTree(chunkSize: chunkSize)
+                    for (index, id) in try chunks.chunkIDs(of: blobs[tensor.blob]).enumerated()
+                    where counted.insert(id).inserted {
+                        let length = UInt64(tree.chunkLength(index, of: blobs[tensor.blob].length))
+                        shares[tensor.dtype, default: .init(name: tensor.dtype, chunks: 0, uniqueBytes: 0, storedBytes: 0)]
+                            .add(length)
+                    }
+                }
+            }
+        }
+        let inTensors = shares.values.reduce((chunks: 0, bytes: 0 as UInt64)) {
+            ($0.chunks + $1.chunks, $0.bytes + $1.uniqueBytes)
+        }
+        let other = StoreStats.Share(
+            name: "other", chunks: census.chunks - inTensors.chunks, uniqueBytes: census.rawBytes - inTensors.bytes,
+            storedBytes: census.storedBytes - shares.values.reduce(0) { $0 + $1.storedBytes })
+        return shares.values.sorted { $0.uniqueBytes > $1.uniqueBytes } + [other]
+    }
+}
+
+extension StoreStats.Share {
+    /// One more chunk of this many raw bytes, stored as they are.
+    fileprivate mutating func add(_ length: UInt64) {
+        chunks += 1
+        uniqueBytes += length
+        storedBytes += length + UInt64(PackFormat.recordHeaderSize)
+    }
+}
+
+extension FileInfo {
+    init(_ entry: Roots.Entry, size: UInt64) {
+        var kind = FileInfo.Kind.file
+        var target: String?
+        switch entry.kind {
+        case .file: break
+        case .folder: kind = .folder
+        case .link(let bytes):
+            kind = .link
+            target = Path.text(of: bytes)
+        }
+        self.init(
+            path: entry.text, bytes: size, kind: kind, mode: entry.mode,
+            modifiedAt: entry.mtime * 1_000_000_000 + Int64(entry.nanoseconds), target: target)
+    }
+}

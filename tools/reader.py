@@ -1,0 +1,391 @@
+#!/usr/bin/env python3
+"""Reads a Cairn store without Cairn: from packs and journal, never from the index. Written from Docs/format.md alone.
+
+usage: reader.py STORE list                      the iterations
+       reader.py STORE restore RUN@STEP DEST     the saved files, with modes, times and links
+       reader.py STORE check                     the journal's chain, every table, every chunk that an iteration reaches
+"""
+import hashlib, json, os, struct, sys
+
+
+class Damage(Exception):
+    pass
+
+
+def need(condition, what):
+    if not condition:
+        raise Damage(what)
+
+
+def sha(data):
+    return hashlib.sha256(data).digest()
+
+
+class Reader:
+    """The primitives of section 1."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def raw(self, n):
+        need(self.at + n <= len(self.data), "ends too early")
+        self.at += n
+        return self.data[self.at - n:self.at]
+
+    def fixed(self, form):
+        return struct.unpack("<" + form, self.raw(struct.calcsize("<" + form)))[0]
+
+    def varint(self):
+        value = shift = 0
+        while True:
+            byte = self.raw(1)[0]
+            value |= (byte & 127) << shift
+            if byte < 128:
+                need(value < 1 << 64 and not (byte == 0 and shift), "a number out of form")
+                return value
+            shift += 7
+            need(shift < 70, "a number out of form")
+
+    def bytes(self):
+        return self.raw(self.varint())
+
+    def string(self):
+        return self.bytes().decode()
+
+    def expect(self, magic):
+        need(self.raw(len(magic)) == magic, f"no {magic.decode()} where one should be")
+
+    def zeros(self, n):
+        need(not any(self.raw(n)), "other bytes than zero")
+
+    def end(self):
+        need(self.at == len(self.data), "goes on after its end")
+
+    def map(self, value):
+        result, last = {}, None
+        for _ in range(self.varint()):
+            key = self.bytes()
+            need(last is None or last < key, "a map out of order")
+            last = key
+            result[key.decode()] = value()
+        return result
+
+    def blob(self):
+        length = self.varint()
+        return (length, self.raw(32) if length else None)
+
+
+def checked(data, what):
+    """A structure whose last 8 bytes are its check8."""
+    need(sha(data[:-8])[:8] == data[-8:], f"{what} fails its checksum")
+    return Reader(data)
+
+
+class Store:
+    def __init__(self, path):
+        self.path = path
+        with open(os.path.join(path, "cairn.json"), "rb") as f:
+            description = json.load(f)
+        need(description["format"] == 1, f"format {description['format']} is not known here")
+        self.id, self.chunk_size = bytes.fromhex(description["id"]), description["chunkSize"]
+        size = self.chunk_size
+        need(4096 <= size <= 4194304 and size & (size - 1) == 0, "no chunk size")
+        self.iterations, self.pins, self.packs, self.removed, self.origins = {}, {}, [], set(), {}
+        self.records = 0
+        self.read_journal()
+        self.locations = {}
+        for name, table in self.packs:
+            if name not in self.removed:
+                self.read_table(name, *table)
+
+    # Section 4
+
+    def read_journal(self):
+        with open(os.path.join(self.path, "journal"), "rb") as f:
+            journal = f.read()
+        at, previous = 0, bytes(32)
+        while True:
+            record = self.record(journal, at, self.records, previous)
+            if record is None:
+                break
+            kind, payload, previous, size = record
+            self.apply(kind, Reader(payload), self.records)
+            at, self.records = at + size, self.records + 1
+        need(self.records > 0, "the journal is empty")
+        for later in range(at + 4096, len(journal) - 4095, 4096):
+            sequence = struct.unpack_from("<Q", journal, later + 16)[0]
+            if sequence > self.records and self.record(journal, later, sequence, journal[later + 48:later + 80]):
+                raise Damage(f"record {self.records} of the journal, at byte {at}, is damaged")
+
+    def record(self, journal, at, sequence, previous):
+        header = Reader(journal[at:at + 112])
+        try:
+            header.expect(b"CAIRNJRN")
+            need(header.fixed("H") == 1, "version")
+            kind, length = header.fixed("H"), header.fixed("I")
+            need(header.fixed("Q") == sequence, "sequence")
+            header.raw(8)
+            need(header.raw(16) == self.id and header.raw(32) == previous, "chain")
+            digest = header.raw(32)
+            padded = (112 + length + 4095) // 4096 * 4096
+            need(at + padded <= len(journal), "short")
+            payload = journal[at + 112:at + 112 + length]
+            need(sha(journal[at:at + 80] + payload) == digest, "hash")
+            need(not any(journal[at + 112 + length:at + padded]), "padding")
+        except Damage:
+            return None
+        return kind, payload, digest, padded
+
+    def pack_list(self, r):
+        for _ in range(r.varint()):
+            name = r.raw(16)
+            offset, length, digest, size = r.fixed("Q"), r.fixed("Q"), r.raw(32), r.fixed("Q")
+            voids, at = [], 0
+            for _ in range(r.varint()):
+                start = at + r.varint()
+                at = start + r.varint()
+                need(at > start, "an empty range")
+                voids.append(range(start, at))
+            self.packs.append((name, (offset, length, digest, size, voids)))
+
+    def apply(self, kind, r, number):
+        if kind == 1:
+            r.string()
+        elif kind == 2:
+            run, step, head = r.string(), r.varint(), r.bytes()
+            r.string()
+            replaces = r.varint()
+            if replaces:
+                self.delete(replaces - 1)
+            self.pack_list(r)
+            stored = r.varint()
+            self.iterations[number] = {"run": run, "step": step, "head": head, "stored": stored, "superseded": False}
+            for _ in range(r.varint()):
+                self.pins[r.string()] = number
+            r.string()
+        elif kind == 3:
+            for _ in range(r.varint()):
+                self.delete(r.varint())
+                r.string()
+        elif kind == 4:
+            name = r.string()
+            self.pins[name] = r.varint()
+        elif kind == 5:
+            self.pins.pop(r.string(), None)
+        elif kind == 6:
+            r.string(), r.bytes()
+        elif kind == 7:
+            r.raw(16)
+            for _ in range(r.varint()):
+                self.removed.add(r.raw(16))
+        elif kind == 8:
+            self.pack_list(r)
+        elif kind == 9:
+            r.varint(), r.map(lambda: r.fixed("d")), r.map(r.string), r.string()
+        elif kind == 10:
+            for _ in range(r.varint()):
+                number = r.varint()
+                if number in self.iterations:
+                    self.iterations[number]["superseded"] = True
+        else:
+            raise Damage(f"a record of the unknown kind {kind}")
+        r.end()
+
+    def delete(self, number):
+        self.iterations.pop(number, None)
+        self.pins = {name: n for name, n in self.pins.items() if n != number}
+
+    # Section 3
+
+    def pack_path(self, name):
+        return os.path.join(self.path, "packs", name.hex() + ".pack")
+
+    def read_table(self, name, offset, length, digest, size, voids):
+        with open(self.pack_path(name), "rb") as f:
+            header = checked(f.read(64), "a pack's header")
+            header.expect(b"CAIRNPAK")
+            need(header.fixed("I") == 1, "an unknown version of packs")
+            header.zeros(4)
+            need(header.raw(16) == self.id and header.raw(16) == name, "another pack")
+            need(os.fstat(f.fileno()).st_size == size and size % 4096 == 0, "a pack of another length")
+            f.seek(size - 64)
+            trailer = checked(f.read(64), "a pack's trailer")
+            trailer.expect(b"CAIRNEND")
+            need((trailer.fixed("Q"), trailer.fixed("Q"), trailer.raw(32)) == (offset, length, digest), "a trailer")
+            f.seek(offset)
+            table = f.read(length)
+        need(sha(table) == digest, f"the table of {name.hex()} is damaged")
+        r = Reader(table)
+        r.expect(b"CTAB")
+        void = {i for one in voids for i in one}
+        for index in range(r.fixed("I")):
+            chunk, at, raw, stored, codec = r.raw(32), r.fixed("Q"), r.fixed("I"), r.fixed("I"), r.raw(1)[0]
+            r.zeros(3)
+            base = r.raw(32) if codec >= 128 else bytes(32)
+            if index not in void:
+                self.locations[chunk] = (name, at, raw, stored, codec, base)
+        r.end()
+
+    def chunk(self, chunk):
+        need(chunk in self.locations, f"the chunk {chunk.hex()} is nowhere")
+        name, at, raw, stored, codec, base = self.locations[chunk]
+        with open(self.pack_path(name), "rb") as f:
+            f.seek(at)
+            header, payload = f.read(96), f.read(stored)
+        r = checked(header, "a record's header")
+        r.expect(b"CREC")
+        need(r.raw(1)[0] == codec, "another codec")
+        r.zeros(3)
+        need((r.fixed("I"), r.fixed("I")) == (raw, stored) and r.raw(32) == chunk, "another record")
+        need(r.raw(32) == base and r.fixed("Q") == at, "another record")
+        need(codec == 0, f"codec {codec} is not known here")
+        need(len(payload) == raw and sha(payload) == chunk, f"the chunk {chunk.hex()} is damaged")
+        return payload
+
+    # Section 5
+
+    def blob_chunks(self, blob):
+        length, root = blob
+        if not length:
+            return []
+        counts = [-(-length // self.chunk_size)]
+        while counts[-1] > 1:
+            counts.append(-(-counts[-1] * 32 // self.chunk_size))
+        level = [root]
+        for count in reversed(counts[:-1]):
+            data = b"".join(self.chunk(c) for c in level)
+            need(len(data) == 32 * count, "a list of another length")
+            level = [data[i:i + 32] for i in range(0, len(data), 32)]
+        return level
+
+    def blob_bytes(self, blob):
+        for chunk in self.blob_chunks(blob):
+            yield self.chunk(chunk)
+
+    def whole(self, blob):
+        data = b"".join(self.blob_bytes(blob))
+        need(len(data) == blob[0], "a blob of another length")
+        return data
+
+    # Section 6
+
+    def head(self, data):
+        r = Reader(data)
+        r.expect(b"CHD1")
+        head = {"run": r.string(), "step": r.varint(), "created": r.fixed("q"), "parent": r.bytes(),
+                "layout": r.string(), "tensors": r.varint(), "files": r.varint(), "bytes": r.varint(),
+                "roots": r.blob(), "metrics": r.map(lambda: r.fixed("d")), "metadata": r.blob()}
+        r.end()
+        if head["metadata"][0]:
+            m = Reader(self.whole(head["metadata"]))
+            head["metadata"] = m.map(m.string)
+            m.end()
+        return head
+
+    def schema(self, blob):
+        r = Reader(self.whole(blob))
+        r.expect(b"CSC1")
+        r.string()
+        lengths = [r.varint() for _ in range(r.varint())]
+        for _ in range(r.varint()):
+            r.string(), r.string(), [r.varint() for _ in range(r.varint())], r.varint(), r.varint(), r.varint()
+        parts = []
+        for _ in range(r.varint()):
+            kind = r.varint()
+            parts.append(r.bytes() if kind == 0 else kind - 1)
+        r.end()
+        return lengths, parts
+
+    def entries(self, head):
+        r = Reader(self.whole(head["roots"]))
+        r.expect(b"CRT1")
+        last = None
+        for _ in range(r.varint()):
+            path, kind, mode = r.bytes(), r.raw(1)[0], r.varint()
+            need(last is None or last < path, "paths out of order")
+            last = path
+            need(not path or all(p not in (b"", b".", b"..") for p in path.split(b"/")), "a path that leaves its folder")
+            seconds = r.fixed("q")
+            time = seconds * 10**9 + r.varint()
+            if kind == 0:
+                if r.varint() == 0:
+                    content = [r.blob()]
+                else:
+                    lengths, parts = self.schema(r.blob())
+                    blobs = [(n, r.raw(32) if n else None) for n in lengths]
+                    content = [blobs[p] if isinstance(p, int) else p for p in parts]
+            elif kind == 2:
+                content = r.bytes()
+            else:
+                need(kind == 1, "an unknown kind of entry")
+                content = None
+            yield path, kind, mode, time, content
+        r.end()
+
+    def restore(self, iteration, destination):
+        os.makedirs(destination)
+        head = self.head(iteration["head"])
+        need(self.chunk(sha(iteration["head"])) == iteration["head"], "the head's chunk differs from the journal")
+        folders = []
+        for path, kind, mode, time, content in self.entries(head):
+            target = os.path.join(os.fsencode(destination), path) if path else os.fsencode(destination)
+            if kind == 1:
+                if path:
+                    os.mkdir(target)
+                folders.append((target, mode, time))
+            elif kind == 2:
+                os.symlink(content, target)
+                os.utime(target, ns=(time, time), follow_symlinks=False)
+            else:
+                with open(target, "xb") as f:
+                    for part in content:
+                        for data in [part] if isinstance(part, bytes) else self.blob_bytes(part):
+                            f.write(data)
+                os.chmod(target, mode)
+                os.utime(target, ns=(time, time))
+        for target, mode, time in reversed(folders):
+            os.chmod(target, mode)
+            os.utime(target, ns=(time, time))
+
+    def check(self, iteration):
+        count = 0
+        need(self.chunk(sha(iteration["head"])) == iteration["head"], "the head's chunk differs from the journal")
+        for _, kind, _, _, content in self.entries(self.head(iteration["head"])):
+            if kind == 0:
+                for part in content:
+                    if not isinstance(part, bytes):
+                        count += sum(len(data) for data in self.blob_bytes(part))
+        return count
+
+
+def main(arguments):
+    if len(arguments) < 2 or arguments[1] not in ("list", "restore", "check"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    store = Store(arguments[0])
+    pins = {}
+    for name, number in store.pins.items():
+        pins.setdefault(number, []).append(name)
+    if arguments[1] == "list":
+        for number, one in sorted(store.iterations.items()):
+            head = store.head(one["head"])
+            print(f"{one['run']}@{one['step']}", sha(one["head"]).hex(), head["bytes"], one["stored"],
+                  "superseded" if one["superseded"] else "-", ",".join(sorted(pins.get(number, []))) or "-")
+    elif arguments[1] == "check":
+        total = sum(store.check(one) for one in store.iterations.values())
+        print(f"{store.records} records, {len(store.packs) - len(store.removed)} packs, "
+              f"{len(store.iterations)} iterations, {total} bytes read and checked")
+    else:
+        run, _, step = arguments[2].rpartition("@")
+        found = [one for one in store.iterations.values() if (one["run"], str(one["step"])) == (run, step)]
+        need(len(found) == 1, f"there is no {arguments[2]}")
+        store.restore(found[0], arguments[3])
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Damage as damage:
+        print(f"reader.py: {damage}", file=sys.stderr)
+        sys.exit(3)
