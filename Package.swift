@@ -13,7 +13,8 @@ let package = Package(
     products: [
         .library(name: "Cairn", targets: ["Cairn"]),
         .executable(name: "cairn", targets: ["CairnCLI"]),
-        // For tests alone: loaded before the C library, it makes any call of a program fail, fall short or be its last.
+        // For tests alone: loaded before the C library, it makes any call of a program fail, fall short or be
+        // its last.
         .library(name: "CFaults", type: .dynamic, targets: ["CFaults"]),
     ],
     dependencies: [
@@ -26,7 +27,8 @@ let package = Package(
         .target(name: "Platform", dependencies: ["CLinux", "COpenSSL"], swiftSettings: strict),
         .target(name: "ChunkStore", dependencies: ["Platform", "CLMDB"], swiftSettings: strict),
         .target(name: "TensorFormats", swiftSettings: strict),
-        .target(name: "Cairn", dependencies: ["ChunkStore", "Platform", "TensorFormats"], swiftSettings: strict),
+        .target(
+            name: "Cairn", dependencies: ["ChunkStore", "Platform", "TensorFormats"], swiftSettings: strict),
         .executableTarget(
             name: "CairnCLI",
             dependencies: ["Cairn", .product(name: "ArgumentParser", package: "swift-argument-parser")],
@@ -34,7 +36,8 @@ let package = Package(
         .target(name: "CFaults", path: "Tests/Support/CFaults"),
         .testTarget(name: "LayerTests", swiftSettings: strict),
         .testTarget(name: "PlatformTests", dependencies: ["Platform"], swiftSettings: strict),
-        .testTarget(name: "ChunkStoreTests", dependencies: ["ChunkStore", "Platform"], swiftSettings: strict),
+        .testTarget(
+            name: "ChunkStoreTests", dependencies: ["ChunkStore", "Platform"], swiftSettings: strict),
         .testTarget(
             name: "TensorFormatsTests", dependencies: ["TensorFormats"],
             resources: [.copy("Fixtures")], swiftSettings: strict),
@@ -43,7 +46,11 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "CLITests",
-            dependencies: ["CairnCLI", "Cairn", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: [
+                "CairnCLI", "Cairn", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
             swiftSettings: strict),
+        // Runs the built `cairn` under the built `libCFaults.so`, so it links neither.
+        .testTarget(name: "WeatherTests", swiftSettings: strict),
     ]
 )

@@ -22,7 +22,9 @@ public struct ChunkID: Hashable, Sendable, Comparable, CustomStringConvertible {
     public static let zero = ChunkID(hex: String(repeating: "0", count: 64))!
 
     /// Hashes on the spot; workers keep a `SHA256Hasher` of their own instead.
-    public static func of(_ bytes: UnsafeRawBufferPointer) -> ChunkID { ChunkID(SHA256Hasher().digest(bytes)) }
+    public static func of(_ bytes: UnsafeRawBufferPointer) -> ChunkID {
+        ChunkID(SHA256Hasher().digest(bytes))
+    }
 
     public static func of(_ bytes: [UInt8]) -> ChunkID { bytes.withUnsafeBytes { of($0) } }
 

@@ -15,7 +15,8 @@ extension CairnError {
         case ENOSPC: (.system, "no space left on the device; free some space and try again")
         case EDQUOT: (.system, "the disk quota is used up; free some space and try again")
         case EIO: (.system, "the device reports an input/output error; check the disk")
-        case EACCES, EPERM: (.system, "permission denied; check the owner and mode of the file and its folders")
+        case EACCES, EPERM:
+            (.system, "permission denied; check the owner and mode of the file and its folders")
         case EROFS: (.system, "the file system is mounted read-only")
         case ENOENT: (.notFound, "no such file or folder")
         case ENOTDIR: (.notFound, "a part of the path is not a folder")

@@ -19,7 +19,9 @@ extension [UInt8] {
         self = []
         reserveCapacity(digits.count / 2)
         for pair in stride(from: 0, to: digits.count, by: 2) {
-            guard let high = Self.value(digits[pair]), let low = Self.value(digits[pair + 1]) else { return nil }
+            guard let high = Self.value(digits[pair]), let low = Self.value(digits[pair + 1]) else {
+                return nil
+            }
             append(high << 4 | low)
         }
     }

@@ -29,7 +29,9 @@ import Testing
                 // `import struct Platform.CairnError` names the module in its last word.
                 let module = String(words.last!.split(separator: ".")[0])
                 if !allowed.contains(module) { found.append("\(file) imports \(module)") }
-                if module == "CLMDB", !file.contains("/Index/") { found.append("\(file) imports CLMDB outside of Index") }
+                if module == "CLMDB", !file.contains("/Index/") {
+                    found.append("\(file) imports CLMDB outside of Index")
+                }
             }
             for word in banned where code.contains(word) { found.append("\(file) uses \(word)") }
         }
@@ -39,7 +41,9 @@ import Testing
     @Test(arguments: layers.keys.sorted())
     func aLayerImportsOnlyWhatIsBelowIt(target: String) throws {
         let folder = Self.sources.appendingPathComponent(target)
-        let files = try FileManager.default.subpathsOfDirectory(atPath: folder.path).filter { $0.hasSuffix(".swift") }
+        let files = try FileManager.default.subpathsOfDirectory(atPath: folder.path).filter {
+            $0.hasSuffix(".swift")
+        }
         #expect(!files.isEmpty)
         for file in files {
             let path = folder.appendingPathComponent(file).path
@@ -49,12 +53,15 @@ import Testing
     }
 
     @Test func everyTargetWithSwiftSourcesIsALayer() throws {
-        let targets = try FileManager.default.contentsOfDirectory(atPath: Self.sources.path).filter { !$0.hasPrefix("C") || $0 == "Cairn" || $0 == "CairnCLI" || $0 == "ChunkStore" }
+        let targets = try FileManager.default.contentsOfDirectory(atPath: Self.sources.path).filter {
+            !$0.hasPrefix("C") || $0 == "Cairn" || $0 == "CairnCLI" || $0 == "ChunkStore"
+        }
         #expect(Set(targets) == Set(Self.layers.keys))
     }
 
     @Test(arguments: [
-        ("Platform", "import ChunkStore"), ("ChunkStore", "internal import Cairn"), ("TensorFormats", "import Glibc"),
+        ("Platform", "import ChunkStore"), ("ChunkStore", "internal import Cairn"),
+        ("TensorFormats", "import Glibc"),
         ("Cairn", "@_exported public import struct CairnCLI.Program"), ("Cairn", "import CLMDB"),
         ("CairnCLI", "import Foundation"), ("Cairn", "let work = Task { 1 }"),
     ])

@@ -38,7 +38,8 @@ struct Checkpoint: Sendable, Hashable {
             "data_offsets":[\(changing.count),\(changing.count + same.count)]}}
             """
         while !header.utf8.count.isMultiple(of: 8) { header += " " }
-        return withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { [UInt8]($0) } + [UInt8](header.utf8)
+        return withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { [UInt8]($0) }
+            + [UInt8](header.utf8)
             + changing + same
     }
 
@@ -47,13 +48,16 @@ struct Checkpoint: Sendable, Hashable {
         for (path, node) in nodes.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
             try withPath(folder, path) { name in
                 switch node {
-                case .folder: if mkdir(name, 0o755) != 0, errno != EEXIST { throw Trouble("cannot make a folder") }
+                case .folder:
+                    if mkdir(name, 0o755) != 0, errno != EEXIST { throw Trouble("cannot make a folder") }
                 case .link(let target): if symlink(target, name) != 0 { throw Trouble("cannot make a link") }
                 case .file(let bytes, let mode):
                     let file = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
                     guard file >= 0 else { throw Trouble("cannot make \(String(cString: name))") }
                     defer { close(file) }
-                    guard Glibc.write(file, bytes, bytes.count) == bytes.count, fchmod(file, mode_t(mode)) == 0 else {
+                    guard Glibc.write(file, bytes, bytes.count) == bytes.count,
+                        fchmod(file, mode_t(mode)) == 0
+                    else {
                         throw Trouble("cannot write \(String(cString: name))")
                     }
                 }
@@ -76,7 +80,9 @@ struct Checkpoint: Sendable, Hashable {
             var status = stat()
             try (full + [0]).withUnsafeBytes { bytes in
                 let name = bytes.bindMemory(to: CChar.self).baseAddress!
-                guard lstat(name, &status) == 0 else { throw Trouble("cannot look at \(String(cString: name))") }
+                guard lstat(name, &status) == 0 else {
+                    throw Trouble("cannot look at \(String(cString: name))")
+                }
                 switch status.st_mode & S_IFMT {
                 case S_IFDIR: nodes[path] = .folder
                 case S_IFLNK:
@@ -133,7 +139,8 @@ struct Checkpoint: Sendable, Hashable {
     }
 }
 
-private func withPath(_ folder: String, _ path: [UInt8], _ body: (UnsafePointer<CChar>) throws -> Void) throws {
+private func withPath(_ folder: String, _ path: [UInt8], _ body: (UnsafePointer<CChar>) throws -> Void) throws
+{
     let bytes = [UInt8](folder.utf8) + [UInt8(ascii: "/")] + path + [0]
     try bytes.withUnsafeBytes { try body($0.bindMemory(to: CChar.self).baseAddress!) }
 }

@@ -112,7 +112,9 @@ final class Child {
         while true {
             let found = waitpid(pid, &status, options | WNOHANG)
             if found == pid { return status }
-            if found < 0, errno != EINTR { throw Trouble("nobody to wait for: \(String(cString: strerror(errno)))") }
+            if found < 0, errno != EINTR {
+                throw Trouble("nobody to wait for: \(String(cString: strerror(errno)))")
+            }
             if Date() > end {
                 send(SIGKILL)
                 waitpid(pid, &status, 0)

@@ -13,7 +13,8 @@ struct DamageSurvey {
 
     /// What an iteration loses, or nil where it is whole.
     func damage(_ info: IterationInfo, _ store: Store) throws -> DamagedIteration? {
-        var damaged = DamagedIteration(run: info.run, step: info.step, id: info.id.hex, tensors: [], files: [])
+        var damaged = DamagedIteration(
+            run: info.run, step: info.step, id: info.id.hex, tensors: [], files: [])
         guard let (manifest, lock) = try? store.manifest(of: info) else { return damaged }
         defer { withExtendedLifetime(lock) {} }
         for entry in manifest.roots.entries {
@@ -46,7 +47,9 @@ extension Store {
             do {
                 let (manifest, lock) = try manifest(of: info)
                 defer { withExtendedLifetime(lock) {} }
-                let blobs = [manifest.head.metadata] + manifest.roots.entries.flatMap { manifest.contentBlobs(of: $0) }
+                let blobs =
+                    [manifest.head.metadata]
+                    + manifest.roots.entries.flatMap { manifest.contentBlobs(of: $0) }
                 for blob in Set(blobs) where blob.length > 0 {
                     do {
                         for (index, id) in try chunks.chunkIDs(of: blob).enumerated() {
@@ -75,7 +78,9 @@ extension Store {
     /// The list chunks of a blob that can't be read: at least its root.
     private func noteLists(of blob: BlobRef, _ survey: inout DamageSurvey) throws {
         var lists: [ChunkID] = []
-        _ = try? BlobTree(chunkSize: chunkSize).chunkIDs(of: blob, list: { lists.append($0) }) { try chunks.chunk($0) }
+        _ = try? BlobTree(chunkSize: chunkSize).chunkIDs(of: blob, list: { lists.append($0) }) {
+            try chunks.chunk($0)
+        }
         for id in lists where (try? chunks.chunk(id)) == nil { survey.chunks.insert(id) }
     }
 }
@@ -92,7 +97,9 @@ final class ChunkReading: Sendable {
         self.chunks = chunks
         let places = try chunks.locate(ids)
         self.ids = ids.indices.sorted { a, b in
-            guard let left = places[a], let right = places[b] else { return places[a] == nil && places[b] != nil }
+            guard let left = places[a], let right = places[b] else {
+                return places[a] == nil && places[b] != nil
+            }
             return (left.location.pack, left.location.offset) < (right.location.pack, right.location.offset)
         }.map { ids[$0] }
     }

@@ -72,7 +72,9 @@ extension Store {
         var ids: [ChunkID] = []
         for start in stride(from: 0, to: bytes.count, by: chunkSize) {
             ids.append(
-                try fill(chunk: [UInt8](bytes[start..<min(start + chunkSize, bytes.count)]), wanted, session, &report))
+                try fill(
+                    chunk: [UInt8](bytes[start..<min(start + chunkSize, bytes.count)]), wanted, session,
+                    &report))
         }
         _ = try BlobTree(chunkSize: chunkSize).root(over: ids) { _, list in
             _ = try fill(chunk: list, wanted, session, &report)
@@ -96,7 +98,8 @@ extension Store {
         for info in infos {
             guard let (manifest, lock) = try? manifest(of: info) else { continue }
             defer { withExtendedLifetime(lock) {} }
-            for blob in Set(manifest.roots.entries.flatMap { manifest.contentBlobs(of: $0) }) where blob.length > 0 {
+            for blob in Set(manifest.roots.entries.flatMap { manifest.contentBlobs(of: $0) })
+            where blob.length > 0 {
                 guard let ids = try? chunks.chunkIDs(of: blob) else {
                     wanted.insert(blob.id)
                     continue

@@ -22,7 +22,8 @@ extension Store {
             if let damaged = try survey.damage(info, self) {
                 report.damaged.append(damaged)
             } else if structure.damagedIterations.contains(info.number) {
-                report.damaged.append(.init(run: info.run, step: info.step, id: info.id.hex, tensors: [], files: []))
+                report.damaged.append(
+                    .init(run: info.run, step: info.step, id: info.id.hex, tensors: [], files: []))
             } else if !touched.isEmpty {
                 var frame = DamageSurvey()
                 frame.chunks = touched
@@ -44,8 +45,12 @@ extension Store {
         let survey = try survey(infos, quick: false, progress: .silent)
         let damaged = try infos.filter { try survey.damage($0, self) != nil }
         let numbers = Set(damaged.filter(\.pins.isEmpty).map(\.number))
-        var result = try delete { scope in scope.iterations.filter { numbers.contains($0.number) && $0.pins.isEmpty } }
-        result.skipped += damaged.filter { !$0.pins.isEmpty }.map { DeletedIteration($0, "pinned as \($0.pins[0])") }
+        var result = try delete { scope in
+            scope.iterations.filter { numbers.contains($0.number) && $0.pins.isEmpty }
+        }
+        result.skipped += damaged.filter { !$0.pins.isEmpty }.map {
+            DeletedIteration($0, "pinned as \($0.pins[0])")
+        }
         return result
     }
 }

@@ -42,7 +42,8 @@ extension Store {
         let dtype = DType(rawValue: after.info.dtype)
         let width = max(1, (dtype?.bitsPerElement ?? 8) / 8)
         var difference = ElementDifference()
-        for (old, new) in zip(try chunks.chunkIDs(of: before.blob), try chunks.chunkIDs(of: after.blob)) where old != new {
+        for (old, new) in zip(try chunks.chunkIDs(of: before.blob), try chunks.chunkIDs(of: after.blob))
+        where old != new {
             difference.add(try chunks.chunk(old), try chunks.chunk(new), dtype: dtype, width: width)
         }
         return .init(

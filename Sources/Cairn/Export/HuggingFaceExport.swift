@@ -44,13 +44,16 @@ struct HuggingFaceExport {
         }
         if written.isEmpty {
             throw CairnError(
-                .usage, "no tensor of \(info.run)@\(info.step) matches \(options.only ?? ""); see `cairn show REF --tensors`")
+                .usage,
+                "no tensor of \(info.run)@\(info.step) matches \(options.only ?? ""); see `cairn show REF --tensors`"
+            )
         }
     }
 
     private static func isSafetensors(_ entry: Roots.Entry) -> Bool {
         guard case .file = entry.kind else { return false }
-        return entry.path.suffix(12).elementsEqual(".safetensors".utf8) && ModelFiles.part(of: entry.path) == .model
+        return entry.path.suffix(12).elementsEqual(".safetensors".utf8)
+            && ModelFiles.part(of: entry.path) == .model
     }
 
     private static func isIndex(_ path: [UInt8]) -> Bool {
@@ -64,11 +67,13 @@ struct HuggingFaceExport {
         }
         guard let old else {
             throw CairnError(
-                .usage, "\(info.run)@\(info.step) has no model in safetensors files, so it can't be exported as hf; "
+                .usage,
+                "\(info.run)@\(info.step) has no model in safetensors files, so it can't be exported as hf; "
                     + "use `cairn restore`")
         }
         throw CairnError(
-            .usage, "the model of \(info.run)@\(info.step) is \(old.text), and PyTorch files can't be exported yet; "
+            .usage,
+            "the model of \(info.run)@\(info.step) is \(old.text), and PyTorch files can't be exported yet; "
                 + "use `cairn restore`", path: old.text)
     }
 
@@ -93,7 +98,9 @@ struct HuggingFaceExport {
         }
         let shards = try entries.filter { !ModelFiles.isAdapter($0.path) }
             .map { try self.tensors($0).filter { keeps($0.tensor.name) } }.filter { !$0.isEmpty }
-        guard let size = options.maxShardSize, !Self.isCut(shards, at: size) else { return write(folder, shards) }
+        guard let size = options.maxShardSize, !Self.isCut(shards, at: size) else {
+            return write(folder, shards)
+        }
         let tensors = shards.flatMap(\.self)
         guard !tensors.isEmpty else { return }
         let sharding = HuggingFaceSharding(tensors.map(Self.item), maximumShardSize: size)
@@ -130,7 +137,8 @@ struct HuggingFaceExport {
         guard shards.count > 1 else { return }
         let index = Self.index(shards)
         written.append(
-            OutputFile(path: prefix + [UInt8](HuggingFaceSharding.indexFileName.utf8), parts: [.literal(index)]))
+            OutputFile(
+                path: prefix + [UInt8](HuggingFaceSharding.indexFileName.utf8), parts: [.literal(index)]))
     }
 
     /// As `save_pretrained` writes it. (transformers, `modeling_utils.py`)
@@ -167,13 +175,15 @@ struct HuggingFaceExport {
     private func tensors(_ entry: Roots.Entry) throws -> [Tensor] {
         guard case .file(.split(let schema, _)) = entry.kind else {
             throw CairnError(
-                .usage, "\(entry.text) is kept as it is, without its tensors being known, so it can't be written anew; "
+                .usage,
+                "\(entry.text) is kept as it is, without its tensors being known, so it can't be written anew; "
                     + "export without --max-shard-size and --only")
         }
         let blobs = manifest.contentBlobs(of: entry)
         return try manifest.schemas[schema]!.tensors.map { tensor in
             guard let dtype = DType(rawValue: tensor.dtype) else {
-                throw CairnError(.newerVersion, "\(tensor.name) has the dtype \(tensor.dtype), which is not known here")
+                throw CairnError(
+                    .newerVersion, "\(tensor.name) has the dtype \(tensor.dtype), which is not known here")
             }
             return Tensor(tensor: tensor, dtype: dtype, blob: blobs[tensor.blob])
         }

@@ -37,7 +37,8 @@ extension Store {
         }
         return RestoreResult(
             run: info.run, step: info.step, id: info.id.hex, path: place.path.text, files: files.count,
-            bytes: files.reduce(0) { $0 + $1.size }, seconds: Clock.monotonic - start, warnings: plan.warnings)
+            bytes: files.reduce(0) { $0 + $1.size }, seconds: Clock.monotonic - start, warnings: plan.warnings
+        )
     }
 
     private func copyProperties(_ entry: Roots.Entry, _ folder: Path) throws {
@@ -48,7 +49,8 @@ extension Store {
             try FileSystem.setTime(path, seconds: entry.mtime, nanoseconds: entry.nanoseconds)
         case .link(let target):
             guard !SafePath.leaves(target, from: entry.path) else {
-                throw CairnError(.damage, "the link \(entry.text) points outside of the destination; nothing was exported")
+                throw CairnError(
+                    .damage, "the link \(entry.text) points outside of the destination; nothing was exported")
             }
             try FileSystem.makeFolders(path.parent)
             try FileSystem.makeLink(path, target: target)

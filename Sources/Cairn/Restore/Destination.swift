@@ -18,7 +18,8 @@ struct Destination {
         self.force = force
         if try FileSystem.status(path) != nil, !force {
             throw CairnError(
-                .exists, "\(path) exists; choose another place, or pass --force to replace it", path: path.text)
+                .exists, "\(path) exists; choose another place, or pass --force to replace it",
+                path: path.text)
         }
         try FileSystem.makeFolders(path.parent)
         let stem = [UInt8](".cairn-".utf8) + path.name

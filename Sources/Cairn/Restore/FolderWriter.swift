@@ -111,7 +111,8 @@ final class FolderWriter: Sendable {
             if let file = state.open[index] { return file }
             let isLarge = sizes[index] >= Self.directSize
             let file = try File(
-                folder.appending(files[index].path), .create, direct: isLarge, followLinks: false, mode: 0o600)
+                folder.appending(files[index].path), .create, direct: isLarge, followLinks: false, mode: 0o600
+            )
             // A full disk is better noticed before anything is written.
             if isLarge { try file.allocate(to: sizes[index]) }
             state.open[index] = file
@@ -129,13 +130,16 @@ final class FolderWriter: Sendable {
         for part in files[segment.file].parts {
             let end = start + part.length
             defer { start = end }
-            let overlap = max(start, segment.range.lowerBound)..<max(start, min(end, segment.range.upperBound))
-            guard !overlap.isEmpty, overlap.lowerBound < overlap.upperBound else { continue }
+            let lower = max(start, segment.range.lowerBound)
+            let upper = min(end, segment.range.upperBound)
+            guard lower < upper else { continue }
+            let overlap = lower..<upper
             let to = Int(overlap.lowerBound - segment.range.lowerBound)
             let inside = (overlap.lowerBound - start)..<(overlap.upperBound - start)
             switch part {
             case .literal(let bytes):
-                target[to..<to + inside.count].copyBytes(from: bytes[Int(inside.lowerBound)..<Int(inside.upperBound)])
+                target[to..<to + inside.count].copyBytes(
+                    from: bytes[Int(inside.lowerBound)..<Int(inside.upperBound)])
             case .blob(let blob):
                 do {
                     try plan(blob, inside, to, &wanted)
@@ -149,7 +153,8 @@ final class FolderWriter: Sendable {
             deliver: { index, bytes in
                 let one = wanted[index]
                 let piece = UnsafeRawBufferPointer(rebasing: bytes[one.from..<one.from + one.count])
-                UnsafeMutableRawBufferPointer(rebasing: target[one.to..<one.to + one.count]).copyMemory(from: piece)
+                UnsafeMutableRawBufferPointer(rebasing: target[one.to..<one.to + one.count]).copyMemory(
+                    from: piece)
             }, failed: { index, error in note(segment.file, wanted[index].blob, error) })
     }
 

@@ -7,7 +7,9 @@ struct Glob {
     /// Whether it matches the path, or a folder above it.
     func matches(_ path: [UInt8]) -> Bool {
         if Self.matches(pattern[...], path[...]) { return true }
-        return path.indices.contains { path[$0] == UInt8(ascii: "/") && Self.matches(pattern[...], path[..<$0]) }
+        return path.indices.contains {
+            path[$0] == UInt8(ascii: "/") && Self.matches(pattern[...], path[..<$0])
+        }
     }
 
     /// One step of the pattern after the other, over the set of places in the text that it can have reached.

@@ -56,7 +56,9 @@ extension Store {
             }
             entries = entries.filter { entry in
                 entry.path.isEmpty
-                    || wanted.contains { $0.path == entry.path || $0.path.starts(with: entry.path + [UInt8(ascii: "/")]) }
+                    || wanted.contains {
+                        $0.path == entry.path || $0.path.starts(with: entry.path + [UInt8(ascii: "/")])
+                    }
             }
         }
         for entry in entries {
@@ -126,11 +128,15 @@ extension Store {
         let info = try resolve(reference)
         let (manifest, lock) = try manifest(of: info)
         defer { withExtendedLifetime(lock) {} }
-        guard let entry = manifest.roots.entries.first(where: { $0.text == file || $0.path == [UInt8](file.utf8) }),
+        guard
+            let entry = manifest.roots.entries.first(where: {
+                $0.text == file || $0.path == [UInt8](file.utf8)
+            }),
             let output = manifest.output(entry)
         else {
             throw CairnError(
-                .notFound, "\(info.run)@\(info.step) has no file \(file); see `cairn show \(reference) --files`")
+                .notFound,
+                "\(info.run)@\(info.step) has no file \(file); see `cairn show \(reference) --files`")
         }
         for part in output.parts {
             switch part {

@@ -41,7 +41,8 @@ struct FilePlan {
             format: "safetensors", blobLengths: extents.map(\.length),
             tensors: header.tensors.enumerated().map { index, tensor in
                 Schema.Tensor(
-                    name: tensor.name, dtype: tensor.dtype.rawValue, shape: tensor.shape, blob: index, offset: 0,
+                    name: tensor.name, dtype: tensor.dtype.rawValue, shape: tensor.shape, blob: index,
+                    offset: 0,
                     length: tensor.byteCount)
             },
             parts: [.literal(bytes)] + header.tensors.indices.map { .blob($0) })

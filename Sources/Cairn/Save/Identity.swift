@@ -18,7 +18,8 @@ struct Identity {
             if StepNames.step(of: tree.root.name) == nil, !iterations.isEmpty {
                 let list = listed(iterations.map { Path.text(of: $0.name) })
                 throw CairnError(
-                    .usage, "\(path) holds iterations (\(list)); save one of them, or pass --step to save all as one",
+                    .usage,
+                    "\(path) holds iterations (\(list)); save one of them, or pass --step to save all as one",
                     path: path.text)
             }
         }

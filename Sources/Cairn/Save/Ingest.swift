@@ -74,7 +74,8 @@ final class Ingest: Sendable {
                     chunks += pieceChunks
                 } else {
                     if let unit { units.append(unit) }
-                    unit = Unit(source: index, range: piece, pieces: [.init(extent: extentIndex, range: piece)])
+                    unit = Unit(
+                        source: index, range: piece, pieces: [.init(extent: extentIndex, range: piece)])
                     chunks = pieceChunks
                 }
                 start = piece.upperBound
@@ -85,7 +86,9 @@ final class Ingest: Sendable {
 
     /// Reads everything and puts it into `session`.
     /// - Returns: the chunks' ids by source and extent, and how many chunks there were.
-    func run(_ session: SaveSession, jobs: Int, progress: Progress) throws -> (ids: [[[ChunkID]]], chunks: Int) {
+    func run(_ session: SaveSession, jobs: Int, progress: Progress) throws -> (
+        ids: [[[ChunkID]]], chunks: Int
+    ) {
         guard !units.isEmpty else { return state.change { ($0.ids, 0) } }
         try session.run(jobs: min(jobs, units.count)) { [self] _ in
             do {

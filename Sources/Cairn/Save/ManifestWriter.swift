@@ -20,7 +20,8 @@ struct ManifestWriter {
         var ids: [ChunkID] = []
         for start in stride(from: 0, to: bytes.count, by: tree.chunkSize) {
             try bytes.withUnsafeBytes { buffer in
-                let piece = UnsafeRawBufferPointer(rebasing: buffer[start..<min(start + tree.chunkSize, bytes.count)])
+                let piece = UnsafeRawBufferPointer(
+                    rebasing: buffer[start..<min(start + tree.chunkSize, bytes.count)])
                 let id = ChunkID.of(piece)
                 try session.put([(id, piece)], isContent: false)
                 ids.append(id)

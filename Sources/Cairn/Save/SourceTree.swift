@@ -28,7 +28,8 @@ struct SourceTree {
         root = try FileSystem.resolved(path)
         if Self.contains(root, store) || Self.contains(store, root) {
             throw CairnError(
-                .usage, "the store \(store) lies in \(path), or \(path) in the store; save a folder beside it",
+                .usage,
+                "the store \(store) lies in \(path), or \(path) in the store; save a folder beside it",
                 path: path.text)
         }
         switch status.kind {
@@ -37,7 +38,8 @@ struct SourceTree {
         case .folder:
             try walk(root, [], status, ancestors: [], isIncluded)
             if entries.count == 1 {
-                throw CairnError(.usage, "the folder \(path) is empty: there is nothing to save", path: path.text)
+                throw CairnError(
+                    .usage, "the folder \(path) is empty: there is nothing to save", path: path.text)
             }
         case .link, .other: throw Self.special(path)
         }
@@ -49,7 +51,8 @@ struct SourceTree {
         _ isIncluded: ([UInt8]) -> Bool
     ) throws {
         if ancestors.contains(where: { $0.inode == status.inode && $0.device == status.device }) {
-            throw CairnError(.usage, "the links below \(folder) lead in a circle; save without --follow-links")
+            throw CairnError(
+                .usage, "the links below \(folder) lead in a circle; save without --follow-links")
         }
         entries.append(Entry(path: relative, source: folder, status: status, target: nil))
         for name in try FileSystem.names(in: folder) {
@@ -99,7 +102,8 @@ struct SourceTree {
 
     private static func special(_ path: Path) -> CairnError {
         CairnError(
-            .usage, "\(path) is a device, socket or pipe, which a checkpoint can't hold; remove it", path: path.text)
+            .usage, "\(path) is a device, socket or pipe, which a checkpoint can't hold; remove it",
+            path: path.text)
     }
 
     private static func contains(_ folder: Path, _ other: Path) -> Bool {

@@ -36,7 +36,9 @@ extension Store {
             }
             guard attempt < Self.attempts else {
                 throw CairnError(
-                    .busy, "collections removed what this save relied on \(attempt) times; save again when none runs")
+                    .busy,
+                    "collections removed what this save relied on \(attempt) times; save again when none runs"
+                )
             }
         }
         preconditionFailure("the loop only ends by returning or throwing")
@@ -93,7 +95,8 @@ extension Store {
         let roots = Roots(entries)
         let previous = try iterations().last { $0.run == run && $0.step < identity.step && !$0.superseded }
         let head = Head(
-            run: run, step: identity.step, createdAt: Clock.now, parent: previous?.id, layout: identity.layout,
+            run: run, step: identity.step, createdAt: Clock.now, parent: previous?.id,
+            layout: identity.layout,
             tensorCount: plans.tensors, fileCount: plans.plans.count, logicalBytes: plans.bytes,
             roots: try writer.blob(roots.encoded()), metrics: identity.metrics,
             metadata: try writer.blob(Metadata(identity.metadata).encoded()))
@@ -102,7 +105,8 @@ extension Store {
 
     /// Commits a draft, or finds that the store has the same iteration already.
     /// - Returns: nil where everything has to be put again.
-    private func commit(_ draft: Draft, _ options: SaveOptions, _ session: SaveSession) throws -> SaveResult? {
+    private func commit(_ draft: Draft, _ options: SaveOptions, _ session: SaveSession) throws -> SaveResult?
+    {
         let head = draft.head
         var result = SaveResult(
             run: head.run, step: head.step, id: nil, layout: head.layout, tensors: head.tensorCount,
@@ -154,12 +158,14 @@ extension Store {
         for pin in try transaction.pins() {
             if pin.iteration == replaced?.number {
                 throw CairnError(
-                    .protected, "the pin \(pin.name) protects the iteration that is to be replaced; remove it first "
+                    .protected,
+                    "the pin \(pin.name) protects the iteration that is to be replaced; remove it first "
                         + "with `cairn unpin \(pin.name)`")
             }
             if pins.contains(pin.name) {
                 throw CairnError(
-                    .exists, "the pin \(pin.name) is set already; choose another name, or `cairn unpin \(pin.name)`")
+                    .exists,
+                    "the pin \(pin.name) is set already; choose another name, or `cairn unpin \(pin.name)`")
             }
         }
     }
@@ -193,7 +199,8 @@ extension Store {
         return result
     }
 
-    private func applyAutomaticPolicy(_ run: String, _ result: inout SaveResult, _ progress: Progress) throws {
+    private func applyAutomaticPolicy(_ run: String, _ result: inout SaveResult, _ progress: Progress) throws
+    {
         guard !result.dryRun, try policy(run: run)?.auto == true else { return }
         do {
             let collection = try collect(dryRun: false, progress: progress)

@@ -9,7 +9,8 @@ extension Store {
         guard let run else { return scope.iterations }
         let name = try RunName(run).text
         guard scope.runs.contains(name) else {
-            let known = scope.runs.isEmpty ? "has no runs yet" : "has \(scope.runs.sorted().joined(separator: ", "))"
+            let known =
+                scope.runs.isEmpty ? "has no runs yet" : "has \(scope.runs.sorted().joined(separator: ", "))"
             throw CairnError(.notFound, "there is no run \(name): the store \(known)")
         }
         return scope.iterations.filter { $0.run == name }
@@ -52,7 +53,8 @@ extension Store {
             return (manifest, lock)
         } catch let error as CairnError where error.code == .damage {
             throw CairnError(
-                .damage, "the manifest of \(info.run)@\(info.step) is damaged: \(error.message)", path: error.path)
+                .damage, "the manifest of \(info.run)@\(info.step) is damaged: \(error.message)",
+                path: error.path)
         }
     }
 
@@ -74,7 +76,8 @@ extension IterationInfo {
             head = try Head(decoding: entry.head)
         } catch {
             throw CairnError(
-                .damage, "the commit of \(entry.run)@\(entry.step) holds a head that \(error); run `cairn repair`")
+                .damage,
+                "the commit of \(entry.run)@\(entry.step) holds a head that \(error); run `cairn repair`")
         }
         var metrics = head.metrics
         var metadata: [String: String] = [:]
@@ -83,9 +86,11 @@ extension IterationInfo {
             metadata.merge(annotation.metadata) { _, later in later }
         }
         self.init(
-            number: entry.number, run: entry.run, step: entry.step, id: entry.manifest, createdAt: head.createdAt,
+            number: entry.number, run: entry.run, step: entry.step, id: entry.manifest,
+            createdAt: head.createdAt,
             parent: head.parent, layout: head.layout, tensors: head.tensorCount, files: head.fileCount,
-            logicalBytes: head.logicalBytes, storedBytes: entry.storedBytes, metrics: metrics, metadata: metadata,
+            logicalBytes: head.logicalBytes, storedBytes: entry.storedBytes, metrics: metrics,
+            metadata: metadata,
             notes: entry.annotations.map(\.note).filter { !$0.isEmpty }, pins: entry.pins,
             superseded: entry.isSuperseded)
     }

@@ -30,11 +30,13 @@ extension Store {
                 result.deletedIterations.append(iteration)
             }
         }
-        let outcome = try chunks.collect(dryRun: dryRun, without: dryRun ? Set(doomed.map(\.info.number)) : [])
+        let outcome = try chunks.collect(
+            dryRun: dryRun, without: dryRun ? Set(doomed.map(\.info.number)) : [])
         result.reclaimedBytes = outcome.reclaimedBytes
         result.liveBytes = outcome.liveBytes
         if outcome.cannotPunch {
-            result.warnings.append("This file system gives back only whole packs: space inside of others stays taken.")
+            result.warnings.append(
+                "This file system gives back only whole packs: space inside of others stays taken.")
         }
         result.seconds = Clock.monotonic - start
         return result
@@ -98,8 +100,12 @@ extension Store {
     func delete(_ choose: (Reference.Scope) throws -> [IterationInfo]) throws -> DeleteResult {
         var chosen: [UInt64: IterationInfo] = [:]
         let (deleted, inUse) = try chunks.delete { transaction in
-            chosen = Dictionary(try choose(try scope(transaction)).map { ($0.number, $0) }) { first, _ in first }
-            return chosen.keys.sorted().map { JournalEvent.Deletion(iteration: $0, reason: "deleted by hand") }
+            chosen = Dictionary(try choose(try scope(transaction)).map { ($0.number, $0) }) { first, _ in
+                first
+            }
+            return chosen.keys.sorted().map {
+                JournalEvent.Deletion(iteration: $0, reason: "deleted by hand")
+            }
         }
         return DeleteResult(
             deleted: deleted.compactMap { deletion in

@@ -11,7 +11,9 @@ extension Store {
             if let other = try transaction.pins().first(where: { $0.name == name }) {
                 guard other.iteration == info.number else {
                     throw CairnError(
-                        .exists, "the pin \(name) is on another iteration; choose another name, or `cairn unpin \(name)`")
+                        .exists,
+                        "the pin \(name) is on another iteration; choose another name, or `cairn unpin \(name)`"
+                    )
                 }
                 return (nil, PinInfo(name, info))
             }
@@ -36,7 +38,9 @@ extension Store {
     }
 
     /// Adds what is known only later: metrics, of which the latest counts, and a note.
-    public func annotate(_ reference: String, metrics: [String: Double], note: String?) throws -> IterationInfo {
+    public func annotate(_ reference: String, metrics: [String: Double], note: String?) throws
+        -> IterationInfo
+    {
         let info = try resolve(reference)
         try annotate(info, metrics: metrics, metadata: [:], note: note ?? "")
         return try resolve("#\(info.id.hex)")
@@ -61,7 +65,9 @@ extension Store {
         try chunks.change { transaction in
             let scope = try scope(transaction)
             let info = try Reference(reference).resolve(in: scope)
-            let later = scope.iterations.filter { $0.run == info.run && $0.step > info.step && !$0.superseded }
+            let later = scope.iterations.filter {
+                $0.run == info.run && $0.step > info.step && !$0.superseded
+            }
             return (later.isEmpty ? nil : .rewind(later.map(\.number)), later)
         }
     }

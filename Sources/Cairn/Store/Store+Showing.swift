@@ -16,7 +16,8 @@ extension Store {
             let group = ModelFiles.part(of: entry.path).rawValue
             tensors += manifest.schemas[schema]!.tensors.map { tensor in
                 TensorInfo(
-                    name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes: tensor.length, group: group)
+                    name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes: tensor.length,
+                    group: group)
             }
         }
         return IterationDetails(info: info, tensors: tensors, files: files)
@@ -61,13 +62,17 @@ extension Store {
             for entry in manifest.roots.entries {
                 guard case .file(.split(let schema, _)) = entry.kind else { continue }
                 let blobs = manifest.contentBlobs(of: entry)
-                for tensor in manifest.schemas[schema]!.tensors where seen.insert(blobs[tensor.blob]).inserted {
+                for tensor in manifest.schemas[schema]!.tensors where seen.insert(blobs[tensor.blob]).inserted
+                {
                     let tree = BlobTree(chunkSize: chunkSize)
                     for (index, id) in try chunks.chunkIDs(of: blobs[tensor.blob]).enumerated()
                     where counted.insert(id).inserted {
                         let length = UInt64(tree.chunkLength(index, of: blobs[tensor.blob].length))
-                        shares[tensor.dtype, default: .init(name: tensor.dtype, chunks: 0, uniqueBytes: 0, storedBytes: 0)]
-                            .add(length)
+                        shares[
+                            tensor.dtype,
+                            default: .init(name: tensor.dtype, chunks: 0, uniqueBytes: 0, storedBytes: 0)
+                        ]
+                        .add(length)
                     }
                 }
             }
@@ -76,7 +81,8 @@ extension Store {
             ($0.chunks + $1.chunks, $0.bytes + $1.uniqueBytes)
         }
         let other = StoreStats.Share(
-            name: "other", chunks: census.chunks - inTensors.chunks, uniqueBytes: census.rawBytes - inTensors.bytes,
+            name: "other", chunks: census.chunks - inTensors.chunks,
+            uniqueBytes: census.rawBytes - inTensors.bytes,
             storedBytes: census.storedBytes - shares.values.reduce(0) { $0 + $1.storedBytes })
         return shares.values.sorted { $0.uniqueBytes > $1.uniqueBytes } + [other]
     }

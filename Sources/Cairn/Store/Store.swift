@@ -28,7 +28,8 @@ public final class Store: Sendable {
     /// - Parameter chunkSize: bytes, a power of two from 4 KiB to 4 MiB; fixed from then on.
     public static func create(at path: String, chunkSize: Int = 256 << 10) throws -> Store {
         let settings = Settings()
-        try ChunkStore.create(Path(path), chunkSize: chunkSize, settings: chunkSettings(settings, onWait: { _ in }))
+        try ChunkStore.create(
+            Path(path), chunkSize: chunkSize, settings: chunkSettings(settings, onWait: { _ in }))
         return try open(at: path, settings: settings)
     }
 

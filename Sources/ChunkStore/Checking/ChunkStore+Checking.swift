@@ -50,7 +50,8 @@ extension ChunkStore {
             } catch let error as FormatError {
                 isWhole = false
                 report.problems.append(
-                    "Record \(sequence) of the journal, at byte \(position.offset), \(error); run `cairn repair`.")
+                    "Record \(sequence) of the journal, at byte \(position.offset), \(error); run `cairn repair`."
+                )
                 report.damagedIterations.insert(sequence)
                 guard let (offset, bytes) = try transaction.record(sequence),
                     let record = try? JournalRecord(decoding: bytes, store: id)
@@ -84,13 +85,17 @@ extension ChunkStore {
                 try file.read(PackFormat.headerSize, at: 0), store: id, name: summary.name)
             let trailer = try file.read(
                 PackFormat.trailerSize, at: summary.fileLength - UInt64(PackFormat.trailerSize))
-            guard try PackSummary(trailer: trailer, name: summary.name, fileLength: summary.fileLength) == summary else {
+            guard
+                try PackSummary(trailer: trailer, name: summary.name, fileLength: summary.fileLength)
+                    == summary
+            else {
                 throw FormatError("has another trailer than the journal says")
             }
         } catch let error as FormatError {
             throw CairnError(.damage, "\(path) \(error); run `cairn repair`", path: path.text)
         } catch let error as CairnError where error.code == .notFound || error.code == .changed {
-            throw CairnError(.damage, "\(path) is missing or cut short; restore it from a copy", path: path.text)
+            throw CairnError(
+                .damage, "\(path) is missing or cut short; restore it from a copy", path: path.text)
         }
     }
 
@@ -99,14 +104,18 @@ extension ChunkStore {
         var located: [ChunkID: (PackName, PackEntry)] = [:]
         for pack in fold.packs {
             let entries = try packs.table(pack.summary)
-            for index in pack.live(entries.count) { located[entries[index].id] = (pack.summary.name, entries[index]) }
+            for index in pack.live(entries.count) {
+                located[entries[index].id] = (pack.summary.name, entries[index])
+            }
         }
         var names: [UInt32: PackName] = [:]
         for (number, summary) in try transaction.packs() { names[number] = summary.name }
         try transaction.scanChunks { id, location in
-            guard let (name, entry) = located[id], names[location.pack] == name, location.entry(id) == entry else {
+            guard let (name, entry) = located[id], names[location.pack] == name, location.entry(id) == entry
+            else {
                 throw CairnError(
-                    .damage, "The index has another place for the chunk \(id.hex.prefix(16)) than the journal; "
+                    .damage,
+                    "The index has another place for the chunk \(id.hex.prefix(16)) than the journal; "
                         + "run `cairn repair`.")
             }
             return true

@@ -33,13 +33,15 @@ extension ChunkStore {
                     position = stored.next
                     continue
                 }
-                guard let (offset, bytes) = try transaction.record(position.sequence), offset == position.offset,
+                guard let (offset, bytes) = try transaction.record(position.sequence),
+                    offset == position.offset,
                     let record = try? JournalRecord(decoding: bytes, store: id),
                     record.sequence == position.sequence, record.previous == position.previous
                 else { throw damage }
                 copies.append((offset, bytes))
                 position = .init(
-                    offset: offset + UInt64(JournalRecord.padded(bytes.count)), sequence: position.sequence + 1,
+                    offset: offset + UInt64(JournalRecord.padded(bytes.count)),
+                    sequence: position.sequence + 1,
                     previous: record.encoded(store: id).hash)
             }
             return copies
@@ -79,7 +81,9 @@ extension ChunkStore {
                 if numbers.contains(location.pack) { live.append(id) }
                 return true
             }
-            names = try transaction.packs().filter { numbers.contains($0.number) }.map { ($0.number, $0.summary.name) }
+            names = try transaction.packs().filter { numbers.contains($0.number) }.map {
+                ($0.number, $0.summary.name)
+            }
         }
         let session = try SaveSession(self, dryRun: false)
         var lost = false

@@ -49,7 +49,8 @@ extension ChunkStore {
             let whole = try plan.deadPacks.reduce(0 as UInt64) {
                 $0 + (try FileSystem.status(packs.path($1.name))?.allocated ?? 0)
             }
-            let freed = try freeSpace(in: plan.packs.subtracting(deadPacks), dryRun: true, dead: Set(plan.dead))
+            let freed = try freeSpace(
+                in: plan.packs.subtracting(deadPacks), dryRun: true, dead: Set(plan.dead))
             result.reclaimedBytes = whole + freed.bytes
             return result
         }
@@ -84,7 +85,8 @@ extension ChunkStore {
         var reach = Reach(self)
         let source = Reach.Source(
             read: { try self.chunk($0) }, base: { try self.locate([$0])[0]?.location.base ?? .zero })
-        for (number, iteration) in fold.iterations.sorted(by: { $0.key < $1.key }) where !doomed.contains(number) {
+        for (number, iteration) in fold.iterations.sorted(by: { $0.key < $1.key })
+        where !doomed.contains(number) {
             do {
                 try reach.add(iteration.head, from: source)
             } catch let error as CairnError where error.code == .damage {
@@ -106,7 +108,8 @@ extension ChunkStore {
             packs == Set(fold.packs.map(\.summary))
         else {
             throw CairnError(
-                .damage, "the index of \(folder) differs from its journal; run `cairn repair`, which rebuilds it",
+                .damage,
+                "the index of \(folder) differs from its journal; run `cairn repair`, which rebuilds it",
                 path: indexPath.text)
         }
     }

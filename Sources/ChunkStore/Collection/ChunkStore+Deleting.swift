@@ -4,7 +4,8 @@ extension ChunkStore {
     /// Decides on the newest state, journals what is decided, and makes it durable; nothing happens where `event` is nil.
     ///
     /// When it returns, the change survives a power cut; when it throws, nothing has changed.
-    public func change<R>(_ body: (IndexTransaction) throws -> (event: JournalEvent?, result: R)) throws -> R {
+    public func change<R>(_ body: (IndexTransaction) throws -> (event: JournalEvent?, result: R)) throws -> R
+    {
         try givingUpReserve {
             try transact { transaction, _, _ in
                 let (event, result) = try body(transaction)

@@ -60,7 +60,8 @@ extension ChunkStore {
         for range in live + [summary.tableOffset..<summary.fileLength] {
             guard range.lowerBound >= end else {
                 throw CairnError(
-                    .damage, "live records of \(packs.path(summary.name)) overlap, so nothing was freed; run `cairn repair`",
+                    .damage,
+                    "live records of \(packs.path(summary.name)) overlap, so nothing was freed; run `cairn repair`",
                     path: packs.path(summary.name).text)
             }
             let first = (end + block - 1) / block * block

@@ -38,7 +38,8 @@ extension ChunkStore {
         var freed: UInt64 = 0
         for name in files.compactMap({ PackName(fileName: $0) }) where !known.contains(name) {
             let path = packs.path(name)
-            guard let file = try? File(path, .write, closesInChild: true), try file.tryLock(.exclusive, at: 0) else {
+            guard let file = try? File(path, .write, closesInChild: true), try file.tryLock(.exclusive, at: 0)
+            else {
                 continue
             }
             // Its writer may have committed it between the two looks.

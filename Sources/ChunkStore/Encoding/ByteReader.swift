@@ -40,7 +40,9 @@ public struct ByteReader: Sendable {
             if shift == 63 && byte > 1 { throw FormatError("holds a number beyond 64 bits") }
             value |= UInt64(byte & 0x7F) << shift
             if byte & 0x80 == 0 {
-                if byte == 0 && shift > 0 { throw FormatError("holds a number that is not in its shortest form") }
+                if byte == 0 && shift > 0 {
+                    throw FormatError("holds a number that is not in its shortest form")
+                }
                 return value
             }
             shift += 7
@@ -70,7 +72,9 @@ public struct ByteReader: Sendable {
     public mutating func id() throws(FormatError) -> ChunkID {
         guard remaining >= 32 else { throw Self.short }
         defer { position += 32 }
-        return source.withUnsafeBytes { ChunkID(UnsafeRawBufferPointer(rebasing: $0[position..<position + 32])) }
+        return source.withUnsafeBytes {
+            ChunkID(UnsafeRawBufferPointer(rebasing: $0[position..<position + 32]))
+        }
     }
 
     public mutating func bytes() throws(FormatError) -> [UInt8] { try raw(try count()) }
@@ -135,7 +139,9 @@ public struct ByteReader: Sendable {
         let size = MemoryLayout<T>.size
         guard remaining >= size else { throw Self.short }
         defer { position += size }
-        return source.withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: position, as: T.self)) }
+        return source.withUnsafeBytes {
+            T(littleEndian: $0.loadUnaligned(fromByteOffset: position, as: T.self))
+        }
     }
 
     private static let short = FormatError("ends too early")

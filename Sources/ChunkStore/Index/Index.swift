@@ -122,7 +122,9 @@ public final class IndexTransaction {
     // MARK: State
 
     func state() throws -> IndexState {
-        guard let bytes = try get(databases.meta, [UInt8]("state".utf8)) else { throw damaged("has no state") }
+        guard let bytes = try get(databases.meta, [UInt8]("state".utf8)) else {
+            throw damaged("has no state")
+        }
         do { return try IndexState(decoding: bytes) } catch { throw damaged("has a state that \(error)") }
     }
 
@@ -301,7 +303,9 @@ extension IndexTransaction {
         }
     }
 
-    private func stepKey(_ run: String, _ step: UInt64) -> [UInt8] { [UInt8](run.utf8) + [0] + Self.key(step) }
+    private func stepKey(_ run: String, _ step: UInt64) -> [UInt8] {
+        [UInt8](run.utf8) + [0] + Self.key(step)
+    }
 
     /// The number of the iteration that a run has at a step.
     public func iterationNumber(run: String, step: UInt64) throws -> UInt64? {
@@ -353,7 +357,8 @@ extension IndexTransaction {
     func setPin(_ name: String, _ iteration: UInt64) {
         var writer = ByteWriter()
         writer.u64(iteration)
-        write { () throws(LMDBError) in try transaction.put(databases.pins, [UInt8](name.utf8), writer.bytes) }
+        write { () throws(LMDBError) in try transaction.put(databases.pins, [UInt8](name.utf8), writer.bytes)
+        }
     }
 
     func removePin(_ name: String) {
@@ -390,7 +395,8 @@ extension IndexTransaction {
         var writer = ByteWriter()
         writer.string(origin)
         writer.bytes(policy)
-        write { () throws(LMDBError) in try transaction.put(databases.runs, [UInt8](name.utf8), writer.bytes) }
+        write { () throws(LMDBError) in try transaction.put(databases.runs, [UInt8](name.utf8), writer.bytes)
+        }
     }
 
     func addNote(_ annotation: JournalEvent.Annotation) throws {

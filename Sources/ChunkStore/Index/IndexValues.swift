@@ -49,7 +49,8 @@ public struct ChunkLocation: Hashable, Sendable {
 
     func entry(_ id: ChunkID) -> PackEntry {
         PackEntry(
-            id: id, offset: offset, rawLength: rawLength, storedLength: storedLength, codec: codec, base: base)
+            id: id, offset: offset, rawLength: rawLength, storedLength: storedLength, codec: codec, base: base
+        )
     }
 
     var range: Range<UInt64> { offset..<offset + UInt64(PackFormat.recordHeaderSize) + UInt64(storedLength) }

@@ -15,7 +15,8 @@ struct LMDBError: Error {
         if code > 0 { return .system(code, "use the index", path) }
         let text = String(cString: mdb_strerror(code))
         return CairnError(
-            .damage, "the index \(path) is damaged (\(text)); run `cairn repair`, which rebuilds it", path: path.text)
+            .damage, "the index \(path) is damaged (\(text)); run `cairn repair`, which rebuilds it",
+            path: path.text)
     }
 }
 
@@ -35,7 +36,7 @@ final class LMDBEnvironment: @unchecked Sendable {
             do {
                 pointer = try Self.open(path, readOnly: readOnly, map: map)
                 return
-            } catch where error.isOutOfMemory && map / 2 >= max(4 * size, 16 << 20) {
+            } catch  where error.isOutOfMemory && map / 2 >= max(4 * size, 16 << 20) {
                 map /= 2
             } catch {
                 throw error.asCairnError(path)

@@ -71,7 +71,8 @@ final class LMDBTransaction {
 
     /// - Parameter append: the key is greater than all that are there.
     func put(
-        _ database: MDB_dbi, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, append: Bool = false
+        _ database: MDB_dbi, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer,
+        append: Bool = false
     ) throws(LMDBError) {
         var key = MDB_val(key)
         var value = MDB_val(value)

@@ -51,7 +51,9 @@ final class Journal: Sendable {
     /// - Throws: `FormatError` where the bytes are no record with this place in the chain.
     func validRecord(at position: Position) throws -> Stored {
         let available = try file.status().size
-        guard position.offset + UInt64(JournalRecord.blockSize) <= available else { throw FormatError("is missing") }
+        guard position.offset + UInt64(JournalRecord.blockSize) <= available else {
+            throw FormatError("is missing")
+        }
         var bytes = try file.read(JournalRecord.blockSize, at: position.offset)
         let header = try JournalRecord.Header(bytes, store: store)
         guard header.sequence == position.sequence, header.previous == position.previous else {
@@ -61,7 +63,9 @@ final class Journal: Sendable {
         let padded = JournalRecord.padded(length)
         guard position.offset + UInt64(padded) <= available else { throw FormatError("ends too early") }
         if padded > bytes.count { bytes = try file.read(padded, at: position.offset) }
-        guard bytes[length...].allSatisfy({ $0 == 0 }) else { throw FormatError("is not padded with zero bytes") }
+        guard bytes[length...].allSatisfy({ $0 == 0 }) else {
+            throw FormatError("is not padded with zero bytes")
+        }
         bytes.removeLast(bytes.count - length)
         let record = try JournalRecord(decoding: bytes, store: store)
         let next = Position(
@@ -75,7 +79,8 @@ final class Journal: Sendable {
         let size = try file.status().size
         while offset + UInt64(JournalRecord.blockSize) <= size {
             let block = try file.read(JournalRecord.blockSize, at: offset)
-            if let header = try? JournalRecord.Header(block, store: store), header.sequence > position.sequence,
+            if let header = try? JournalRecord.Header(block, store: store),
+                header.sequence > position.sequence,
                 header.payloadLength <= Int(size - offset) - JournalRecord.headerSize,
                 let bytes = try? file.read(JournalRecord.headerSize + header.payloadLength, at: offset),
                 (try? JournalRecord(decoding: bytes, store: store)) != nil
@@ -131,7 +136,7 @@ final class Journal: Sendable {
         let ample = (end + Self.reservation - 1) / Self.reservation * Self.reservation
         do {
             try file.allocate(to: ample)
-        } catch where error.errno != nil {
+        } catch  where error.errno != nil {
             try file.truncate(to: start)
             try file.allocate(to: end)
         }

@@ -131,9 +131,13 @@ public struct JournalRecord: Sendable {
     /// From the bytes without padding.
     init(decoding bytes: [UInt8], store: [UInt8]) throws(FormatError) {
         let header = try Header(bytes, store: store)
-        guard bytes.count == Self.headerSize + header.payloadLength else { throw FormatError("ends too early") }
+        guard bytes.count == Self.headerSize + header.payloadLength else {
+            throw FormatError("ends too early")
+        }
         let payload = bytes[Self.headerSize...]
-        guard ChunkID.of([UInt8](bytes[..<80]) + payload) == header.hash else { throw FormatError("fails its checksum") }
+        guard ChunkID.of([UInt8](bytes[..<80]) + payload) == header.hash else {
+            throw FormatError("fails its checksum")
+        }
         sequence = header.sequence
         time = header.time
         previous = header.previous

@@ -109,7 +109,8 @@ public enum PackFormat {
         let offset = try reader.u64()
         try reader.check8()
         return PackEntry(
-            id: id, offset: offset, rawLength: rawLength, storedLength: storedLength, codec: codec, base: base)
+            id: id, offset: offset, rawLength: rawLength, storedLength: storedLength, codec: codec, base: base
+        )
     }
 
     static func table(_ entries: [PackEntry]) -> [UInt8] {
@@ -185,7 +186,8 @@ public struct PackSummary: Hashable, Sendable {
         let length = try reader.u64()
         let hash = try reader.id()
         try reader.check8()
-        self.init(name: name, tableOffset: offset, tableLength: length, tableHash: hash, fileLength: fileLength)
+        self.init(
+            name: name, tableOffset: offset, tableLength: length, tableHash: hash, fileLength: fileLength)
     }
 
     init(name: PackName, tableOffset: UInt64, tableLength: UInt64, tableHash: ChunkID, fileLength: UInt64) {
@@ -213,6 +215,7 @@ public struct PackSummary: Hashable, Sendable {
         guard fileLength.isMultiple(of: UInt64(PackFormat.blockSize)), length <= fileLength,
             offset <= fileLength - length
         else { throw FormatError("names a pack whose table lies outside it") }
-        self.init(name: name, tableOffset: offset, tableLength: length, tableHash: hash, fileLength: fileLength)
+        self.init(
+            name: name, tableOffset: offset, tableLength: length, tableHash: hash, fileLength: fileLength)
     }
 }

@@ -36,7 +36,8 @@ extension ChunkStore {
                 end += 1
             }
             try readRun(
-                present[start..<end], ids, found, first.pack, first.location.offset..<upper, scratch, hasher, deliver,
+                present[start..<end], ids, found, first.pack, first.location.offset..<upper, scratch, hasher,
+                deliver,
                 failed)
             start = end
         }
@@ -62,7 +63,8 @@ extension ChunkStore {
             if to <= count {
                 let record = UnsafeRawBufferPointer(rebasing: scratch.bytes[from..<to])
                 if (try? check(record, ids[index], location, packs.path(pack), hasher)) != nil {
-                    try deliver(index, UnsafeRawBufferPointer(rebasing: record[PackFormat.recordHeaderSize...]))
+                    try deliver(
+                        index, UnsafeRawBufferPointer(rebasing: record[PackFormat.recordHeaderSize...]))
                     continue
                 }
             }

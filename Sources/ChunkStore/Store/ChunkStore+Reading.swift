@@ -20,7 +20,9 @@ extension ChunkStore {
     }
 
     func missing(_ id: ChunkID) -> CairnError {
-        CairnError(.damage, "the store \(folder) has lost the chunk \(id.hex.prefix(16)); run `cairn repair --from` a copy")
+        CairnError(
+            .damage,
+            "the store \(folder) has lost the chunk \(id.hex.prefix(16)); run `cairn repair --from` a copy")
     }
 
     /// Where chunks are; nil for those that the store does not have.
@@ -42,12 +44,14 @@ extension ChunkStore {
         let path = packs.path(pack)
         do {
             let file = try packs.open(pack).buffered
-            let record = try file.read(PackFormat.recordHeaderSize + Int(location.storedLength), at: location.offset)
+            let record = try file.read(
+                PackFormat.recordHeaderSize + Int(location.storedLength), at: location.offset)
             try check(record, id, location, path)
             return [UInt8](record[PackFormat.recordHeaderSize...])
         } catch let error as CairnError where error.code == .notFound || error.code == .changed {
             throw CairnError(
-                .damage, "\(error.message), but the store needs it; restore the pack from a copy", path: path.text)
+                .damage, "\(error.message), but the store needs it; restore the pack from a copy",
+                path: path.text)
         }
     }
 
@@ -64,7 +68,8 @@ extension ChunkStore {
     ) throws {
         let damage = { (what: String) in
             CairnError(
-                .damage, "the chunk \(id.hex.prefix(16)) at byte \(location.offset) of \(path) \(what); "
+                .damage,
+                "the chunk \(id.hex.prefix(16)) at byte \(location.offset) of \(path) \(what); "
                     + "run `cairn verify`, then `cairn repair --from` a copy", path: path.text)
         }
         do {
@@ -83,7 +88,8 @@ extension ChunkStore {
     func checkCodec(_ codec: Codec, _ path: Path) throws {
         guard codec == .raw else {
             throw CairnError(
-                .newerVersion, "\(path) has a chunk in codec \(codec.rawValue), which this version does not know; "
+                .newerVersion,
+                "\(path) has a chunk in codec \(codec.rawValue), which this version does not know; "
                     + "use Cairn \(newestVersion()) or later", path: path.text)
         }
     }
@@ -91,7 +97,8 @@ extension ChunkStore {
     /// The version of the program that wrote the newest commit.
     private func newestVersion() -> String {
         let found = try? read { transaction in
-            guard let number = try transaction.iterationNumbers().last, let (_, bytes) = try transaction.record(number),
+            guard let number = try transaction.iterationNumbers().last,
+                let (_, bytes) = try transaction.record(number),
                 case .commit(let commit) = try JournalRecord(decoding: bytes, store: id).event
             else { return "" }
             return commit.version
@@ -161,7 +168,8 @@ public struct BlobTree: Sendable {
                 bytes += try read(id)
             }
             guard bytes.count == count * 32 else {
-                throw CairnError(.damage, "the chunk list \(blob.id.hex.prefix(16)) has another length than its blob")
+                throw CairnError(
+                    .damage, "the chunk list \(blob.id.hex.prefix(16)) has another length than its blob")
             }
             level = bytes.withUnsafeBytes { buffer in
                 (0..<count).map { ChunkID(UnsafeRawBufferPointer(rebasing: buffer[$0 * 32..<$0 * 32 + 32])) }

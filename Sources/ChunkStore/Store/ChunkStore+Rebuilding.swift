@@ -45,7 +45,8 @@ extension ChunkStore {
     func source(_ transaction: IndexTransaction) -> Reach.Source {
         Reach.Source(
             read: { id in
-                guard let location = try transaction.chunk(id), let pack = try transaction.pack(location.pack) else {
+                guard let location = try transaction.chunk(id), let pack = try transaction.pack(location.pack)
+                else {
                     throw self.missing(id)
                 }
                 return try self.read(id, pack.name, location)
@@ -70,7 +71,8 @@ extension ChunkStore {
         let (reached, isComplete) = reachable(fold, located)
         let temporary = folder.appending("index/.\(Random.hex(8)).partial")
         do {
-            try writeIndex(temporary, fold, records, end, located.filter { reached.contains($0.key) }, isComplete)
+            try writeIndex(
+                temporary, fold, records, end, located.filter { reached.contains($0.key) }, isComplete)
             let file = try File(temporary, .read)
             try file.sync()
             try FileSystem.rename(temporary, to: indexPath)
@@ -161,7 +163,9 @@ extension ChunkStore {
             if let entry = try? PackFormat.entry(fromRecordHeader: header), entry.offset == offset,
                 entry.range.upperBound <= end
             {
-                if (try? read(entry.id, summary.name, ChunkLocation(entry, pack: 0))) != nil { entries.append(entry) }
+                if (try? read(entry.id, summary.name, ChunkLocation(entry, pack: 0))) != nil {
+                    entries.append(entry)
+                }
                 offset = entry.range.upperBound
             } else {
                 guard let next = try nextRecord(file, after: offset, end: end) else { break }
@@ -178,9 +182,13 @@ extension ChunkStore {
         while position + UInt64(PackFormat.recordHeaderSize) <= end {
             let window = try file.read(Int(min(1 << 20, end - position)), at: position)
             var index = 0
-            while let hit = window[index...].firstIndex(of: magic[0]), hit + PackFormat.recordHeaderSize <= window.count {
+            while let hit = window[index...].firstIndex(of: magic[0]),
+                hit + PackFormat.recordHeaderSize <= window.count
+            {
                 let header = [UInt8](window[hit..<hit + PackFormat.recordHeaderSize])
-                if let entry = try? PackFormat.entry(fromRecordHeader: header), entry.offset == position + UInt64(hit) {
+                if let entry = try? PackFormat.entry(fromRecordHeader: header),
+                    entry.offset == position + UInt64(hit)
+                {
                     return entry.offset
                 }
                 index = hit + 1

@@ -21,7 +21,8 @@ extension ChunkStore {
         if let damage = try indexDamage() { throw damage }
         guard !isReadOnly else {
             throw CairnError(
-                .system, "the index of \(folder) is behind its journal and the store can only be read; "
+                .system,
+                "the index of \(folder) is behind its journal and the store can only be read; "
                     + "run `cairn list` once where it can be written", path: folder.text)
         }
         try opened.change { opened in
@@ -158,7 +159,8 @@ extension ChunkStore {
 
     /// Puts the entries of a pack that are not void.
     func putChunks(
-        _ pack: CommittedPack, _ entries: [PackEntry], into transaction: IndexTransaction, _ state: inout IndexState
+        _ pack: CommittedPack, _ entries: [PackEntry], into transaction: IndexTransaction,
+        _ state: inout IndexState
     ) {
         let number = state.nextPack
         state.nextPack += 1

@@ -6,7 +6,8 @@ public import Platform
 /// child.
 public final class ChunkStore: Sendable {
     /// Reads the blobs that a manifest needs, given its head; returns every blob that the manifest refers to.
-    public typealias Tracer = @Sendable (_ head: [UInt8], _ read: (BlobRef) throws -> [UInt8]) throws -> [BlobRef]
+    public typealias Tracer =
+        @Sendable (_ head: [UInt8], _ read: (BlobRef) throws -> [UInt8]) throws -> [BlobRef]
 
     public struct Settings: Sendable {
         /// Threads for hashing and copying.
@@ -110,7 +111,8 @@ public final class ChunkStore: Sendable {
         }
         guard status.kind == .folder, try FileSystem.status(description, followLinks: true) != nil else {
             throw CairnError(
-                .notAStore, "\(folder) is not a store; make one with `cairn init --store PATH`", path: folder.text)
+                .notAStore, "\(folder) is not a store; make one with `cairn init --store PATH`",
+                path: folder.text)
         }
         let file = try StoreDescription(decoding: try File(description, .read).readToEnd(), path: description)
         try FileSystems.check(folder)

@@ -8,7 +8,8 @@ enum FileSystems {
     ]
     private static let refused: [UInt64: String] = [
         0x6969: "NFS", 0xFF53_4D42: "CIFS", 0xFE53_4D42: "SMB", 0x6573_5546: "FUSE", 0x4D44: "FAT",
-        0x2011_BAB0: "exFAT", 0x0BD0_0BD0: "Lustre", 0x00C3_6400: "Ceph", 0x4750_4653: "GPFS", 0x9660: "ISO 9660",
+        0x2011_BAB0: "exFAT", 0x0BD0_0BD0: "Lustre", 0x00C3_6400: "Ceph", 0x4750_4653: "GPFS",
+        0x9660: "ISO 9660",
     ]
 
     static func check(_ folder: Path) throws {

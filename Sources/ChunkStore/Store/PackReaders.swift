@@ -50,7 +50,8 @@ final class PackReaders: Sendable {
                 .damage, "the table of \(path) \(error); run `cairn repair`", path: path.text)
         } catch let error as CairnError where error.code == .notFound || error.code == .changed {
             throw CairnError(
-                .damage, "the pack \(path) is missing or cut short; restore it from a copy, or run `cairn repair`",
+                .damage,
+                "the pack \(path) is missing or cut short; restore it from a copy, or run `cairn repair`",
                 path: path.text)
         }
     }

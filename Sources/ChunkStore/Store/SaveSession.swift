@@ -82,7 +82,9 @@ public final class SaveSession: Sendable {
     /// - Parameter isContent: whether they count as the checkpoint's own bytes, rather than as its manifest's.
     public func put(_ chunks: [(id: ChunkID, bytes: UnsafeRawBufferPointer)], isContent: Bool) throws {
         let unknown = state.change { state in
-            chunks.indices.filter { !state.written.contains(chunks[$0].id) && !state.relied.contains(chunks[$0].id) }
+            chunks.indices.filter {
+                !state.written.contains(chunks[$0].id) && !state.relied.contains(chunks[$0].id)
+            }
         }
         guard !unknown.isEmpty else { return }
         let (found, token) = try store.read { transaction in
@@ -133,7 +135,8 @@ public final class SaveSession: Sendable {
             let writer =
                 try state.writer
                 ?? PackWriter(
-                    folder: store.folder.appending("packs"), store: store.id, memory: store.settings.memory / 4)
+                    folder: store.folder.appending("packs"), store: store.id,
+                    memory: store.settings.memory / 4)
             if state.writer == nil { state.writers.append(writer) }
             state.writer = writer
             state.appending[ObjectIdentifier(writer), default: 0] += 1
@@ -215,7 +218,9 @@ public final class SaveSession: Sendable {
             case .cancel: return .init(event: nil, result: .cancelled)
             case .commit(let replaced):
                 removal = try removalLock(replaced)
-                guard try !hasLost(transaction, indexState) else { return .init(event: nil, result: .mustRepeat) }
+                guard try !hasLost(transaction, indexState) else {
+                    return .init(event: nil, result: .mustRepeat)
+                }
                 let event = try put(manifest, replaced, into: transaction, &indexState, position)
                 return .init(
                     event: .commit(event),
@@ -237,7 +242,8 @@ public final class SaveSession: Sendable {
     private func removalLock(_ replaced: UInt64?) throws -> ReaderLock? {
         guard let replaced else { return nil }
         guard let lock = try store.locks.removalLock(replaced) else {
-            throw CairnError(.busy, "someone is reading the iteration that is to be replaced; try again later")
+            throw CairnError(
+                .busy, "someone is reading the iteration that is to be replaced; try again later")
         }
         return lock
     }
@@ -253,7 +259,8 @@ public final class SaveSession: Sendable {
     }
 
     private func put(
-        _ manifest: Manifest, _ replaced: UInt64?, into transaction: IndexTransaction, _ indexState: inout IndexState,
+        _ manifest: Manifest, _ replaced: UInt64?, into transaction: IndexTransaction,
+        _ indexState: inout IndexState,
         _ position: Journal.Position
     ) throws -> JournalEvent.Commit {
         let before = try transaction.usedBytes()
@@ -269,7 +276,8 @@ public final class SaveSession: Sendable {
         }
         try transaction.checkWrites()
         var event = JournalEvent.Commit(
-            run: manifest.run, step: manifest.step, head: manifest.head, origin: manifest.origin, replaces: replaced,
+            run: manifest.run, step: manifest.step, head: manifest.head, origin: manifest.origin,
+            replaces: replaced,
             packs: committed, storedBytes: 0, pins: manifest.pins, version: store.settings.version)
         let record = JournalRecord(
             sequence: position.sequence, time: 0, previous: position.previous, event: .commit(event))

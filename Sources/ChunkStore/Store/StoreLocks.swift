@@ -50,7 +50,8 @@ final class StoreLocks: Sendable {
         defer { commitFile.unlock(at: Self.body) }
         // Only a waiter's sentence needs it, so a full disk does not matter here.
         let name = "\(Process.identifier)"
-        _ = try? commitFile.write([UInt8](name.utf8) + [UInt8](repeating: 0, count: 16 - name.utf8.count), at: Self.holder)
+        _ = try? commitFile.write(
+            [UInt8](name.utf8) + [UInt8](repeating: 0, count: 16 - name.utf8.count), at: Self.holder)
         return try body()
     }
 

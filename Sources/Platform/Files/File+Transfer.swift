@@ -3,10 +3,12 @@ import Glibc
 
 extension File {
     /// Fills `buffer` from `offset` on, less only where the file ends. Returns the bytes read.
-    public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(CairnError) -> Int {
+    public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(CairnError) -> Int
+    {
         var done = 0
         while done < buffer.count {
-            let count = pread(descriptor, buffer.baseAddress! + done, buffer.count - done, off_t(offset) + done)
+            let count = pread(
+                descriptor, buffer.baseAddress! + done, buffer.count - done, off_t(offset) + done)
             if count < 0 {
                 if errno == EINTR { continue }
                 throw .system(errno, "read", path)
@@ -32,7 +34,8 @@ extension File {
         }
         if let failure { throw failure }
         guard bytes.count == count else {
-            throw CairnError(.changed, "\(path) ends at byte \(offset + UInt64(bytes.count)), too early", path: path.text)
+            throw CairnError(
+                .changed, "\(path) ends at byte \(offset + UInt64(bytes.count)), too early", path: path.text)
         }
         return bytes
     }
@@ -47,7 +50,8 @@ extension File {
     public func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(CairnError) {
         var done = 0
         while done < bytes.count {
-            let count = pwrite(descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(offset) + done)
+            let count = pwrite(
+                descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(offset) + done)
             if count < 0 {
                 if errno == EINTR { continue }
                 throw .system(errno, "write", path)

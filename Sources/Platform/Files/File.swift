@@ -72,7 +72,9 @@ public final class File: Sendable {
     private static func open(_ path: Path, _ flags: Int32, _ mode: UInt16) -> Int32 {
         path.withCString { text in
             var descriptor: Int32
-            repeat { descriptor = Glibc.open(text, flags, mode_t(mode)) } while descriptor < 0 && errno == EINTR
+            repeat {
+                descriptor = Glibc.open(text, flags, mode_t(mode))
+            } while descriptor < 0 && errno == EINTR
             return descriptor
         }
     }

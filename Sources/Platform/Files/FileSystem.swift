@@ -40,7 +40,7 @@ public enum FileSystem {
         if path.parent != path { try makeFolders(path.parent) }
         do {
             try makeFolder(path)
-        } catch where error.code == .exists {
+        } catch  where error.code == .exists {
             // Another process made it in between, or a file has the name: the next step tells.
         }
     }
@@ -73,13 +73,17 @@ public enum FileSystem {
         }
         if status.mode & 0o700 != 0o700 { try setMode(path, 0o700) }
         for name in try names(in: path) { try removeTree(path.appending(name)) }
-        guard path.withCString({ rmdir($0) }) == 0 || errno == ENOENT else { throw .system(errno, "remove", path) }
+        guard path.withCString({ rmdir($0) }) == 0 || errno == ENOENT else {
+            throw .system(errno, "remove", path)
+        }
     }
 
     public static func target(ofLink path: Path) throws(CairnError) -> [UInt8] {
         var buffer = [UInt8](repeating: 0, count: 4097)
         let count = path.withCString { name in
-            buffer.withUnsafeMutableBytes { readlink(name, $0.bindMemory(to: CChar.self).baseAddress!, $0.count) }
+            buffer.withUnsafeMutableBytes {
+                readlink(name, $0.bindMemory(to: CChar.self).baseAddress!, $0.count)
+            }
         }
         guard count >= 0 else { throw .system(errno, "read the link", path) }
         return [UInt8](buffer.prefix(count))
@@ -91,7 +95,9 @@ public enum FileSystem {
     }
 
     public static func setMode(_ path: Path, _ mode: UInt16) throws(CairnError) {
-        guard path.withCString({ chmod($0, mode_t(mode)) }) == 0 else { throw .system(errno, "set the mode of", path) }
+        guard path.withCString({ chmod($0, mode_t(mode)) }) == 0 else {
+            throw .system(errno, "set the mode of", path)
+        }
     }
 
     /// Sets the modification time of `path` itself, not of what it links to.

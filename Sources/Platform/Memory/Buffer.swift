@@ -9,7 +9,8 @@ public final class Buffer: @unchecked Sendable {
     public init(size: Int) throws(CairnError) {
         precondition(size > 0 && size.isMultiple(of: 4096))
         guard let address = cl_mapBuffer(UInt64(size)) else {
-            throw CairnError(.system, "not enough memory for a buffer of \(size) bytes; lower --memory or --jobs")
+            throw CairnError(
+                .system, "not enough memory for a buffer of \(size) bytes; lower --memory or --jobs")
         }
         bytes = UnsafeMutableRawBufferPointer(start: address, count: size)
     }

@@ -70,7 +70,8 @@ public final class WorkerPool: @unchecked Sendable {
         pthread_detach(thread)
     }
 
-    private static let threadMain: @convention(c) (UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? = { context in
+    private static let threadMain: @convention(c) (UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? = {
+        context in
         let state = Unmanaged<Monitor<State>>.fromOpaque(context!).takeRetainedValue()
         while true {
             state.change { $0.idle += 1 }

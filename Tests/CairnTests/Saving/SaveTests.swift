@@ -27,15 +27,18 @@ import Testing
     @Test func aTensorIsTheSameInWhateverFileAndOrder() throws {
         let (a, b) = (bytes(1, 9_000), bytes(2, 9_000))
         try bench.store.save(
-            try bench.write("checkpoint-1", ["model.safetensors": Workbench.safetensors([("a", a), ("b", b)])]))
-        let other = try bench.write("checkpoint-2", ["x/y.safetensors": Workbench.safetensors([("q", b), ("p", a)])])
+            try bench.write(
+                "checkpoint-1", ["model.safetensors": Workbench.safetensors([("a", a), ("b", b)])]))
+        let other = try bench.write(
+            "checkpoint-2", ["x/y.safetensors": Workbench.safetensors([("q", b), ("p", a)])])
         #expect(try bench.store.save(other).newBytes == 0)
     }
 
     @Test func savingTheSameAgainSucceedsAndSaysSo() throws {
         let folder = try bench.write("checkpoint-7", ["a.bin": bytes(1, 5000)])
         let first = try bench.store.save(folder)
-        let second = try bench.store.save(folder, options: SaveOptions(metrics: ["eval_loss": 2.5], pin: "gold"))
+        let second = try bench.store.save(
+            folder, options: SaveOptions(metrics: ["eval_loss": 2.5], pin: "gold"))
         #expect(second.unchanged && second.id == first.id && second.newBytes == 0)
         let info = try #require(try bench.store.iterations().first)
         #expect(info.metrics["eval_loss"] == 2.5 && info.pins == ["gold"])
@@ -55,7 +58,9 @@ import Testing
         let folder = try bench.write("checkpoint-7", ["a.bin": bytes(1, 5000)])
         try bench.store.save(folder, options: SaveOptions(pin: "gold"))
         try bench.write("checkpoint-7", ["a.bin": bytes(2, 5000)])
-        #expect(bench.code { _ = try bench.store.save(folder, options: SaveOptions(replace: true)) } == .protected)
+        #expect(
+            bench.code { _ = try bench.store.save(folder, options: SaveOptions(replace: true)) } == .protected
+        )
     }
 
     @Test func theStepComesFromNameContentOrOption() throws {
@@ -81,12 +86,17 @@ import Testing
         #expect(mkfifo(folder + "/pipe", 0o600) == 0)
         #expect(bench.code { _ = try bench.store.save(folder) } == .usage)
         try FileManager.default.removeItem(atPath: folder + "/pipe")
-        try FileManager.default.createSymbolicLink(atPath: folder + "/out", withDestinationPath: "../elsewhere")
+        try FileManager.default.createSymbolicLink(
+            atPath: folder + "/out", withDestinationPath: "../elsewhere")
         #expect(bench.code { _ = try bench.store.save(folder) } == .usage)
         try FileManager.default.removeItem(atPath: folder + "/out")
-        #expect(bench.code { _ = try bench.store.save(bench.folder, options: SaveOptions(step: 1)) } == .usage)
-        try FileManager.default.createDirectory(atPath: bench.path("empty"), withIntermediateDirectories: true)
-        #expect(bench.code { _ = try bench.store.save(bench.path("empty"), options: SaveOptions(step: 1)) } == .usage)
+        #expect(
+            bench.code { _ = try bench.store.save(bench.folder, options: SaveOptions(step: 1)) } == .usage)
+        try FileManager.default.createDirectory(
+            atPath: bench.path("empty"), withIntermediateDirectories: true)
+        #expect(
+            bench.code { _ = try bench.store.save(bench.path("empty"), options: SaveOptions(step: 1)) }
+                == .usage)
         #expect(bench.code { _ = try bench.store.save(bench.path("missing")) } == .notFound)
         #expect(try bench.store.iterations().isEmpty)
     }
@@ -94,7 +104,8 @@ import Testing
     @Test func linksAreFollowedOnRequest() throws {
         try bench.write("blobs", ["x": bytes(1, 6000)])
         let folder = try bench.write("checkpoint-1", ["a.bin": [1]])
-        try FileManager.default.createSymbolicLink(atPath: folder + "/w.bin", withDestinationPath: "../blobs/x")
+        try FileManager.default.createSymbolicLink(
+            atPath: folder + "/w.bin", withDestinationPath: "../blobs/x")
         let result = try bench.store.save(folder, options: SaveOptions(followLinks: true))
         #expect(result.logicalBytes == 6001)
     }
@@ -123,7 +134,8 @@ import Testing
 
     @Test func policiesPinsAndDeletionsProtectWhatTheyPromise() throws {
         for step in 1...5 {
-            try bench.store.save(try bench.write("checkpoint-\(step)", ["a.bin": bytes(UInt64(step), 20_000)]))
+            try bench.store.save(
+                try bench.write("checkpoint-\(step)", ["a.bin": bytes(UInt64(step), 20_000)]))
         }
         _ = try bench.store.pin("1", name: "gold")
         try bench.store.setPolicy(Policy(keepLast: 2), run: "main")
