@@ -13,7 +13,7 @@ extension Weather {
             let count = try operation.calls("kill", .changing).count
             var cases: [Faults] = []
             for kind in ["kill", "killafter"] {
-                let numbers = Weather.sample(6, of: count, &generator)
+                let numbers = Weather.sample(10, of: count, &generator)
                 cases += numbers.map { Faults(kind: kind, number: $0, under: []) }
             }
             Weather.note("\(operation): \(cases.count) kills at \(count) calls")
@@ -28,6 +28,11 @@ extension Weather {
                 var generator = SeededGenerator(Weather.seed &+ UInt64(lane) << 16)
                 let scene = try Scene(deleted: true)
                 var killed = 0
+                // From the start of the process to a little after its usual end.
+                let start = Date()
+                try scene.cairn(scene.saveArguments).mustSucceed()
+                scene.committed.withLock { $0[40] = Scene.next }
+                let span = UInt32(Date().timeIntervalSince(start) * 1.1e6)
                 for index in 1...kills {
                     let step = 100 + index
                     let checkpoint = Checkpoint(run: 1, step: step)
@@ -40,7 +45,7 @@ extension Weather {
                         ? ["save", source, "--run", "r", "--step", "\(step)", "--store", scene.store]
                         : ["gc", "--store", scene.store]
                     let child = try Child([Weather.program] + arguments)
-                    usleep(UInt32.random(in: 0...80_000, using: &generator))
+                    usleep(UInt32.random(in: 0...span, using: &generator))
                     child.send(SIGKILL)
                     let ending = try child.wait()
                     killed += ending.signal == nil ? 0 : 1

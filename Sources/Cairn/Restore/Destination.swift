@@ -65,8 +65,9 @@ struct Destination {
         } else {
             try FileSystem.rename(temporary, to: path, exclusive: true)
         }
-        try FileSystem.removeFile(lockPath)
         try FileSystem.syncFolder(path.parent)
+        // The destination is there: what is left of the way to it is no reason to fail.
+        _ = try? FileSystem.removeFile(lockPath)
     }
 
     /// Removes what was filled.

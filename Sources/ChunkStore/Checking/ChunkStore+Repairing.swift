@@ -10,41 +10,28 @@ extension ChunkStore {
         try checkWritable()
         try opened.change { opened in
             try locks.committing {
-                do {
-                    _ = try opened.journal.records()
-                } catch let error as CairnError where error.code == .damage {
-                    try healJournal(&opened, error)
-                }
+                try healJournal(&opened)
                 try rebuildIndex(&opened)
             }
         }
     }
 
     /// Writes the index's copies of damaged records to their places. Each copy proves itself by its checksum and the chain.
-    private func healJournal(_ opened: inout Opened, _ damage: CairnError) throws {
+    /// - Throws: `.damage` where a record before valid ones can't be brought back.
+    private func healJournal(_ opened: inout Opened) throws {
         let journal = opened.journal
-        guard let index = try? Index(indexPath, readOnly: true) else { throw damage }
-        let copies: [(offset: UInt64, bytes: [UInt8])] = try index.read { transaction in
-            var position = Journal.Position.start
-            var copies: [(offset: UInt64, bytes: [UInt8])] = []
-            let end = try transaction.state().journal.sequence
-            while position.sequence < end {
-                if let stored = try? journal.validRecord(at: position) {
-                    position = stored.next
-                    continue
-                }
-                guard let (offset, bytes) = try transaction.record(position.sequence),
-                    offset == position.offset,
-                    let record = try? JournalRecord(decoding: bytes, store: id),
-                    record.sequence == position.sequence, record.previous == position.previous
-                else { throw damage }
-                copies.append((offset, bytes))
-                position = .init(
-                    offset: offset + UInt64(JournalRecord.padded(bytes.count)),
-                    sequence: position.sequence + 1,
-                    previous: record.encoded(store: id).hash)
-            }
-            return copies
+        let damage: CairnError?
+        do {
+            let end = try journal.records().end
+            // Bytes behind the last record: a torn tail, or a last record that was committed and damaged since.
+            guard try journal.hasBytes(at: end.offset) else { return }
+            damage = nil
+        } catch let error as CairnError where error.code == .damage {
+            damage = error
+        }
+        guard let copies = try? Index(indexPath, readOnly: true).read({ try lostRecords(journal, $0) }) else {
+            if let damage { throw damage }
+            return
         }
         for copy in copies {
             let padding = JournalRecord.padded(copy.bytes.count) - copy.bytes.count
@@ -52,6 +39,31 @@ extension ChunkStore {
         }
         try journal.file.syncData()
         _ = try journal.records()
+    }
+
+    /// What the index has of the records that the journal has lost; as far as the chain holds.
+    private func lostRecords(
+        _ journal: Journal, _ transaction: IndexTransaction
+    ) throws -> [(offset: UInt64, bytes: [UInt8])] {
+        var position = Journal.Position.start
+        var copies: [(offset: UInt64, bytes: [UInt8])] = []
+        let end = try transaction.state().journal.sequence
+        while position.sequence < end {
+            if let stored = try? journal.validRecord(at: position) {
+                position = stored.next
+                continue
+            }
+            guard let (offset, bytes) = try transaction.record(position.sequence), offset == position.offset,
+                let record = try? JournalRecord(decoding: bytes, store: id),
+                record.sequence == position.sequence,
+                record.previous == position.previous, try journal.hasBytes(at: offset)
+            else { break }
+            copies.append((offset, bytes))
+            position = .init(
+                offset: offset + UInt64(JournalRecord.padded(bytes.count)), sequence: position.sequence + 1,
+                previous: record.encoded(store: id).hash)
+        }
+        return copies
     }
 
     /// Journals chunks that were found again, so that they count from now on.

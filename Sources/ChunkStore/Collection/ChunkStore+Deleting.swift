@@ -49,12 +49,29 @@ extension ChunkStore {
         }
     }
 
-    /// Protects an iteration from removal for as long as the lock is kept, and finds it still there.
-    /// - Throws: `.notFound` where it has been removed meanwhile.
+    /// Protects an iteration from removal for as long as the lock is kept; finds it still there, and the journal saying so.
+    /// - Throws: `.notFound` where it has been removed meanwhile; `.damage` where its commit record is damaged.
     public func reading(_ iteration: UInt64) throws -> ReaderLock {
         let lock = try locks.readerLock(iteration)
-        guard try read({ try $0.iteration(iteration) }) != nil else {
+        try checkProcess()
+        let isCommitted: Bool? = try opened.change { opened in
+            try locks.reading {
+                try currentIndex(&opened).read { transaction in
+                    guard try transaction.iteration(iteration) != nil,
+                        let (offset, bytes) = try transaction.record(iteration)
+                    else { return nil }
+                    return try opened.journal.holds(bytes, at: offset)
+                }
+            }
+        }
+        guard let isCommitted else {
             throw CairnError(.notFound, "the iteration was deleted meanwhile; see `cairn list`")
+        }
+        guard isCommitted else {
+            throw CairnError(
+                .damage,
+                "record \(iteration) of \(folder.appending("journal")), its commit, is damaged; run `cairn repair`",
+                path: folder.appending("journal").text)
         }
         return lock
     }

@@ -46,14 +46,16 @@ final class Index {
         }
     }
 
-    /// Makes an empty index that has folded nothing yet.
-    static func create(_ path: Path, state: IndexState) throws {
+    /// Makes an index that has folded the journal's first record, and nothing else.
+    static func create(_ path: Path, state: IndexState, first: Journal.Stored?) throws {
         do {
             let environment = try LMDBEnvironment(path, readOnly: false)
             let transaction = try LMDBTransaction(environment, readOnly: false)
             let databases = try IndexDatabases(transaction, create: true)
-            IndexTransaction(transaction, databases, path).setState(state)
-            try transaction.commit()
+            let index = IndexTransaction(transaction, databases, path)
+            index.setState(state)
+            if let first { index.setRecord(first) }
+            try index.commit()
         } catch let error as LMDBError {
             throw error.asCairnError(path)
         }

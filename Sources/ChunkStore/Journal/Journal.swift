@@ -73,6 +73,18 @@ final class Journal: Sendable {
         return Stored(record: record, offset: position.offset, bytes: bytes, next: next)
     }
 
+    /// Whether these bytes, a record without its padding, stand at `offset`.
+    func holds(_ bytes: [UInt8], at offset: UInt64) throws -> Bool {
+        guard try file.status().size >= offset + UInt64(bytes.count) else { return false }
+        return try file.read(bytes.count, at: offset) == bytes
+    }
+
+    /// Whether anything at all stands at `offset`.
+    func hasBytes(at offset: UInt64) throws -> Bool {
+        guard try file.status().size >= offset + UInt64(JournalRecord.blockSize) else { return false }
+        return try file.read(JournalRecord.blockSize, at: offset).contains { $0 != 0 }
+    }
+
     /// Whether any later block begins a record that is whole in itself and of a higher sequence number.
     private func hasRecord(after position: Position) throws -> Bool {
         var offset = position.offset + UInt64(JournalRecord.blockSize)

@@ -131,7 +131,7 @@ extension ChunkStore {
         var state = IndexState(store: id)
         state.journal = end
         state.nextPack = UInt32(fold.packs.count)
-        try Index.create(path, state: state)
+        try Index.create(path, state: state, first: nil)
         let transaction = try Index(path, readOnly: false).begin()
         for (id, location) in chunks.sorted(by: { $0.key < $1.key }) {
             transaction.setChunk(id, location, append: true)

@@ -26,7 +26,11 @@ extension ChunkStore {
                     + "run `cairn list` once where it can be written", path: folder.text)
         }
         try opened.change { opened in
-            try locks.committing { try catchUp(&opened) }
+            do {
+                try locks.committing { try catchUp(&opened) }
+            } catch let error as CairnError where error.code == .damage && opened.index != nil {
+                // The index holds what the journal has lost: reading goes on, and the next change says what is to be done.
+            }
         }
     }
 
@@ -50,12 +54,25 @@ extension ChunkStore {
     private func follows(
         _ state: IndexState, _ transaction: IndexTransaction, _ journal: Journal
     ) throws -> Bool {
-        guard state.store == id, state.journal.sequence > 0 else { return state.store == id }
-        guard let (offset, bytes) = try transaction.record(state.journal.sequence - 1) else {
-            return state.journal.sequence == 1
-        }
-        let stored = try? journal.file.read(bytes.count, at: offset)
-        return stored == bytes
+        guard state.store == id, state.journal.sequence > 0,
+            let (offset, bytes) = try transaction.record(state.journal.sequence - 1)
+        else { return false }
+        return try journal.holds(bytes, at: offset)
+    }
+
+    /// - Throws: `.damage` where the journal still has other bytes in the place of the index's last record. Where it has none any
+    ///   more, that record was taken back after a commit that failed, and the index is what is wrong.
+    private func checkTail(
+        _ state: IndexState, _ transaction: IndexTransaction, _ journal: Journal
+    ) throws {
+        guard state.store == id, state.journal.sequence > 0,
+            let (offset, _) = try transaction.record(state.journal.sequence - 1),
+            try journal.hasBytes(at: offset)
+        else { return }
+        throw CairnError(
+            .damage,
+            "record \(state.journal.sequence - 1) of \(journal.file.path) is damaged; run `cairn repair` to bring it back",
+            path: journal.file.path.text)
     }
 
     /// Brings the index to the end of the journal, by folding what it lacks or by making it anew. Under the commit lock.
@@ -63,7 +80,10 @@ extension ChunkStore {
         do {
             let index = try currentIndex(&opened)
             let transaction = try index.begin()
-            guard try follows(transaction.state(), transaction, opened.journal) else { throw NeedsRebuild() }
+            guard try follows(transaction.state(), transaction, opened.journal) else {
+                try checkTail(transaction.state(), transaction, opened.journal)
+                throw NeedsRebuild()
+            }
             guard try fold(opened.journal, into: transaction) else { return transaction.abort() }
             try transaction.commit()
         } catch is NeedsRebuild {

@@ -89,7 +89,7 @@ public final class ChunkStore: Sendable {
             try journal.append(first)
             var state = IndexState(store: description.id)
             state.journal = first.next
-            try Index.create(indexPath(folder), state: state)
+            try Index.create(indexPath(folder), state: state, first: first)
             try fillReserve(folder, indexBytes: 0)
             try FileSystem.syncFolder(folder.appending("index"))
             try FileSystem.publish(description.encoded(), at: folder.appending("cairn.json"), exclusive: true)

@@ -1,0 +1,143 @@
+import Cairn
+import Foundation
+import Testing
+
+/// One flipped bit in each kind of place is named, never passed on, and healed from a folder that holds the bytes.
+@Suite struct DamageTests {
+    let bench: Workbench
+    let frozen: [UInt8]
+
+    init() throws {
+        bench = try Workbench()
+        var generator = SeededGenerator(seed: 5)
+        frozen = (0..<30_000).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+        for step in 1...3 {
+            let head = (0..<9000).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+            let folder = try bench.write(
+                "out/checkpoint-\(step)",
+                [
+                    "model.safetensors": Workbench.safetensors([("head", head), ("frozen", frozen)]),
+                    "notes.txt": [UInt8]("step \(step)".utf8),
+                ])
+            try bench.store.save(folder)
+        }
+    }
+
+    /// A place in a pack, as its table's entries and the format's page give it.
+    enum Place: String, CaseIterable {
+        case packHeader, recordHeader, payload, table, trailer
+    }
+
+    private func flip(_ path: String, _ offset: Int) throws {
+        let file = try FileHandle(forUpdating: URL(fileURLWithPath: path))
+        try file.seek(toOffset: UInt64(offset))
+        let byte = try #require(try file.read(upToCount: 1)?.first)
+        try file.seek(toOffset: UInt64(offset))
+        try file.write(contentsOf: Data([byte ^ 0x10]))
+        try file.close()
+    }
+
+    private func packs() throws -> [String] {
+        let folder = bench.path("store/packs")
+        return try FileManager.default.contentsOfDirectory(atPath: folder).map { folder + "/" + $0 }
+    }
+
+    /// The pack that holds the frozen tensor: the first save's.
+    private func firstPack() throws -> String {
+        try #require(
+            try packs().max { a, b in
+                let size = { (path: String) in
+                    try FileManager.default.attributesOfItem(atPath: path)[.size] as! Int
+                }
+                return try size(a) < size(b)
+            })
+    }
+
+    private func restores(_ step: Int) -> CairnError.Code? {
+        let place = bench.path("restored-\(UUID().uuidString)")
+        return bench.code {
+            _ = try Store.open(at: bench.path("store")).restore("\(step)", to: place)
+            #expect(
+                try Data(contentsOf: URL(fileURLWithPath: place + "/model.safetensors"))
+                    == Data(
+                        contentsOf: URL(
+                            fileURLWithPath: bench.path("out/checkpoint-\(step)/model.safetensors"))))
+        }
+    }
+
+    private func heal() throws {
+        let store = try Store.open(at: bench.path("store"), repairing: true)
+        #expect(try store.repair(from: [bench.path("out")]).ok)
+        let after = try Store.open(at: bench.path("store")).verify()
+        #expect(after.ok, "\(after.problems) \(after.damaged)")
+        for step in 1...3 { #expect(restores(step) == nil) }
+    }
+
+    @Test func aDamagedChunkOfOneTensorIsNamedAndHealed() throws {
+        let pack = try firstPack()
+        let bytes = try [UInt8](Data(contentsOf: URL(fileURLWithPath: pack)))
+        // The frozen tensor's second chunk lies somewhere in the pack as it is.
+        let needle = Array(frozen[4096..<4160])
+        let place = try #require(bytes.indices.first { bytes[$0...].starts(with: needle) })
+        try flip(pack, place + 7)
+        let report = try bench.store.verify()
+        #expect(report.damaged.map(\.step) == [1, 2, 3])
+        #expect(report.damaged.allSatisfy { $0.tensors == ["frozen"] && $0.files == ["model.safetensors"] })
+        for step in 1...3 { #expect(restores(step) == .damage) }
+        try heal()
+    }
+
+    @Test(arguments: Place.allCases)
+    func aFlippedBitInAPackIsFoundAndHealed(place: Place) throws {
+        let pack = try firstPack()
+        let size = try FileManager.default.attributesOfItem(atPath: pack)[.size] as! Int
+        let bytes = try [UInt8](Data(contentsOf: URL(fileURLWithPath: pack)))
+        let table = bytes[(size - 56)...].prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
+        switch place {
+        case .packHeader: try flip(pack, 20)
+        case .recordHeader: try flip(pack, 64 + 9)
+        case .payload: try flip(pack, 64 + 96 + 100)
+        case .table: try flip(pack, table + 30)
+        case .trailer: try flip(pack, size - 30)
+        }
+        let report = try Store.open(at: bench.path("store")).verify()
+        #expect(!report.ok)
+        #expect(report.damaged.contains { $0.step == 1 }, "\(report)")
+        try heal()
+    }
+
+    @Test(arguments: [0, 1, 2, 3])
+    func aDamagedJournalRecordIsNamedAndHealedFromTheIndex(record: Int) throws {
+        try flip(bench.path("store/journal"), record * 4096 + 115)
+        let report = try bench.store.verify()
+        #expect(!report.problems.isEmpty)
+        #expect(report.damaged.map(\.step) == (record == 0 ? [] : [UInt64(record)]))
+        try heal()
+    }
+
+    @Test func anOlderIndexIsBroughtUpToDateAndBringsNothingBack() throws {
+        let index = bench.path("store/index/data.mdb")
+        try FileManager.default.copyItem(atPath: index, toPath: bench.path("old.mdb"))
+        _ = try bench.store.delete(["1"])
+        _ = try bench.store.collect(dryRun: false)
+        _ = try bench.store.pin("2", name: "gold")
+        try FileManager.default.removeItem(atPath: index)
+        try FileManager.default.copyItem(atPath: bench.path("old.mdb"), toPath: index)
+        let again = try Store.open(at: bench.path("store"))
+        #expect(try again.iterations().map(\.step) == [2, 3])
+        #expect(try again.pins().map(\.name) == ["gold"])
+        #expect(try again.verify().ok)
+        // What was swept must be written again, not believed to be there.
+        try again.save(bench.path("out/checkpoint-1"))
+        #expect(try again.verify().ok)
+    }
+
+    @Test func damagedIterationsCanBeGivenUp() throws {
+        let pack = try firstPack()
+        try flip(pack, 64 + 96 + 100)
+        let deleted = try bench.store.deleteDamaged().deleted
+        #expect(deleted.contains { $0.step == 1 })
+        _ = try bench.store.collect(dryRun: false)
+        #expect(try bench.store.verify().ok)
+    }
+}
