@@ -73,7 +73,7 @@ extension Weather {
                 // It had not looked at the file yet: then it saved what is there now.
                 scene.committed.withLock { $0[40] = try? Checkpoint.read(scene.source) }
             } else {
-                try ending.mustFail(1, mentioning: "optimizer.bin")
+                try ending.mustFail(1, mentioning: "while it was being saved")
                 try require(try scene.packFiles().count == packs, "left a pack behind")
             }
             try scene.checkIntact()

@@ -228,6 +228,7 @@ extension Weather {
             checkpoint.nodes[[UInt8](repeating: 0x79, count: 255)] = .file([4], mode: 0o644)
             checkpoint.nodes[[UInt8]("-rf *; \" ' \\ %s".utf8)] = .file([5], mode: 0o644)
             checkpoint.nodes[[UInt8](".hidden\r".utf8)] = .file([6], mode: 0o600)
+            try Child.run(["rm", "-rf", scene.source]).mustSucceed()
             try checkpoint.write(to: scene.source)
             // Also where the folders of source, store and destination have such names.
             let strange = scene.folder + "/odd\n ü\u{7}"

@@ -22,6 +22,11 @@ extension Weather {
             var deleted = 0
         }
 
+        /// One record for all threads.
+        private final class SharedRecord: Sendable {
+            let mutex = Mutex(Record())
+        }
+
         @Test("Eight processes save, three restore and one collects: everything committed restores")
         func load() throws {
             let scene = try Scene()
@@ -30,21 +35,23 @@ extension Weather {
                 try Self.save(scene, saver, 0)
                 try scene.cairn(["policy", "--run", "w\(saver)", "--keep-last", "\(Self.kept)"]).mustSucceed()
             }
-            let record = Mutex(Record())
+            let record = SharedRecord()
             let end = Date(timeIntervalSinceNow: seconds)
-            let queue = DispatchQueue(label: "load", attributes: .concurrent)
-            let group = DispatchGroup()
+            let running = DispatchGroup()
             for worker in 0..<(Self.savers + Self.restorers + 1) {
-                queue.async(group: group) {
+                running.enter()
+                // A thread each: a queue would run only as many as there are processors.
+                Thread.detachNewThread {
                     do {
-                        try Self.work(worker, scene, record, until: end)
+                        try Self.work(worker, scene, record.mutex, until: end)
                     } catch {
-                        record.withLock { $0.troubles.append("worker \(worker): \(error)") }
+                        record.mutex.withLock { $0.troubles.append("worker \(worker): \(error)") }
                     }
+                    running.leave()
                 }
             }
-            group.wait()
-            let result = record.withLock { $0 }
+            running.wait()
+            let result = record.mutex.withLock { $0 }
             Weather.note(
                 "load: \(result.saves) saves, \(result.restores) restores, \(result.collections) collections, "
                     + "\(result.deleted) deleted in \(seconds) s")

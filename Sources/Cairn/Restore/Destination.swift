@@ -49,24 +49,26 @@ struct Destination {
         }
     }
 
-    /// Puts the filled folder in its place. Until then nothing at the destination has changed.
+    /// Puts the filled folder in its place. When this throws, the destination is as it was.
     func publish() throws {
         try FileSystem.syncFolder(temporary)
-        if force, try FileSystem.status(path) != nil {
-            let old = path.parent.appending(temporary.name + [UInt8](".old".utf8))
-            try FileSystem.rename(path, to: old)
+        let old = path.parent.appending(temporary.name + [UInt8](".old".utf8))
+        let replaces = try force && FileSystem.status(path) != nil
+        if replaces { try FileSystem.rename(path, to: old) }
+        do {
+            try FileSystem.rename(temporary, to: path, exclusive: true)
             do {
-                try FileSystem.rename(temporary, to: path, exclusive: true)
+                try FileSystem.syncFolder(path.parent)
             } catch {
-                try FileSystem.rename(old, to: path)
+                try FileSystem.rename(path, to: temporary)
                 throw error
             }
-            try FileSystem.removeTree(old)
-        } else {
-            try FileSystem.rename(temporary, to: path, exclusive: true)
+        } catch {
+            if replaces { try FileSystem.rename(old, to: path) }
+            throw error
         }
-        try FileSystem.syncFolder(path.parent)
         // The destination is there: what is left of the way to it is no reason to fail.
+        if replaces { _ = try? FileSystem.removeTree(old) }
         _ = try? FileSystem.removeFile(lockPath)
     }
 

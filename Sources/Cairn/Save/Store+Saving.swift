@@ -26,6 +26,8 @@ extension Store {
         let run = try self.run(options.run, identity.origin)
         let plans = try FilePlans(tree)
         let session = try SaveSession(chunks, dryRun: options.dryRun)
+        // Whatever is not committed goes now, not when the last thread lets go of the session.
+        defer { session.abandon() }
         for attempt in 1... {
             let draft = try self.draft(run, identity, tree, plans, session, progress)
             if var result = try commit(draft, options, session) {

@@ -15,6 +15,8 @@ public struct CollectionOutcome: Sendable {
 extension ChunkStore {
     /// Entries that one sweep transaction removes at most, so that savers wait only for milliseconds.
     static let sweepBatch = 1000
+    /// Seconds that a collection waits for another one.
+    private static let collectionPatience = 10.0
 
     /// Gives back the space of all chunks that no live iteration reaches. Savers and readers go on meanwhile.
     ///
@@ -25,7 +27,7 @@ extension ChunkStore {
     public func collect(dryRun: Bool, without doomed: Set<UInt64> = []) throws -> CollectionOutcome {
         precondition(dryRun || doomed.isEmpty)
         if !dryRun { try checkWritable() }
-        let lock = dryRun ? nil : try locks.collectionLock()
+        let lock = dryRun ? nil : try waitForCollectionLock()
         defer { withExtendedLifetime(lock) {} }
         guard dryRun || lock != nil else {
             throw CairnError(.busy, "another collection is at work in \(folder); try again when it has ended")
@@ -37,6 +39,16 @@ extension ChunkStore {
                 try restoreReserve()
             }
             return result
+        }
+    }
+
+    /// Savers hold this lock for an instant, while they clear what dead ones left; another collection for longer.
+    private func waitForCollectionLock() throws -> ReaderLock? {
+        let start = Clock.monotonic
+        while true {
+            if let lock = try locks.collectionLock() { return lock }
+            guard Clock.monotonic - start < Self.collectionPatience else { return nil }
+            Clock.sleep(seconds: 0.002)
         }
     }
 
@@ -84,7 +96,7 @@ extension ChunkStore {
         }
         var reach = Reach(self)
         let source = Reach.Source(
-            read: { try self.chunk($0) }, base: { try self.locate([$0])[0]?.location.base ?? .zero })
+            read: { try self.chunk($0) }, bases: { try self.locate($0).map { $0?.location.base ?? .zero } })
         for (number, iteration) in fold.iterations.sorted(by: { $0.key < $1.key })
         where !doomed.contains(number) {
             do {

@@ -5,12 +5,28 @@ extension ChunkStore {
     /// ranges that a sweep had yet to free.
     func removeLeftovers() throws {
         try removeTemporaryFiles()
-        guard let lock = try locks.collectionLock() else { return }
+        // Not taken by every save: a collection that finds it taken would give up.
+        guard try hasLeftovers(), let lock = try locks.collectionLock() else { return }
         defer { withExtendedLifetime(lock) {} }
         try removeOrphans()
         let pending = try read { try $0.pendingPacks() }
         if !pending.isEmpty { _ = try freeSpace(in: Set(pending)) }
         if try FileSystem.status(folder.appending("reserve")) == nil { try? restoreReserve() }
+    }
+
+    private func hasLeftovers() throws -> Bool {
+        if try FileSystem.status(folder.appending("reserve")) == nil { return true }
+        let files = try FileSystem.names(in: folder.appending("packs"))
+        let (known, isPending) = try read {
+            (Set(try $0.packs().map(\.summary.name)), try !$0.pendingPacks().isEmpty)
+        }
+        return try isPending
+            || files.compactMap { PackName(fileName: $0) }.contains { name in
+                guard !known.contains(name), let file = try? File(packs.path(name), .write) else {
+                    return false
+                }
+                return try file.tryLock(.exclusive, at: 0)
+            }
     }
 
     func restoreReserve() throws {

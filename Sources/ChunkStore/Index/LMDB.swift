@@ -51,7 +51,7 @@ final class LMDBEnvironment: @unchecked Sendable {
         do throws(LMDBError) {
             try LMDBError.check(mdb_env_set_maxdbs(created, 16))
             try LMDBError.check(mdb_env_set_mapsize(created, Int(map)))
-            try LMDBError.check(mdb_env_open(created, path.text, flags, 0o666))
+            try LMDBError.check(path.withCString { mdb_env_open(created, $0, flags, 0o666) })
             return created!
         } catch {
             mdb_env_close(created)

@@ -5,13 +5,14 @@ struct Reach {
     /// How to read a chunk and to find its base, as one state of the index or of a rebuild has them.
     struct Source {
         var read: (ChunkID) throws -> [UInt8]
-        /// The base of the chunk's encoding, or `.zero`.
-        var base: (ChunkID) throws -> ChunkID
+        /// The bases of the chunks' encodings, or `.zero`.
+        var bases: ([ChunkID]) throws -> [ChunkID]
     }
 
     private(set) var ids: Set<ChunkID> = []
     /// Blobs whose lists were walked to their end. Not told by `ids`: a file may hold the very bytes of a list.
     private var walked: Set<BlobRef> = []
+    private static let lookupBatch = 4096
     private let tree: BlobTree
     private let trace: ChunkStore.Tracer
 
@@ -22,7 +23,7 @@ struct Reach {
 
     /// Adds what the manifest with this head reaches.
     mutating func add(_ head: [UInt8], from source: Source) throws {
-        try add(.of(head), source)
+        try add([.of(head)], source)
         for blob in try trace(head, { try tree.bytes(of: $0, read: source.read) }) { try add(blob, source) }
     }
 
@@ -30,13 +31,20 @@ struct Reach {
         guard blob.length > 0, !walked.contains(blob) else { return }
         var lists: [ChunkID] = []
         let chunks = try tree.chunkIDs(of: blob, list: { lists.append($0) }, read: source.read)
-        for id in chunks + lists { try add(id, source) }
+        try add(chunks + lists, source)
         walked.insert(blob)
     }
 
-    private mutating func add(_ id: ChunkID, _ source: Source) throws {
-        var next = id
-        while next != .zero, ids.insert(next).inserted { next = try source.base(next) }
+    private mutating func add(_ chunks: [ChunkID], _ source: Source) throws {
+        var fresh = chunks
+        while true {
+            fresh = fresh.filter { $0 != .zero && ids.insert($0).inserted }
+            guard !fresh.isEmpty else { return }
+            // Many in one go, as each look at the index may wait for committers; not so many that these wait.
+            fresh = try stride(from: 0, to: fresh.count, by: Self.lookupBatch).flatMap { start in
+                try source.bases([ChunkID](fresh[start..<min(start + Self.lookupBatch, fresh.count)]))
+            }
+        }
     }
 }
 
@@ -50,7 +58,7 @@ extension ChunkStore {
                     throw self.missing(id)
                 }
                 return try self.read(id, pack.name, location)
-            }, base: { try transaction.chunk($0)?.base ?? .zero })
+            }, bases: { try $0.map { try transaction.chunk($0)?.base ?? .zero } })
     }
 }
 
@@ -116,7 +124,7 @@ extension ChunkStore {
             read: { id in
                 guard let location = located[id] else { throw self.missing(id) }
                 return try self.read(id, names[Int(location.pack)], location)
-            }, base: { located[$0]?.base ?? .zero })
+            }, bases: { $0.map { located[$0]?.base ?? .zero } })
         var isComplete = true
         for iteration in fold.iterations.values {
             do { try reach.add(iteration.head, from: source) } catch { isComplete = false }

@@ -60,7 +60,7 @@ public struct Path: Hashable, Sendable, Comparable, CustomStringConvertible {
         return trimmed
     }
 
-    func withCString<R>(_ body: (UnsafePointer<CChar>) throws -> R) rethrows -> R {
+    public func withCString<R>(_ body: (UnsafePointer<CChar>) throws -> R) rethrows -> R {
         var zeroTerminated = bytes.map { CChar(bitPattern: $0) }
         zeroTerminated.append(0)
         return try zeroTerminated.withUnsafeBufferPointer { try body($0.baseAddress!) }
