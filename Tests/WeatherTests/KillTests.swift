@@ -13,7 +13,8 @@ extension Weather {
             let count = try operation.calls("kill", .changing).count
             var cases: [Faults] = []
             for kind in ["kill", "killafter"] {
-                let numbers = Weather.sample(10, of: count, &generator)
+                let numbers = Weather.sample(
+                    operation == .save || operation == .gc ? 10 : 5, of: count, &generator)
                 cases += numbers.map { Faults(kind: kind, number: $0, under: []) }
             }
             Weather.note("\(operation): \(cases.count) kills at \(count) calls")

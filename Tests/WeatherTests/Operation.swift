@@ -3,7 +3,7 @@ import Synchronization
 
 /// A command in whose midst something goes wrong, and what must hold then.
 enum Operation: String, Sendable, CaseIterable {
-    case save, replace, gc, delete, restore
+    case save, replace, gc, delete, restore, repair
 
     func makeScene() throws -> Scene { try Scene(deleted: self == .gc) }
 
@@ -13,6 +13,7 @@ enum Operation: String, Sendable, CaseIterable {
         case .replace: ["save", scene.source, "--run", "r", "--step", "20", "--replace", "--json"]
         case .gc: ["gc", "--json"]
         case .delete: ["delete", "r@10", "--json"]
+        case .repair: ["repair", "--json"]
         case .restore: ["restore", "r@30", scene.folder + "/restored", "--json"]
         }
     }
@@ -21,7 +22,7 @@ enum Operation: String, Sendable, CaseIterable {
     func folders(_ scene: Scene) -> [String] {
         switch self {
         case .save, .replace: [scene.store, scene.source]
-        case .gc, .delete: [scene.store]
+        case .gc, .delete, .repair: [scene.store]
         case .restore: [scene.folder]
         }
     }
@@ -110,7 +111,7 @@ enum Operation: String, Sendable, CaseIterable {
             if !isUncertain, ending.status != 0 { try require(!isReplaced, "failed, but has replaced it") }
             if isReplaced { scene.committed.withLock { $0[20] = Scene.next } }
             try scene.checkIntact()
-        case .gc: try scene.checkIntact()
+        case .gc, .repair: try scene.checkIntact()
         case .delete:
             let isThere = try scene.listed().contains(10)
             if ending.status == 0 { try require(!isThere, "the iteration is still there") }
