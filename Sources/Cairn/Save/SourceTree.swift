@@ -85,7 +85,8 @@ struct SourceTree {
     /// - Throws: `.changed` where anything is not what it was when the tree was read.
     func checkUnchanged() throws {
         // Files first: a folder changes with whatever is in it, and the file's name says more.
-        for entry in entries.filter({ $0.status.kind != .folder }) + entries.filter({ $0.status.kind == .folder }) {
+        let folders = entries.filter { $0.status.kind == .folder }
+        for entry in entries.filter({ $0.status.kind != .folder }) + folders {
             guard let now = try FileSystem.status(entry.source, followLinks: entry.target == nil) else {
                 throw Self.changed(entry.source, "vanished")
             }
