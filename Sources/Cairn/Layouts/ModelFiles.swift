@@ -1,5 +1,5 @@
-/// What each file of a checkpoint folder belongs to, by its name alone. (shared/reference/formats.md 5.1,
-/// 5.5)
+/// What each file of a checkpoint folder belongs to, by its name alone. (transformers, `trainer.py`;
+/// accelerate, `checkpointing.py`)
 public enum ModelFiles {
     public enum Part: String, Sendable, Hashable, CaseIterable {
         /// Weights, adapters, and what says how to build the model around them.

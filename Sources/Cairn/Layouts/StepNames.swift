@@ -1,4 +1,4 @@
-/// The names that frameworks give the folder of a step. (shared/reference/formats.md 1)
+/// The names that frameworks give the folder of a step.
 public enum StepNames {
     /// A name inside an output folder that looks like an iteration's.
     public struct Match: Sendable, Hashable {

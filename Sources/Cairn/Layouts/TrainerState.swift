@@ -2,7 +2,7 @@ public import Platform
 internal import TensorFormats
 
 /// What the Hugging Face `Trainer` wrote about a checkpoint into `trainer_state.json`.
-/// (shared/reference/formats.md 5.1)
+/// (transformers, `trainer_callback.py:TrainerState`)
 public struct TrainerState: Sendable {
     /// The metadata key under which a save records `bestMetricName`, as a JSON text.
     public static let bestMetricNameKey = "best_metric_name"
