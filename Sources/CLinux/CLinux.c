@@ -37,6 +37,10 @@ int cl_rename(const char *from, const char *to, int exclusive) {
     return done == 0 ? 0 : errno;
 }
 
+int cl_exchange(const char *one, const char *other) {
+    return renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE) == 0 ? 0 : errno;
+}
+
 int64_t cl_seek(int descriptor, int64_t offset, int hole) {
     return lseek(descriptor, offset, hole ? SEEK_HOLE : SEEK_DATA);
 }

@@ -3,9 +3,16 @@ import Synchronization
 
 /// A command in whose midst something goes wrong, and what must hold then.
 enum Operation: String, Sendable, CaseIterable {
-    case save, replace, gc, delete, restore, repair
+    case save, replace, gc, delete, restore, restoreForce, repair
 
-    func makeScene() throws -> Scene { try Scene(deleted: self == .gc) }
+    func makeScene() throws -> Scene {
+        let scene = try Scene(deleted: self == .gc)
+        if self == .restoreForce { try Self.earlier.write(to: scene.folder + "/restored") }
+        return scene
+    }
+
+    /// What is at the destination that `restore --force` replaces.
+    private static let earlier = Checkpoint(run: 9, step: 9)
 
     func arguments(_ scene: Scene) -> [String] {
         switch self {
@@ -13,6 +20,7 @@ enum Operation: String, Sendable, CaseIterable {
         case .replace: ["save", scene.source, "--run", "r", "--step", "20", "--replace", "--json"]
         case .gc: ["gc", "--json"]
         case .delete: ["delete", "r@10", "--json"]
+        case .restoreForce: ["restore", "r@30", scene.folder + "/restored", "--force", "--json"]
         case .repair: ["repair", "--json"]
         case .restore: ["restore", "r@30", scene.folder + "/restored", "--json"]
         }
@@ -23,7 +31,7 @@ enum Operation: String, Sendable, CaseIterable {
         switch self {
         case .save, .replace: [scene.store, scene.source]
         case .gc, .delete, .repair: [scene.store]
-        case .restore: [scene.folder]
+        case .restore, .restoreForce: [scene.folder]
         }
     }
 
@@ -121,13 +129,28 @@ enum Operation: String, Sendable, CaseIterable {
         case .restore:
             let place = scene.folder + "/restored"
             let isThere = FileManager.default.fileExists(atPath: place)
-            if ending.signal == nil {
-                try require(isThere == (ending.status == 0), "the destination is there")
+            if ending.signal == nil, !isUncertain {
+                try require(
+                    isThere == (ending.status == 0), "the destination is \(isThere ? "" : "not ")there")
             }
             if isThere { try Self.compare(place) }
             // The next restore to the same place takes away what a dead one left there.
             _ = try Child.run(["rm", "-rf", place])
             try scene.cairn(["restore", "r@30", place]).mustSucceed("the next restore")
+            try Self.compare(place)
+            try scene.checkIntact()
+        case .restoreForce:
+            let place = scene.folder + "/restored"
+            let found = try Checkpoint.read(place)
+            let isNew = Checkpoint(run: 1, step: 30).difference(from: found) == nil
+            try require(
+                isNew || Self.earlier.difference(from: found) == nil,
+                "neither the old nor the new one is there")
+            if ending.signal == nil, !isUncertain {
+                try require(
+                    isNew == (ending.status == 0), "the destination is \(isNew ? "new" : "the old one")")
+            }
+            try scene.cairn(["restore", "r@30", place, "--force"]).mustSucceed("the next restore")
             try Self.compare(place)
             try scene.checkIntact()
         }

@@ -17,6 +17,9 @@ int cl_fallocate(int descriptor, int mode, int64_t offset, int64_t length);
 /// renameat2(2), with RENAME_NOREPLACE where `exclusive`. Returns 0, or an errno value.
 int cl_rename(const char *from, const char *to, int exclusive);
 
+/// renameat2(2) with RENAME_EXCHANGE: each gets the other's name, at once. Returns 0, or an errno value.
+int cl_exchange(const char *one, const char *other);
+
 /// lseek(2) to the next data (`hole` 0) or hole (1). Returns -1 with errno set where there is none.
 int64_t cl_seek(int descriptor, int64_t offset, int hole);
 

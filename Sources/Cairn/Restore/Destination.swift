@@ -49,27 +49,55 @@ struct Destination {
         }
     }
 
-    /// Puts the filled folder in its place. When this throws, the destination is as it was.
+    /// Puts the filled folder in its place. When this throws, the destination is as it was, unless the error says otherwise.
     func publish() throws {
         try FileSystem.syncFolder(temporary)
-        let old = path.parent.appending(temporary.name + [UInt8](".old".utf8))
-        let replaces = try force && FileSystem.status(path) != nil
-        if replaces { try FileSystem.rename(path, to: old) }
-        do {
-            try FileSystem.rename(temporary, to: path, exclusive: true)
-            do {
-                try FileSystem.syncFolder(path.parent)
-            } catch {
-                try FileSystem.rename(path, to: temporary)
-                throw error
+        if try force && FileSystem.status(path) != nil {
+            if try FileSystem.exchange(temporary, path) {
+                try sync { _ = try FileSystem.exchange(temporary, path) }
+                // What was there has the temporary name now, and goes with it.
+                abandon()
+            } else {
+                try replace()
             }
-        } catch {
-            if replaces { try FileSystem.rename(old, to: path) }
-            throw error
+        } else {
+            try FileSystem.rename(temporary, to: path, exclusive: true)
+            try sync { try FileSystem.rename(path, to: temporary, exclusive: true) }
         }
         // The destination is there: what is left of the way to it is no reason to fail.
-        if replaces { _ = try? FileSystem.removeTree(old) }
         _ = try? FileSystem.removeFile(lockPath)
+    }
+
+    /// Replaces the destination where two names can't be exchanged. Killed in between, it leaves both under temporary names.
+    private func replace() throws {
+        let old = path.parent.appending(temporary.name + [UInt8](".old".utf8))
+        try FileSystem.rename(path, to: old)
+        do {
+            try FileSystem.rename(temporary, to: path, exclusive: true)
+        } catch {
+            try FileSystem.rename(old, to: path)
+            throw error
+        }
+        try sync {
+            try FileSystem.rename(path, to: temporary, exclusive: true)
+            try FileSystem.rename(old, to: path)
+        }
+        _ = try? FileSystem.removeTree(old)
+    }
+
+    /// Makes the new names durable; where that fails, takes them back and throws.
+    private func sync(_ takeBack: () throws -> Void) throws {
+        do {
+            try FileSystem.syncFolder(path.parent)
+        } catch {
+            do { try takeBack() } catch {
+                throw CairnError(
+                    .system,
+                    "\(path) is written and whole, but it could be neither made durable nor taken back (\(error)); "
+                        + "it may or may not survive a power cut", path: path.text)
+            }
+            throw error
+        }
     }
 
     /// Removes what was filled.

@@ -26,10 +26,24 @@ extension ChunkStore {
                     + "run `cairn list` once where it can be written", path: folder.text)
         }
         try opened.change { opened in
-            do {
-                try locks.committing { try catchUp(&opened) }
-            } catch let error as CairnError where error.code == .damage && opened.index != nil {
+            try locks.committing {
                 // The index holds what the journal has lost: reading goes on, and the next change says what is to be done.
+                if try !hasLostTail(opened) { try catchUp(&opened) }
+            }
+        }
+    }
+
+    /// Whether the record that the index folded last is damaged in the journal.
+    private func hasLostTail(_ opened: Opened) throws -> Bool {
+        guard let index = opened.index else { return false }
+        return try index.read { transaction in
+            let state = try transaction.state()
+            guard try !follows(state, transaction, opened.journal) else { return false }
+            do {
+                try checkTail(state, transaction, opened.journal)
+                return false
+            } catch let error as CairnError where error.code == .damage {
+                return true
             }
         }
     }
@@ -96,10 +110,16 @@ extension ChunkStore {
     /// Folds the records that the index lacks. Returns whether there were any.
     private func fold(_ journal: Journal, into transaction: IndexTransaction) throws -> Bool {
         var state = try transaction.state()
-        var hasChanged = false
-        while let stored = try journal.record(at: state.journal) {
+        let records = try journal.records(from: state.journal).records
+        // All are looked at first: the packs of the earlier ones may be gone by a later sweep.
+        for stored in records {
             switch stored.record.event {
             case .sweep, .repair: throw NeedsRebuild()
+            default: break
+            }
+        }
+        for stored in records {
+            switch stored.record.event {
             case .commit(let commit):
                 for pack in commit.packs {
                     let entries = try packs.table(pack.summary)
@@ -108,10 +128,9 @@ extension ChunkStore {
             default: break
             }
             try apply(stored, to: transaction, &state)
-            hasChanged = true
         }
-        if hasChanged { transaction.setState(state) }
-        return hasChanged
+        if !records.isEmpty { transaction.setState(state) }
+        return !records.isEmpty
     }
 
     /// The open index, reopened where a repair has replaced its file.

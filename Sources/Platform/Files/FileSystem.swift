@@ -56,6 +56,14 @@ public enum FileSystem {
         guard code == 0 else { throw .system(code, "make", to) }
     }
 
+    /// Gives each of two names what the other one had, at once. Returns false where the file system can't.
+    public static func exchange(_ one: Path, _ other: Path) throws(CairnError) -> Bool {
+        let code = one.withCString { first in other.withCString { cl_exchange(first, $0) } }
+        if code == EINVAL || code == ENOSYS || code == EOPNOTSUPP { return false }
+        guard code == 0 else { throw .system(code, "replace", other) }
+        return true
+    }
+
     /// Removes a file or link. Returns false where there was none.
     @discardableResult
     public static func removeFile(_ path: Path) throws(CairnError) -> Bool {
