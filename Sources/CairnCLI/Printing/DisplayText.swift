@@ -2,7 +2,7 @@ extension StringProtocol {
     /// For a terminal, on one line: control characters and those that turn the direction of text are
     /// escaped, so that no name in a checkpoint moves the cursor or hides a part of itself.
     var printable: String {
-        if unicodeScalars.allSatisfy(\.isPrintable) { return String(self) }
+        if isPlain || unicodeScalars.allSatisfy(\.isPrintable) { return String(self) }
         var result = ""
         for scalar in unicodeScalars {
             switch scalar {
@@ -17,7 +17,10 @@ extension StringProtocol {
     }
 
     /// The columns that a terminal gives it: two for the characters of East Asia and for emoji.
-    var columns: Int { reduce(0) { $0 + $1.columns } }
+    var columns: Int { isPlain ? utf8.count : reduce(0) { $0 + $1.columns } }
+
+    /// Printable ASCII alone, as nearly everything is: characters need not be told apart then.
+    private var isPlain: Bool { utf8.allSatisfy { $0 >= 0x20 && $0 < 0x7F } }
 
     /// At most `width` columns, with `…` in the place of what had to go: `model.lay…proj.weight`.
     func shortened(to width: Int, _ place: Shortening) -> String {

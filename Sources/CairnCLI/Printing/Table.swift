@@ -58,7 +58,9 @@ struct Table {
     /// Natural widths, then the widest column that can shrink gives way until all fit.
     private func fittingWidths(_ shown: [Int], _ titles: [String], _ style: Style) -> [Int: Int] {
         var widths: [Int: Int] = [:]
-        for index in shown { widths[index] = ([titles] + rows).map { $0[index].columns }.max()! }
+        for index in shown {
+            widths[index] = rows.reduce(titles[index].columns) { max($0, $1[index].columns) }
+        }
         guard let limit = style.width else { return widths }
         var excess = widths.values.reduce(0, +) + Self.gap * (shown.count - 1) - limit
         while excess > 0 {
