@@ -1,0 +1,121 @@
+"""What the benchmarks share: timed processes, files of noise, and the table of results."""
+
+import json
+import os
+import shutil
+import statistics
+import struct
+import subprocess
+import time
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+CAIRN = os.environ["CAIRN"]
+
+
+class Run:
+    """One finished process: its standard output, seconds, processor seconds and peak resident bytes."""
+
+    def __init__(self, *command, check=True):
+        start = time.monotonic()
+        process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE)
+        self.output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        self.seconds = time.monotonic() - start
+        self.cpu = usage.ru_utime + usage.ru_stime
+        self.peak = usage.ru_maxrss * KIB
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if check and process.returncode != 0:
+            raise SystemExit(f"{command} ended with {process.returncode}")
+
+    @property
+    def json(self):
+        return json.loads(self.output)
+
+
+def cairn(command, store, *arguments):
+    return Run(CAIRN, command, "--store", store, "--json", *arguments)
+
+
+def copy(source, target):
+    """`cp` and `sync FILE`, as one run."""
+    return Run("sh", "-c", 'cp "$1" "$2" && sync "$2"', "sh", source, target)
+
+
+def noise(path, size, tensors=0):
+    """A file of random bytes, or a safetensors file of so many F32 tensors of them. It is in the page cache and on the disk."""
+    with open(path, "wb") as file:
+        if tensors:
+            each = size // tensors // 4 * 4
+            header = {
+                f"model.layers.{n}.weight": {
+                    "dtype": "F32", "shape": [each // 4], "data_offsets": [n * each, (n + 1) * each]}
+                for n in range(tensors)
+            }
+            text = json.dumps(header).encode()
+            text += b" " * (-len(text) % 8)
+            file.write(struct.pack("<Q", len(text)) + text)
+            size = each * tensors
+        while size > 0:
+            file.write(os.urandom(min(size, 4 * MIB)))
+            size -= min(size, 4 * MIB)
+        os.fsync(file.fileno())
+
+
+def drop_from_cache(*paths):
+    """Takes files, and the files of folders, out of the page cache."""
+    for path in paths:
+        for name in [path] if os.path.isfile(path) else [
+            os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names
+        ]:
+            descriptor = os.open(name, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+
+
+def remove(*paths):
+    for path in paths:
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        elif os.path.lexists(path):
+            os.remove(path)
+    os.sync()
+
+
+def alternate(count, *bodies):
+    """Runs the bodies in turn, `count` times. Returns the median of what each returned."""
+    results = [[body() for body in bodies] for _ in range(count)]
+    return [statistics.median(column) for column in zip(*results)]
+
+
+class Table:
+    """The rows, printed one by one as they are measured."""
+
+    widths = (34, 12, 15, 7, 7)
+
+    def __init__(self):
+        self.failed = 0
+        self.line("", "cairn", "peer", "ratio", "at most")
+
+    def line(self, title, *cells):
+        cells = [cell.rjust(width) for cell, width in zip(cells, self.widths[1:])]
+        print(title.ljust(self.widths[0]), *cells, flush=True)
+
+    def row(self, title, value, limit, peer=None, ratio=None, limit_text=None):
+        """A bound on `ratio` where there is one, else on the value; both as `(number, text)`."""
+        number = ratio if ratio is not None else value[0]
+        holds = number <= limit
+        self.failed += not holds
+        self.line(
+            title, value[1], peer or "-", "-" if ratio is None else f"{ratio:.2f}",
+            limit_text or f"{limit:g}", )
+        if not holds:
+            print(f"    ^ does not hold: {number:.3f} is over {limit:g}", flush=True)
+
+
+def seconds(value):
+    return value, f"{value:.2f} s"
+
+
+def mebibytes(value):
+    return value / MIB, f"{value / MIB:.0f} MiB"
