@@ -105,7 +105,7 @@ final class ToyStore: Sendable {
     static func read(_ store: ChunkStore, _ number: UInt64) throws -> [[UInt8]] {
         let lock = try store.reading(number)
         defer { withExtendedLifetime(lock) {} }
-        let entry = try store.read { try $0.catalogEntry(number, store: store.id, pins: []) }
+        let entry = try store.read { try $0.catalogEntry(number, store: store.id) }
         return try blobs(entry.head).map { try store.bytes(of: $0) }
     }
 }

@@ -52,8 +52,7 @@ extension Store {
         let runs = try chunks.read { try $0.runs() }
         if let known = runs.first(where: { $0.origin == origin }) { return known.name }
         guard !runs.isEmpty else { return RunName.main.text }
-        let scope = try chunks.read { try self.scope($0) }
-        let name = try scope.run(nil)
+        let name = try Reference.Scope(iterations: [], pins: [:], runs: runs.map(\.name)).run(nil)
         if let other = runs.first(where: { $0.name == name })?.origin, !other.isEmpty, other != origin {
             throw CairnError(
                 .usage,
@@ -95,7 +94,7 @@ extension Store {
                 nanoseconds: entry.status.nanoseconds)
         }
         let roots = Roots(entries)
-        let previous = try iterations().last { $0.run == run && $0.step < identity.step && !$0.superseded }
+        let previous = try previousIteration(run: run, below: identity.step)
         let head = Head(
             run: run, step: identity.step, createdAt: Clock.now, parent: previous?.id,
             layout: identity.layout,
@@ -114,7 +113,7 @@ extension Store {
             run: head.run, step: head.step, id: nil, layout: head.layout, tensors: head.tensorCount,
             files: head.fileCount, logicalBytes: head.logicalBytes, newBytes: session.new.bytes,
             chunks: draft.chunks, newChunks: session.new.chunks, dryRun: options.dryRun)
-        let existing = try iterations().first { $0.run == head.run && $0.step == head.step }
+        let existing = try iteration(run: head.run, step: head.step)
         if let existing, try isSame(draft, existing) {
             return try keep(existing, draft, options, result)
         }

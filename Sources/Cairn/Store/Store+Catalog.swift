@@ -30,6 +30,24 @@ extension Store {
         try Reference(reference).resolve(in: try scope(transaction))
     }
 
+    /// The iteration that a run has at a step, or nil. Costs the same however many there are.
+    func iteration(run: String, step: UInt64) throws -> IterationInfo? {
+        try chunks.read { transaction in
+            try transaction.iterationNumber(run: run, step: step).map { try info($0, transaction) }
+        }
+    }
+
+    /// The newest iteration of a run below a step that is not superseded, or nil.
+    func previousIteration(run: String, below step: UInt64) throws -> IterationInfo? {
+        try chunks.read { transaction in
+            try transaction.previousIteration(run: run, below: step).map { try info($0, transaction) }
+        }
+    }
+
+    private func info(_ number: UInt64, _ transaction: IndexTransaction) throws -> IterationInfo {
+        try IterationInfo(transaction.catalogEntry(number, store: chunks.id))
+    }
+
     /// Everything that references are resolved in, in one state of the index.
     func scope(_ transaction: IndexTransaction) throws -> Reference.Scope {
         let entries = try transaction.catalog(store: chunks.id)

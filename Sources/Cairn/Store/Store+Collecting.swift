@@ -51,10 +51,11 @@ extension Store {
         for run in scope.runs.sorted() {
             guard let policy = scope.policies[run] else { continue }
             let infos = scope.iterations.filter { $0.run == run }
+            let byNumber = Dictionary(infos.map { ($0.number, $0) }) { first, _ in first }
             let decisions = Retention.decide(infos.map { .init($0, complete: true) }, policy: policy)
             for decision in decisions {
                 guard case .delete(let reason) = decision.verdict,
-                    let info = infos.first(where: { $0.number == decision.number })
+                    let info = byNumber[decision.number]
                 else { continue }
                 doomed.append((info, reason))
             }

@@ -130,7 +130,7 @@ extension ChunkStore {
             for id in ids {
                 guard var location = try transaction.chunk(id), !location.isDamaged else { continue }
                 location.isDamaged = true
-                transaction.setChunk(id, location)
+                try transaction.updateChunk(id, location)
                 state.sweepToken = Random.bytes(16)
             }
             transaction.setState(state)

@@ -73,7 +73,7 @@ extension ChunkStore {
         try transact { transaction, state, _ in
             let committed = packs.map { CommittedPack(summary: $0.summary, voids: []) }
             for (pack, source) in zip(committed, packs) {
-                putChunks(pack, source.entries, into: transaction, &state)
+                try putChunks(pack, source.entries, into: transaction, &state)
             }
             return Decision(event: .repair(committed), result: ())
         }

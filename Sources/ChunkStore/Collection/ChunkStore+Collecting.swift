@@ -147,6 +147,7 @@ extension ChunkStore {
                 }
                 return true
             }
+            plan.dead.sort()
             result.liveBytes = live.values.reduce(0, +)
             for (number, summary) in try transaction.packs() {
                 plan.packs.insert(number)
@@ -184,7 +185,7 @@ extension ChunkStore {
                     kept.insert(location.pack)
                     continue
                 }
-                transaction.removeChunk(chunk)
+                try transaction.removeChunk(chunk)
                 transaction.setPending(location.pack, true)
                 removed += 1
             }

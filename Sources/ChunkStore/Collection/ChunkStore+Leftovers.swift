@@ -16,17 +16,22 @@ extension ChunkStore {
 
     private func hasLeftovers() throws -> Bool {
         if try FileSystem.status(folder.appending("reserve")) == nil { return true }
+        // Counted first: a save must not look at every pack.
+        let count = try FileSystem.count(in: folder.appending("packs"))
+        let (known, isPending) = try read { (try $0.packCount(), try !$0.pendingPacks().isEmpty) }
+        return try isPending || (count != known && hasOrphans())
+    }
+
+    /// Whether there are packs that no commit names and nobody writes.
+    private func hasOrphans() throws -> Bool {
         let files = try FileSystem.names(in: folder.appending("packs"))
-        let (known, isPending) = try read {
-            (Set(try $0.packs().map(\.summary.name)), try !$0.pendingPacks().isEmpty)
-        }
-        return try isPending
-            || files.compactMap { PackName(fileName: $0) }.contains { name in
-                guard !known.contains(name), let file = try? File(packs.path(name), .write) else {
-                    return false
-                }
-                return try file.tryLock(.exclusive, at: 0)
+        let known = try knownPacks()
+        return try files.compactMap { PackName(fileName: $0) }.contains { name in
+            guard !known.contains(name), let file = try? File(packs.path(name), .write) else {
+                return false
             }
+            return try file.tryLock(.exclusive, at: 0)
+        }
     }
 
     func restoreReserve() throws {

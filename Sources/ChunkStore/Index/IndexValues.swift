@@ -35,6 +35,13 @@ public struct ChunkLocation: Hashable, Sendable {
         base = codec.hasBase ? ChunkID(UnsafeRawBufferPointer(rebasing: value[Self.size...])) : .zero
     }
 
+    /// How many bytes the location takes that begins at `position`; nil where they are not there.
+    static func length(at position: Int, in bytes: UnsafeRawBufferPointer) -> Int? {
+        guard position + size <= bytes.count else { return nil }
+        let length = size + (Codec(rawValue: bytes[position + 20]).hasBase ? 32 : 0)
+        return position + length <= bytes.count ? length : nil
+    }
+
     func encoded() -> [UInt8] {
         var writer = ByteWriter(capacity: Self.size + 32)
         writer.u32(pack)

@@ -129,6 +129,33 @@ final class LMDBTransaction {
             code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
         }
     }
+
+    /// Visits the entries from the last that is not above `start` down to the first, until `body` returns false.
+    func scanBackwards(
+        _ database: MDB_dbi, from start: [UInt8],
+        _ body: (UnsafeRawBufferPointer, UnsafeRawBufferPointer) throws -> Bool
+    ) throws {
+        var cursor: OpaquePointer?
+        try LMDBError.check(mdb_cursor_open(pointer, database, &cursor))
+        defer { mdb_cursor_close(cursor) }
+        var key = MDB_val()
+        var value = MDB_val()
+        var code: Int32 = 0
+        let isExact = start.withUnsafeBytes { bytes in
+            key = MDB_val(bytes)
+            code = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE)
+            return code == 0 && UnsafeRawBufferPointer(key).elementsEqual(bytes)
+        }
+        if !isExact {
+            if code != MDB_NOTFOUND { try LMDBError.check(code) }
+            code = mdb_cursor_get(cursor, &key, &value, code == MDB_NOTFOUND ? MDB_LAST : MDB_PREV)
+        }
+        while code != MDB_NOTFOUND {
+            try LMDBError.check(code)
+            guard try body(UnsafeRawBufferPointer(key), UnsafeRawBufferPointer(value)) else { return }
+            code = mdb_cursor_get(cursor, &key, &value, MDB_PREV)
+        }
+    }
 }
 
 extension MDB_val {

@@ -46,45 +46,57 @@ final class PackWriter: Sendable {
                 break
             }
         }
-        var header = PackFormat.header(store: store, name: name)
-        try header.withUnsafeMutableBytes { bytes in
-            try put([UnsafeRawBufferPointer(bytes)], entry: nil)
-        }
+        try PackFormat.header(store: store, name: name).withUnsafeBytes { try append($0) }
     }
 
     /// Bytes written so far.
     var size: UInt64 { state.change { $0.end } }
 
-    /// Appends one record. Copies the payload; returns when it is in a block, not when it is on the disk.
-    func append(_ entry: PackEntry, payload: UnsafeRawBufferPointer) throws {
-        precondition(payload.count == Int(entry.storedLength))
-        try put([payload], entry: entry)
+    /// Appends records, one behind the other. Copies the payloads; returns when they are in blocks, not when on the disk.
+    func append(_ records: [(entry: PackEntry, payload: UnsafeRawBufferPointer)]) throws {
+        let headerSize = PackFormat.recordHeaderSize
+        let length = records.reduce(0) { $0 + headerSize + $1.payload.count }
+        var entries = records.map(\.entry)
+        let regions = try reserve(length) { state in
+            var offset = state.end
+            for index in entries.indices {
+                precondition(records[index].payload.count == Int(entries[index].storedLength))
+                entries[index].offset = offset
+                offset += UInt64(headerSize + records[index].payload.count)
+            }
+            state.entries += entries
+        }
+        let headers = entries.flatMap { PackFormat.recordHeader($0) }
+        headers.withUnsafeBytes { headers in
+            let pieces = records.indices.flatMap { index in
+                let start = index * headerSize
+                return [
+                    UnsafeRawBufferPointer(rebasing: headers[start..<start + headerSize]),
+                    records[index].payload,
+                ]
+            }
+            Self.copy(pieces, into: regions)
+        }
+        release(regions)
     }
 
-    private func put(_ pieces: [UnsafeRawBufferPointer], entry: PackEntry?) throws {
-        let length = pieces.reduce(entry == nil ? 0 : PackFormat.recordHeaderSize) { $0 + $1.count }
-        var regions: [(block: Block, start: Int, count: Int)] = []
-        var placed = entry
-        try reserve(length, entry: &placed, regions: &regions)
-        let header = placed.map { PackFormat.recordHeader($0) } ?? []
-        header.withUnsafeBytes { Self.copy([$0] + pieces, into: regions) }
-        release(regions.map(\.block))
+    /// Appends bytes that are no record.
+    private func append(_ bytes: UnsafeRawBufferPointer) throws {
+        let regions = try reserve(bytes.count) { _ in }
+        Self.copy([bytes], into: regions)
+        release(regions)
     }
+
+    private typealias Region = (block: Block, start: Int, count: Int)
 
     /// Hands out room for `length` bytes behind everything before it, in as many blocks as it takes.
-    private func reserve(
-        _ length: Int, entry: inout PackEntry?, regions: inout [(block: Block, start: Int, count: Int)]
-    ) throws {
+    /// - Parameter place: called under the lock, with `end` where the room begins.
+    private func reserve(_ length: Int, _ place: (inout State) -> Void) throws -> [Region] {
         var left = length
-        var placed = entry
-        var got: [(block: Block, start: Int, count: Int)] = []
-        // One record's regions follow each other: the blocks for all of them are there before the first is taken.
-        let needed = length / Self.blockSize + 2
-        try gather(needed) { state in
-            if placed != nil {
-                placed!.offset = state.end
-                state.entries.append(placed!)
-            }
+        var regions: [Region] = []
+        // The regions follow each other: the blocks for all of them are there before the first is taken.
+        try gather(length / Self.blockSize + 2) { state in
+            place(&state)
             while left > 0 {
                 if state.current == nil {
                     let block = state.free.removeLast()
@@ -94,7 +106,7 @@ final class PackWriter: Sendable {
                 }
                 let block = state.current!
                 let count = min(left, Self.blockSize - block.used)
-                got.append((block, block.used, count))
+                regions.append((block, block.used, count))
                 block.used += count
                 block.copying += 1
                 state.end += UInt64(count)
@@ -105,8 +117,7 @@ final class PackWriter: Sendable {
                 }
             }
         }
-        entry = placed
-        regions = got
+        return regions
     }
 
     /// Runs `body` under the lock once `needed` free blocks are there; helps to write while there are fewer.
@@ -143,12 +154,12 @@ final class PackWriter: Sendable {
 
     private static func ready(_ state: State) -> Int? { state.full.firstIndex { $0.copying == 0 } }
 
-    private func release(_ blocks: [Block]) {
-        state.change { _ in for block in blocks { block.copying -= 1 } }
+    private func release(_ regions: [Region]) {
+        state.change { _ in for region in regions { region.block.copying -= 1 } }
     }
 
     private static func copy(
-        _ pieces: [UnsafeRawBufferPointer], into regions: [(block: Block, start: Int, count: Int)]
+        _ pieces: [UnsafeRawBufferPointer], into regions: [Region]
     ) {
         var region = 0
         var filled = 0
@@ -229,7 +240,7 @@ final class PackWriter: Sendable {
             var position = 0
             while position < bytes.count {
                 let count = min(Self.blockSize, bytes.count - position)
-                try put([UnsafeRawBufferPointer(rebasing: bytes[position..<position + count])], entry: nil)
+                try append(UnsafeRawBufferPointer(rebasing: bytes[position..<position + count]))
                 position += count
             }
         }

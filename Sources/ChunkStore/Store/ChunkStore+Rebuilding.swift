@@ -142,7 +142,7 @@ extension ChunkStore {
         try Index.create(path, state: state, first: nil)
         let transaction = try Index(path, readOnly: false).begin()
         for (id, location) in chunks.sorted(by: { $0.key < $1.key }) {
-            transaction.setChunk(id, location, append: true)
+            transaction.insertChunk(id, location, append: true)
         }
         for (number, pack) in fold.packs.enumerated() { transaction.setPack(UInt32(number), pack.summary) }
         // What a sweep had begun to free is not known any more: every pack is looked at again.

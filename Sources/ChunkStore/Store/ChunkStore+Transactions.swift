@@ -123,7 +123,7 @@ extension ChunkStore {
             case .commit(let commit):
                 for pack in commit.packs {
                     let entries = try packs.table(pack.summary)
-                    putChunks(pack, entries, into: transaction, &state)
+                    try putChunks(pack, entries, into: transaction, &state)
                 }
             default: break
             }
@@ -197,16 +197,27 @@ extension ChunkStore {
     }
 
     /// Puts the entries of a pack that are not void.
+    /// - Parameter areNew: the index is known to have none of them.
     func putChunks(
-        _ pack: CommittedPack, _ entries: [PackEntry], into transaction: IndexTransaction,
+        _ pack: CommittedPack, _ entries: [PackEntry], areNew: Bool = false,
+        into transaction: IndexTransaction,
         _ state: inout IndexState
-    ) {
+    ) throws {
         let number = state.nextPack
         state.nextPack += 1
         transaction.setPack(number, pack.summary)
-        for index in pack.live(entries.count).sorted(by: { entries[$0].id < entries[$1].id }) {
-            transaction.setChunk(entries[index].id, ChunkLocation(entries[index], pack: number))
+        let live = pack.live(entries.count).map { index in
+            (id: entries[index].id, location: ChunkLocation(entries[index], pack: number))
         }
+        var new: [ChunkEntry] = []
+        for entry in live.sorted(by: { $0.id < $1.id }) {
+            if try !areNew && transaction.chunk(entry.id) != nil {
+                try transaction.updateChunk(entry.id, entry.location)
+            } else {
+                new.append(entry)
+            }
+        }
+        try transaction.insertChunks(new)
     }
 
     /// Folds one record, but for where its chunks are.

@@ -13,7 +13,10 @@ public final class SaveSession: Sendable {
         var written: Set<ChunkID> = []
         /// Chunks that were in the store when this save looked, which must still be there when it commits.
         var relied: Set<ChunkID> = []
-        var token: [UInt8]?
+        /// The states of the index in which this save looked.
+        var views: Set<View> = []
+        /// A chunk was there and damaged: it is written again.
+        var foundDamaged = false
         var writer: PackWriter?
         /// All packs of this save, whatever became of them.
         var writers: [PackWriter] = []
@@ -23,6 +26,16 @@ public final class SaveSession: Sendable {
         var newChunks = 0
         var newBytes: UInt64 = 0
         var isDone = false
+    }
+
+    /// What tells whether the index has changed since a look.
+    private struct View: Hashable {
+        /// Another one: entries were removed or moved.
+        var sweepToken: [UInt8]
+        /// A greater one: entries were added.
+        var sequence: UInt64
+
+        init(_ state: IndexState) { (sweepToken, sequence) = (state.sweepToken, state.journal.sequence) }
     }
 
     let store: ChunkStore
@@ -87,20 +100,19 @@ public final class SaveSession: Sendable {
             }
         }
         guard !unknown.isEmpty else { return }
-        let (found, token) = try store.read { transaction in
+        let (found, view) = try store.read { transaction in
             let found = try unknown.map { index in
-                guard let location = try transaction.chunk(chunks[index].id) else { return false }
-                return !location.isDamaged && location.rawLength == UInt32(chunks[index].bytes.count)
+                try transaction.chunk(chunks[index].id, count: chunks[index].bytes.count)
             }
-            return (found, try transaction.state().sweepToken)
+            return (found, View(try transaction.state()))
         }
         var fresh: [Int] = []
         state.change { state in
-            // The oldest token counts: whatever was looked up under a newer one is looked up again with the rest.
-            if state.token == nil { state.token = token }
+            state.views.insert(view)
             for (place, index) in unknown.enumerated() {
                 let id = chunks[index].id
-                if found[place] {
+                if found[place]?.isDamaged == true { state.foundDamaged = true }
+                if found[place]?.isDamaged == false {
                     state.relied.insert(id)
                 } else if state.written.insert(id).inserted {
                     fresh.append(index)
@@ -112,15 +124,18 @@ public final class SaveSession: Sendable {
             }
         }
         guard !isDryRun else { return }
-        for index in fresh { try append(chunks[index].id, chunks[index].bytes) }
+        try append(fresh.map { chunks[$0] })
     }
 
-    private func append(_ id: ChunkID, _ bytes: UnsafeRawBufferPointer) throws {
-        let length = UInt32(bytes.count)
-        let entry = PackEntry(id: id, offset: 0, rawLength: length, storedLength: length, codec: .raw)
+    private func append(_ chunks: [(id: ChunkID, bytes: UnsafeRawBufferPointer)]) throws {
+        guard !chunks.isEmpty else { return }
+        let records = chunks.map { id, bytes in
+            let length = UInt32(bytes.count)
+            return (PackEntry(id: id, offset: 0, rawLength: length, storedLength: length, codec: .raw), bytes)
+        }
         let writer = try takeWriter()
         defer { state.change { $0.appending[ObjectIdentifier(writer)]! -= 1 } }
-        try writer.append(entry, payload: bytes)
+        try writer.append(records)
     }
 
     /// The pack that is written now; another one where the last is full. It is not finished before it is given back.
@@ -167,9 +182,7 @@ public final class SaveSession: Sendable {
 
     /// Writes chunks that the store has, or had, once more.
     public func rewrite(_ chunks: [(id: ChunkID, bytes: UnsafeRawBufferPointer)]) throws {
-        for chunk in chunks where state.change({ $0.written.insert(chunk.id).inserted }) {
-            try append(chunk.id, chunk.bytes)
-        }
+        try append(state.change { state in chunks.filter { state.written.insert($0.id).inserted } })
     }
 
     /// What the transaction of a commit decides on the newest state of the catalog.
@@ -233,7 +246,7 @@ public final class SaveSession: Sendable {
         case .mustRepeat:
             state.change { state in
                 state.relied = []
-                state.token = nil
+                state.views = []
             }
         }
         return outcome
@@ -250,8 +263,8 @@ public final class SaveSession: Sendable {
 
     /// Whether anything that this save relies on has gone since it looked.
     private func hasLost(_ transaction: IndexTransaction, _ indexState: IndexState) throws -> Bool {
-        let (relied, token) = state.change { ($0.relied, $0.token) }
-        guard token != nil, token != indexState.sweepToken else { return false }
+        let (relied, views) = state.change { ($0.relied, $0.views) }
+        guard views.contains(where: { $0.sweepToken != indexState.sweepToken }) else { return false }
         return try relied.contains { id in
             guard let location = try transaction.chunk(id) else { return true }
             return location.isDamaged
@@ -265,13 +278,13 @@ public final class SaveSession: Sendable {
     ) throws -> JournalEvent.Commit {
         let before = try transaction.usedBytes()
         var committed: [CommittedPack] = []
-        for pack in state.change({ $0.finished }) {
-            let voids = try pack.entries.indices.filter { index in
-                guard let other = try transaction.chunk(pack.entries[index].id) else { return false }
-                return !other.isDamaged
-            }
+        let (packs, areNew) = state.change { state in
+            (state.finished, state.views == [View(indexState)] && !state.foundDamaged)
+        }
+        for pack in packs {
+            let voids = areNew ? [] : try voids(pack.entries, transaction)
             let entry = CommittedPack(summary: pack.summary, voids: Self.ranges(voids))
-            store.putChunks(entry, pack.entries, into: transaction, &indexState)
+            try store.putChunks(entry, pack.entries, areNew: areNew, into: transaction, &indexState)
             committed.append(entry)
         }
         try transaction.checkWrites()
@@ -286,6 +299,14 @@ public final class SaveSession: Sendable {
             committed.reduce(0) { $0 + $1.summary.fileLength } + growth
             + UInt64(JournalRecord.padded(record.encoded(store: store.id).bytes.count))
         return event
+    }
+
+    /// The places of entries whose chunks another save has committed first.
+    private func voids(_ entries: [PackEntry], _ transaction: IndexTransaction) throws -> [Int] {
+        try entries.indices.filter { index in
+            guard let other = try transaction.chunk(entries[index].id) else { return false }
+            return !other.isDamaged
+        }
     }
 
     private static func ranges(_ indices: [Int]) -> [Range<Int>] {

@@ -14,19 +14,34 @@ public enum FileSystem {
 
     /// The names in a folder, sorted by their bytes, without `.` and `..`.
     public static func names(in folder: Path) throws(CairnError) -> [[UInt8]] {
+        var names: [[UInt8]] = []
+        try visit(folder) { names.append([UInt8]($0)) }
+        return names.sorted { $0.lexicographicallyPrecedes($1) }
+    }
+
+    /// How many entries a folder has, which costs less than their names.
+    public static func count(in folder: Path) throws(CairnError) -> Int {
+        var count = 0
+        try visit(folder) { _ in count += 1 }
+        return count
+    }
+
+    private static func visit(_ folder: Path, _ body: (Slice<UnsafeRawBufferPointer>) -> Void)
+        throws(CairnError)
+    {
         guard let stream = folder.withCString({ opendir($0) }) else { throw .system(errno, "open", folder) }
         defer { closedir(stream) }
-        var names: [[UInt8]] = []
         while true {
             errno = 0
             guard let entry = readdir(stream) else { break }
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { [UInt8]($0.prefix { $0 != 0 }) }
-            if name != [UInt8(ascii: ".")] && name != [UInt8](repeating: UInt8(ascii: "."), count: 2) {
-                names.append(name)
+            withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+                let name = bytes.prefix { $0 != 0 }
+                // The folder itself, and the one above it.
+                let isDots = name.count <= 2 && name.allSatisfy { $0 == UInt8(ascii: ".") }
+                if !isDots { body(name) }
             }
         }
         guard errno == 0 else { throw .system(errno, "list", folder) }
-        return names.sorted { $0.lexicographicallyPrecedes($1) }
     }
 
     /// Makes a folder. - Throws: `.exists` where something has that name.
