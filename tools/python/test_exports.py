@@ -91,6 +91,14 @@ class ShardingTests(Workbench):
                     folder = self.export("--max-shard-size", size, reference=f"main@{step}")
                     self.assert_same_files(folder, source)
 
+    def test_an_index_leaves_buffers_out_of_its_count(self):
+        # As in DeepSeek-V3, whose router has one: it is in the files, and no parameter.
+        model = tiny_llama()
+        model.model.register_buffer("bias", torch.arange(5.0))
+        source = self.save_pretrained(model, "source", 20_000)
+        self.save(source)
+        self.assert_same_files(self.export("--max-shard-size", "20KB"), source)
+
     def test_a_single_file_is_cut_to_the_wanted_size(self):
         # The order of the state dictionary is not in a single file, so the cuts may lie elsewhere than save_pretrained's.
         source = self.save_pretrained(tiny_llama(), "source", "5GB")

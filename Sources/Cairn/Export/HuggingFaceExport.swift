@@ -96,15 +96,29 @@ struct HuggingFaceExport {
             let tensors = try self.tensors(entry).filter { keeps($0.tensor.name) }
             if !tensors.isEmpty { written.append(file(entry.path, tensors)) }
         }
-        let shards = try entries.filter { !ModelFiles.isAdapter($0.path) }
-            .map { try self.tensors($0).filter { keeps($0.tensor.name) } }.filter { !$0.isEmpty }
+        let files = entries.filter { !ModelFiles.isAdapter($0.path) }
+        let shards = try files.map { try self.tensors($0).filter { keeps($0.tensor.name) } }.filter {
+            !$0.isEmpty
+        }
         guard let size = options.maxShardSize, !Self.isCut(shards, at: size) else {
-            return write(folder, shards)
+            return options.only == nil ? keep(folder, files, shards) : write(folder, shards)
         }
         let tensors = shards.flatMap(\.self)
         guard !tensors.isEmpty else { return }
         let sharding = HuggingFaceSharding(tensors.map(Self.item), maximumShardSize: size)
         write(folder, sharding.shards.map { shard in shard.items.map { tensors[$0] } })
+    }
+
+    /// Files that stay as they are, and their index with them: it counts no buffers, which the files don't tell from parameters.
+    private mutating func keep(_ folder: [UInt8], _ files: [Roots.Entry], _ shards: [[Tensor]]) {
+        let names = shards.indices.map { HuggingFaceSharding.fileName(number: $0 + 1, of: shards.count) }
+        let index = manifest.roots.entries.filter { entry in
+            shards.count > 1 && Self.isIndex(entry.path) && Path(entry.path).parentFolder == folder
+        }
+        guard files.map({ Path($0.path).name }) == names.map({ [UInt8]($0.utf8) }),
+            shards.count < 2 || !index.isEmpty
+        else { return write(folder, shards) }
+        written += (files + index).compactMap { manifest.output($0) }
     }
 
     /// Whether shards are cut as this size would cut them: then they stay. The order of the state dictionary, by which they were
