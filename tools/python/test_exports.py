@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM
 
 from workbench import Workbench, contents, tiny_llama
 
-SIZES = [1, 1_000, 5_000, 15_000, 20_000, 60_000, 100_000, 1_000_000]
+# Below every tensor, above some, above all but the whole; 6,144 and 12,288 are filled to the last byte.
+SIZES = [1, 1_000, 6_144, 12_288, 15_000, 20_000, 60_000, 1_000_000]
 TRAINING = ["optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json", "training_args.bin"]
 VARIANTS = [(tied, dtype) for tied in (False, True) for dtype in (torch.float32, torch.bfloat16, torch.float16)]
 
@@ -99,21 +100,24 @@ class ShardingTests(Workbench):
         self.save(source)
         self.assert_same_files(self.export("--max-shard-size", "20KB"), source)
 
-    def test_a_single_file_is_cut_to_the_wanted_size(self):
-        # The order of the state dictionary is not in a single file, so the cuts may lie elsewhere than save_pretrained's.
-        source = self.save_pretrained(tiny_llama(), "source", "5GB")
-        self.save(source)
-        original = load_file(source / "model.safetensors")
-        for size in SIZES[1:-1]:
-            with self.subTest(size=size):
-                folder = self.export("--max-shard-size", size)
-                shards = {path.name: load_file(path) for path in folder.glob("*.safetensors")}
-                for shard in shards.values():
-                    self.assertTrue(len(shard) == 1 or sum(tensor.nbytes for tensor in shard.values()) <= size)
-                self.assert_same_tensors(tensors(folder), original)
-                index = json.loads((folder / "model.safetensors.index.json").read_text())
-                self.assertEqual(index["weight_map"], {name: file for file, shard in shards.items() for name in shard})
-                self.assertEqual(index["metadata"]["total_size"], sum(tensor.nbytes for tensor in original.values()))
+    def test_other_files_are_cut_to_the_wanted_size(self):
+        # They don't tell the order of the state dictionary, so the cuts may lie elsewhere than save_pretrained's.
+        model = tiny_llama()
+        for step, source_size in enumerate(["5GB", "30KB"]):
+            source = self.save_pretrained(model, f"source-{step}", source_size)
+            self.save(source, step=step)
+            for size in SIZES[1:-1]:
+                with self.subTest(source=source_size, size=size):
+                    self.check_cut(self.export("--max-shard-size", size, reference=f"main@{step}"), size, tensors(source))
+
+    def check_cut(self, folder, size, original):
+        shards = {path.name: load_file(path) for path in folder.glob("*.safetensors")}
+        for shard in shards.values():
+            self.assertTrue(len(shard) == 1 or sum(tensor.nbytes for tensor in shard.values()) <= size)
+        self.assert_same_tensors(tensors(folder), original)
+        index = json.loads((folder / "model.safetensors.index.json").read_text())
+        self.assertEqual(index["weight_map"], {name: file for file, shard in shards.items() for name in shard})
+        self.assertEqual(index["metadata"]["total_size"], sum(tensor.nbytes for tensor in original.values()))
 
 
 class SelectionTests(Workbench):
