@@ -28,7 +28,7 @@ extension Store {
                 jobs: settings.jobs, progress: progress)
             if !damaged.isEmpty { throw damage(info, manifest, damaged) }
             for file in plan.written { try FileSystem.setMode(place.temporary.appending(file.path), 0o644) }
-            for entry in plan.copied { try copyProperties(entry, place.temporary) }
+            for entry in plan.copied { try copyProperties(entry, manifest.roots, place.temporary) }
             try FileSystem.setMode(place.temporary, 0o755)
             try place.publish()
         } catch {
@@ -41,14 +41,14 @@ extension Store {
         )
     }
 
-    private func copyProperties(_ entry: Roots.Entry, _ folder: Path) throws {
+    private func copyProperties(_ entry: Roots.Entry, _ roots: Roots, _ folder: Path) throws {
         let path = folder.appending(entry.path)
         switch entry.kind {
         case .file:
             try FileSystem.setMode(path, entry.mode)
             try FileSystem.setTime(path, seconds: entry.mtime, nanoseconds: entry.nanoseconds)
         case .link(let target):
-            guard !SafePath.leaves(target, from: entry.path) else {
+            guard !roots.leaves(target, from: entry.path) else {
                 throw CairnError(
                     .damage, "the link \(entry.text) points outside of the destination; nothing was exported")
             }

@@ -85,6 +85,15 @@ public struct Roots: Sendable, Equatable {
     }
 }
 
+extension Roots {
+    /// Whether a link at `path` may lead out of the folder that holds it all.
+    func leaves(_ target: [UInt8], from path: [UInt8]) -> Bool {
+        SafePath.leaves(target, from: path) { other in
+            if case .link = self[other]?.kind { true } else { false }
+        }
+    }
+}
+
 extension Roots.Entry {
     func check() throws(FormatError) {
         guard mode <= 0o7777 else { throw FormatError("holds \(text) with a mode beyond 07777") }

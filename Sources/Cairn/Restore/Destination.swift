@@ -22,7 +22,8 @@ struct Destination {
                 path: path.text)
         }
         try FileSystem.makeFolders(path.parent)
-        let stem = [UInt8](".cairn-".utf8) + path.name
+        // Of a long name only the beginning, as names end at 255 bytes.
+        let stem = [UInt8](".cairn-".utf8) + path.name.prefix(200)
         try Self.removeStale(in: path.parent, stem)
         let name = stem + [UInt8]("-\(Random.hex(8))".utf8)
         temporary = path.parent.appending(name)

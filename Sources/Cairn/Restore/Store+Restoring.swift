@@ -62,7 +62,7 @@ extension Store {
             }
         }
         for entry in entries {
-            if case .link(let target) = entry.kind, SafePath.leaves(target, from: entry.path) {
+            if case .link(let target) = entry.kind, manifest.roots.leaves(target, from: entry.path) {
                 throw CairnError(
                     .damage,
                     "the link \(entry.text) points to \(Path(target)), outside of the destination, so nothing was restored",

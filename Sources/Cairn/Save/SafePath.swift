@@ -1,16 +1,20 @@
 /// Where relative paths lead, by their text alone.
 enum SafePath {
-    /// Whether a link at `path`, below a root, leads out of that root: its target is absolute, or has more `..` than there are
-    /// folders above the link.
-    static func leaves(_ target: [UInt8], from path: [UInt8]) -> Bool {
-        if target.first == UInt8(ascii: "/") { return true }
-        var depth = path.split(separator: UInt8(ascii: "/")).count - 1
-        for part in target.split(separator: UInt8(ascii: "/")) {
+    /// Whether a link at `path`, below a root, may lead out of that root: its target is absolute, or has more `..` than there are
+    /// folders above, or a `..` behind another link, since where that leads is not in the text.
+    ///
+    /// - Parameter isLink: whether a path below the root is a link.
+    static func leaves(_ target: [UInt8], from path: [UInt8], isLink: ([UInt8]) -> Bool) -> Bool {
+        let slash = UInt8(ascii: "/")
+        if target.first == slash { return true }
+        var folders = path.split(separator: slash).dropLast()
+        var isBehindLink = false
+        for part in target.split(separator: slash) {
             if part.elementsEqual("..".utf8) {
-                depth -= 1
-                if depth < 0 { return true }
+                if isBehindLink || folders.popLast() == nil { return true }
             } else if !part.elementsEqual(".".utf8) {
-                depth += 1
+                folders.append(part)
+                isBehindLink = isBehindLink || isLink([UInt8](folders.joined(separator: [slash])))
             }
         }
         return false

@@ -44,6 +44,21 @@ struct SourceTree {
         case .link, .other: throw Self.special(path)
         }
         entries.sort { $0.path.lexicographicallyPrecedes($1.path) }
+        try checkLinks()
+    }
+
+    /// That no link leaves PATH, which is clear only when all links are known.
+    private func checkLinks() throws {
+        let links = Set(entries.filter { $0.target != nil }.map(\.path))
+        for entry in entries {
+            guard let target = entry.target,
+                SafePath.leaves(target, from: entry.path, isLink: links.contains)
+            else { continue }
+            throw CairnError(
+                .usage,
+                "the link \(entry.source) points to \(Path(target)), outside of what is saved; "
+                    + "pass --follow-links to save what it points to", path: entry.source.text)
+        }
     }
 
     private mutating func walk(
@@ -62,12 +77,6 @@ struct SourceTree {
             guard own.kind == .folder || isIncluded(path) else { continue }
             if own.kind == .link, !followsLinks {
                 let target = try FileSystem.target(ofLink: source)
-                guard !SafePath.leaves(target, from: path) else {
-                    throw CairnError(
-                        .usage,
-                        "the link \(source) points to \(Path(target)), outside of what is saved; "
-                            + "pass --follow-links to save what it points to", path: source.text)
-                }
                 entries.append(Entry(path: path, source: source, status: own, target: target))
                 continue
             }

@@ -6,7 +6,6 @@ extension ChunkStore {
     /// The old index is read only where the journal is damaged. Killed at any instant, it leaves a store no worse than before.
     /// - Throws: `.damage` where the journal can't be brought back; nothing has changed then.
     public func rebuild() throws {
-        try checkProcess()
         try checkWritable()
         try opened.change { opened in
             try locks.committing {

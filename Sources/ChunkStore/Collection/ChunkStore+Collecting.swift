@@ -26,7 +26,7 @@ extension ChunkStore {
     ///   another collection runs.
     public func collect(dryRun: Bool, without doomed: Set<UInt64> = []) throws -> CollectionOutcome {
         precondition(dryRun || doomed.isEmpty)
-        if !dryRun { try checkWritable() }
+        if dryRun { try checkProcess() } else { try checkWritable() }
         let lock = dryRun ? nil : try waitForCollectionLock()
         defer { withExtendedLifetime(lock) {} }
         guard dryRun || lock != nil else {
@@ -85,7 +85,7 @@ extension ChunkStore {
     }
 
     /// What all live iterations reach, by the journal; and how far the journal was read.
-    private func mark(without doomed: Set<UInt64>) throws -> (Reach, Journal.Position) {
+    func mark(without doomed: Set<UInt64>) throws -> (Reach, Journal.Position) {
         let (fold, end) = try opened.change { opened in
             try locks.reading {
                 let (records, end) = try opened.journal.records()
@@ -126,7 +126,7 @@ extension ChunkStore {
         }
     }
 
-    private struct SweepPlan {
+    struct SweepPlan {
         /// In the order of the ids, so that a batch touches few pages of the index.
         var dead: [ChunkID] = []
         /// Packs in which something may be freed.
@@ -135,7 +135,7 @@ extension ChunkStore {
         var deadPacks: [(number: UInt32, name: PackName)] = []
     }
 
-    private func planSweep(_ reach: Reach, _ result: inout CollectionOutcome) throws -> SweepPlan {
+    func planSweep(_ reach: Reach, _ result: inout CollectionOutcome) throws -> SweepPlan {
         try read { transaction in
             var plan = SweepPlan()
             var live: [UInt32: UInt64] = [:]
@@ -158,7 +158,7 @@ extension ChunkStore {
     }
 
     /// One sweep transaction: marks what was committed since the mark, then removes what is still dead.
-    private func sweep(
+    func sweep(
         _ batch: ArraySlice<ChunkID>, _ deadPacks: [(number: UInt32, name: PackName)], _ reach: inout Reach,
         _ marked: inout Journal.Position, _ kept: inout Set<UInt32>
     ) throws -> Int {

@@ -164,7 +164,6 @@ extension ChunkStore {
     func transact<R>(
         _ body: (IndexTransaction, inout IndexState, Journal.Position) throws -> Decision<R>
     ) throws -> R {
-        try checkProcess()
         try checkWritable()
         return try opened.change { opened in
             try locks.committing {

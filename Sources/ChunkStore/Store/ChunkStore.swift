@@ -142,6 +142,7 @@ public final class ChunkStore: Sendable {
     }
 
     func checkWritable() throws {
+        try checkProcess()
         guard !isReadOnly else {
             throw CairnError(
                 .system, "the store \(folder) can only be read: no write permission, or a read-only mount",

@@ -1,0 +1,177 @@
+import Platform
+import Testing
+
+@testable import ChunkStore
+
+/// Saves and collections step by step, in the orders that matter.
+@Suite struct InterleavingTests {
+    let toy: ToyStore
+    /// Two handles, as two processes have them.
+    let saver, collector: ChunkStore
+    let shared = [UInt8](repeating: 7, count: 9000)
+    let own = [UInt8](repeating: 8, count: 9000)
+
+    /// `main@1` with `shared` and `own` is deleted but not collected; `main@2` is what stays.
+    init() throws {
+        toy = try ToyStore()
+        saver = try toy.open()
+        collector = try toy.open()
+        let first = try ToyStore.save(saver, step: 1, [shared, own])
+        try ToyStore.save(saver, step: 2, [[1, 2, 3]])
+        _ = try saver.delete { _ in [.init(iteration: first, reason: "test")] }
+    }
+
+    private func manifest(_ session: SaveSession, step: UInt64, _ contents: [[UInt8]]) throws
+        -> SaveSession.Manifest
+    {
+        let head = ToyStore.head(try ToyStore.put(contents, session), salt: step)
+        return .init(run: "main", step: step, head: head, origin: "", pins: [])
+    }
+
+    private func commit(_ session: SaveSession, _ manifest: SaveSession.Manifest) throws
+        -> SaveSession.Outcome
+    {
+        try session.commit(manifest) { _ in .commit(replacing: nil) }
+    }
+
+    private func knows(_ bytes: [UInt8]) throws -> Bool {
+        try saver.locate([.of([UInt8](bytes.prefix(ToyStore.chunkSize)))])[0] != nil
+    }
+
+    /// The sweep of a mark, in one batch, as a collection does it.
+    private func sweep(
+        _ mark: (Reach, Journal.Position), _ plan: ChunkStore.SweepPlan
+    ) throws -> (removed: Int, kept: Set<UInt32>) {
+        var (reach, marked) = mark
+        var kept: Set<UInt32> = []
+        let removed = try collector.sweep(plan.dead[...], [], &reach, &marked, &kept)
+        let packs = plan.deadPacks.filter { !kept.contains($0.number) }
+        _ = try collector.sweep([], packs, &reach, &marked, &kept)
+        try collector.removeOrphans()
+        _ = try collector.freeSpace(in: plan.packs.subtracting(packs.map(\.number)))
+        return (removed, kept)
+    }
+
+    private func plan(_ mark: (Reach, Journal.Position)) throws -> ChunkStore.SweepPlan {
+        var outcome = CollectionOutcome()
+        return try collector.planSweep(mark.0, &outcome)
+    }
+
+    private func check(_ number: UInt64, _ contents: [[UInt8]]) throws {
+        for store in [saver, collector, try toy.open()] {
+            #expect(try ToyStore.read(store, number) == contents)
+            #expect(try store.checkStructure().problems.isEmpty)
+        }
+    }
+
+    @Test func aChunkThatACommitTakesUpBetweenMarkAndSweepStays() throws {
+        let mark = try collector.mark(without: [])
+        let plan = try plan(mark)
+        #expect(plan.deadPacks.count == 1)
+        let number = try ToyStore.save(saver, step: 3, [shared])
+        let (removed, kept) = try sweep(mark, plan)
+        // Its two chunks and their list stay, and with them the pack; the rest of the pack goes.
+        #expect(removed == plan.dead.count - 3 && removed > 0)
+        #expect(kept == Set(plan.deadPacks.map(\.number)))
+        #expect(try knows(shared) && !knows(own))
+        try check(number, [shared])
+    }
+
+    @Test func aChunkThatASaveFoundAndASweepRemovedIsPutAgain() throws {
+        let session = try SaveSession(saver, dryRun: false)
+        defer { session.abandon() }
+        let first = try manifest(session, step: 3, [shared])
+        #expect(session.new.chunks == 0, "the save was to find its chunks in the store")
+        let outcome = try collector.collect(dryRun: false)
+        #expect(outcome.removedPacks == 1)
+        guard case .mustRepeat = try commit(session, first) else {
+            Issue.record("committed chunks that are gone")
+            return
+        }
+        #expect(try saver.read { try $0.iterationNumber(run: "main", step: 3) } == nil)
+        let second = try manifest(session, step: 3, [shared])
+        #expect(session.new.chunks == 2)
+        guard case .committed(let number, _) = try commit(session, second) else {
+            Issue.record("was not committed")
+            return
+        }
+        try check(number, [shared])
+    }
+
+    @Test func aSweepOfOtherChunksIsNoReasonToPutAgain() throws {
+        let session = try SaveSession(saver, dryRun: false)
+        defer { session.abandon() }
+        // Found under the old token, and live; what is swept meanwhile is not what this save relies on.
+        let manifest = try manifest(session, step: 3, [[1, 2, 3]])
+        let token = try saver.read { try $0.state().sweepToken }
+        _ = try collector.collect(dryRun: false)
+        #expect(try saver.read { try $0.state().sweepToken } != token)
+        guard case .committed(let number, _) = try commit(session, manifest) else {
+            Issue.record("was not committed")
+            return
+        }
+        try check(number, [[1, 2, 3]])
+    }
+
+    @Test func whatWasFoundBeforeAndAfterASweepIsLookedUpUnderTheOlderToken() throws {
+        let session = try SaveSession(saver, dryRun: false)
+        defer { session.abandon() }
+        _ = try ToyStore.put([shared], session)
+        _ = try collector.collect(dryRun: false)
+        // Found under the new token; the chunks of before are gone all the same.
+        let manifest = try manifest(session, step: 3, [shared, [1, 2, 3]])
+        guard case .mustRepeat = try commit(session, manifest) else {
+            Issue.record("committed chunks that are gone")
+            return
+        }
+    }
+
+    @Test func ofTwoSavesWithTheSameNewChunksBothAreWhole() throws {
+        let contents = [[UInt8](repeating: 5, count: 20_000)]
+        let (one, other) = (try SaveSession(saver, dryRun: false), try SaveSession(collector, dryRun: false))
+        let (first, second) = (
+            try manifest(one, step: 3, contents), try manifest(other, step: 4, contents)
+        )
+        #expect(one.new.chunks > 0 && one.new.chunks == other.new.chunks)
+        guard case .committed(let a, _) = try commit(one, first),
+            case .committed(let b, _) = try commit(other, second)
+        else {
+            Issue.record("was not committed")
+            return
+        }
+        try check(a, contents)
+        // The second one's records are void, so its pack is space to give back; but not the first one's.
+        _ = try collector.collect(dryRun: false)
+        try check(a, contents)
+        try check(b, contents)
+        _ = try saver.delete { _ in [.init(iteration: a, reason: "test")] }
+        _ = try collector.collect(dryRun: false)
+        try check(b, contents)
+    }
+
+    @Test func aPackThatIsBeingWrittenIsNotTakenForALeftover() throws {
+        let session = try SaveSession(saver, dryRun: false)
+        let contents = [[UInt8](repeating: 6, count: 20_000)]
+        let manifest = try manifest(session, step: 3, contents)
+        _ = try collector.collect(dryRun: false)
+        try collector.removeLeftovers()
+        guard case .committed(let number, _) = try commit(session, manifest) else {
+            Issue.record("was not committed")
+            return
+        }
+        try check(number, contents)
+    }
+
+    @Test func anIterationThatIsReadIsNotDeletedAndAnIterationThatIsDeletedIsNotRead() throws {
+        let number = try ToyStore.save(saver, step: 3, [shared])
+        try ToyStore.save(saver, step: 4, [[4]])
+        var reader: ReaderLock? = try saver.reading(number)
+        let deletion = JournalEvent.Deletion(iteration: number, reason: "test")
+        let held = try collector.delete { _ in [deletion] }
+        #expect(held.deleted.isEmpty && held.inUse == [number])
+        withExtendedLifetime(reader) {}
+        reader = nil
+        #expect(try collector.delete { _ in [deletion] }.deleted.count == 1)
+        #expect(throws: CairnError.self) { try saver.reading(number) }
+    }
+}
