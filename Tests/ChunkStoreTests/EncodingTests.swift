@@ -73,8 +73,19 @@ import Testing
         #expect(try tree.chunkIDs(of: blob) { lists[$0]! } == ids)
     }
 
-    @Test func onlyFileSystemsThatKeepPromisesAreTaken() throws {
-        try FileSystems.check(0xEF53, of: Path("/x"))
-        #expect(throws: CairnError.self) { try FileSystems.check(0x6969, of: Path("/x")) }
+    /// By the numbers of statfs(2): ext4, xfs, btrfs, zfs, tmpfs, overlay.
+    @Test(arguments: [0xEF53, 0x5846_5342, 0x9123_683E, 0x2FC1_2FC1, 0x0102_1994, 0x794C_7630] as [UInt64])
+    func fileSystemsThatKeepPromisesAreTaken(magic: UInt64) throws {
+        try FileSystems.check(magic, of: Path("/x"))
+    }
+
+    @Test(
+        arguments: [
+            (0x6969, "NFS"), (0x6573_5546, "FUSE"), (0x4D44, "FAT"), (0xFF53_4D42, "CIFS"),
+            (0x0BD0_0BD0, "Lustre"), (0x8584_58F6, "0x858458f6"), (1, "0x1"),
+        ] as [(UInt64, String)])
+    func otherFileSystemsAreRefusedByName(magic: UInt64, name: String) {
+        let error = #expect(throws: CairnError.self) { try FileSystems.check(magic, of: Path("/x")) }
+        #expect(error?.message.contains(name) == true && error?.message.contains("ext4") == true)
     }
 }

@@ -99,6 +99,49 @@ extension Weather {
             Wrong("no file that matches", 2, "*.nothing") {
                 ["restore", "r@30", $0.folder + "/to", "--path", "*.nothing"]
             },
+            Wrong("an unreachable step beyond all", 2, "latest") {
+                ["restore", "r@latest-1", $0.folder + "/to"]
+            },
+            Wrong("a file that was not saved", 2, "show") { _ in ["cat", "r@30", "nowhere"] },
+            Wrong("a folder for a file", 2, "extra") { _ in ["cat", "r@30", "extra"] },
+            Wrong("a layout that nobody knows", 2, "megatron") {
+                ["export", "r@30", $0.folder + "/to", "--layout", "megatron"]
+            },
+            Wrong("an export without a layout", 2, "--layout") { ["export", "r@30", $0.folder + "/to"] },
+            Wrong("an export of no tensor", 2, "zz+") {
+                ["export", "r@30", $0.folder + "/to", "--layout", "hf", "--only", "zz+"]
+            },
+            Wrong("an export by no pattern", 2, "regular expression") {
+                ["export", "r@30", $0.folder + "/to", "--layout", "hf", "--only", "("]
+            },
+            Wrong("an export in shards of nothing", 2, "shard") {
+                ["export", "r@30", $0.folder + "/to", "--layout", "hf", "--max-shard-size", "0"]
+            },
+            Wrong("an export of all where something is", 1, "--force") {
+                ["export", "r@30", $0.source, "--layout", "hf", "--all"]
+            },
+            Wrong("a comparison with nothing", 2, "31") { _ in ["diff", "r@30", "r@31"] },
+            Wrong("a note on nothing", 2, "31") { _ in ["annotate", "r@31", "--note", "x"] },
+            Wrong("a metric that is no number", 2, "much") { _ in
+                ["annotate", "r@30", "--metric", "loss=much"]
+            },
+            Wrong("going back to nothing", 2, "31") { _ in ["rewind", "r@31"] },
+            Wrong("a pin that is a number", 2, "500") { _ in ["pin", "r@30", "500"] },
+            Wrong("a pin that is a selector", 2, "latest") { _ in ["pin", "r@30", "latest"] },
+            Wrong("a pin on nothing", 2, "31") { _ in ["pin", "r@31", "gold"] },
+            Wrong("taking away a pin that is not there", 2, "gold") { _ in ["unpin", "gold"] },
+            Wrong("a policy of a run that is a path", 2, "run") { _ in
+                ["policy", "--run", "../up", "--keep-last", "1"]
+            },
+            Wrong("verifying nothing", 2, "31") { _ in ["verify", "r@31"] },
+            Wrong("a list of an unknown run", 2, "nobody") { _ in ["list", "--run", "nobody"] },
+            Wrong("repairing from nowhere", 2, "nowhere") { ["repair", "--from", $0.folder + "/nowhere"] },
+            Wrong("metadata that is no JSON", 2, "JSON") {
+                ["save", $0.source, "--step", "1", "--run", "r", "--meta-file", $0.source + "/optimizer.bin"]
+            },
+            Wrong("a base that is not there yet", 2, "--base") {
+                ["save", $0.source, "--step", "1", "--run", "r", "--base", "r@30"]
+            },
             Wrong("deleting the newest", 1, "newest") { _ in ["delete", "r@30"] },
             Wrong("deleting what is not there", 2, "31") { _ in ["delete", "r@31"] },
             Wrong("an unknown option", 2, "--nonsense") { _ in ["gc", "--nonsense"] },
@@ -249,6 +292,70 @@ extension Weather {
                 try Scene.cairn(["gc", "--store", each]).mustSucceed("gc")
             }
             #expect(try FileManager.default.contentsOfDirectory(atPath: strange + "/").count == 4)
+        }
+
+        /// Makes a chain of folders of 250 characters each, as deep as `levels`, with a file at its end; each from within the one
+        /// above, since from some depth on no path names them.
+        private func makeChain(_ folder: String, levels: Int) throws {
+            let script = """
+                mkdir "$1"; cd "$1"
+                for i in $(seq "$2"); do mkdir $3; cd -P $3; done
+                echo deep > file
+                """
+            try Child.run([
+                "bash", "-euc", script, "-", folder, "\(levels)", String(repeating: "d", count: 250),
+            ]).mustSucceed()
+        }
+
+        @Test("Paths of 4,096 characters are saved and restored, or refused in a sentence")
+        func longPaths() throws {
+            let scene = try Scene()
+            try makeChain(scene.folder + "/long", levels: 15)
+            try scene.cairn(["save", scene.folder + "/long", "--run", "r", "--step", "40"]).mustSucceed(
+                "save")
+            let back = scene.folder + "/back"
+            try scene.cairn(["restore", "r@40", back]).mustSucceed("restore")
+            try Child.run(["diff", "-r", scene.folder + "/long", back]).mustSucceed("the comparison")
+            // Where the same paths are too long: nothing is left there.
+            let narrow = scene.folder + "/" + String(repeating: "n", count: 250)
+            try FileManager.default.createDirectory(atPath: narrow, withIntermediateDirectories: false)
+            try scene.cairn(["restore", "r@40", narrow + "/to"]).mustFail(2, mentioning: "too long")
+            #expect(try FileManager.default.contentsOfDirectory(atPath: narrow).isEmpty)
+            // A source that no path names to its end.
+            try makeChain(scene.folder + "/endless", levels: 20)
+            let before = try scene.contents()
+            try scene.cairn(["save", scene.folder + "/endless", "--run", "r", "--step", "41"]).mustFail(
+                2, mentioning: "too long")
+            #expect(try scene.contents() == before)
+            // The longest name that there is, as a destination.
+            let longest = scene.folder + "/" + String(repeating: "z", count: 255)
+            try scene.cairn(["restore", "r@30", longest]).mustSucceed("restore to a long name")
+            try scene.cairn(["restore", "r@30", longest, "--force"]).mustSucceed("restore once more")
+            try scene.cairn(["export", "r@30", longest, "--layout", "hf", "--force"]).mustSucceed("export")
+            try Child.run(["bash", "-c", "cd $0 && rm -rf endless long back z*", scene.folder]).mustSucceed()
+            try scene.cairn(["verify"]).mustSucceed()
+            #expect(try scene.temporaryFiles().isEmpty)
+        }
+
+        @Test("Metrics, metadata and notes with newlines and 4,096 characters stay on their lines")
+        func strangeWords() throws {
+            let scene = try Scene()
+            let words = ["--metric", "a\nb=1", "--metric", Self.long + "=2", "--meta", "k\u{1B}[31m=v\nw"]
+            try scene.cairn(scene.saveArguments + words).mustSucceed()
+            try scene.cairn(["annotate", "r@40", "--note", "one\ntwo\u{7}"]).mustSucceed()
+            for arguments in [["list"], ["show", "r@40"]] {
+                let ending = try scene.cairn(arguments)
+                try ending.mustSucceed()
+                #expect(!ending.output.contains("\u{1B}") && !ending.output.contains("\u{7}"))
+                #expect(ending.output.contains("a\\nb"))
+            }
+            let document = try scene.cairn(["show", "r@40", "--json"]).json() as? [String: Any]
+            let metadata = document?["metadata"] as? [String: String]
+            #expect(metadata == ["k\u{1B}[31m": "v\nw"])
+            #expect((document?["metrics"] as? [String: Double])?[Self.long] == 2)
+            #expect(document?["notes"] as? [String] == ["one\ntwo\u{7}"])
+            scene.committed.withLock { $0[40] = Scene.next }
+            try scene.checkIntact()
         }
 
         @Test("Arguments that are not UTF-8 name what they name, or nothing")

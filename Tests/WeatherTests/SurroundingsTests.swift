@@ -122,6 +122,79 @@ extension Weather {
             try scene.checkIntact()
         }
 
+        @Test(
+            "Where a store can only be read, an index that is old or missing is one sentence, and what to do helps",
+            arguments: ["old", "missing"])
+        func readOnlyIndex(_ what: String) throws {
+            let scene = try Scene()
+            let index = scene.store + "/index/data.mdb"
+            if what == "old" {
+                try Child.run(["cp", "-a", index, scene.folder + "/old"]).mustSucceed()
+                try scene.cairn(["delete", "r@10"]).mustSucceed()
+                scene.committed.withLock { $0[10] = nil }
+                try Child.run(["cp", "-a", scene.folder + "/old", index]).mustSucceed()
+            } else {
+                try Child.run(["rm", index]).mustSucceed()
+            }
+            let before = try scene.contents()
+            let output = try script(
+                scene,
+                """
+                mount --bind $STORE $STORE 2>/dev/null && mount -o remount,bind,ro $STORE 2>/dev/null \\
+                    || { echo SKIP bind mounts are not allowed; exit 0; }
+                for command in list "show r@30" stats verify "restore r@30 $DIR/to" "save $DIR/source --run r --step 40"; do
+                    status=0; $CAIRN $command --store $STORE >$DIR/output 2>$DIR/error || status=$?
+                    [ $status = 1 ] || { echo $command ended with $status; exit 1; }
+                    [ $(wc -l < $DIR/error) = 1 ]; grep -q 'cairn list' $DIR/error
+                done
+                [ ! -e $DIR/to ]
+                echo done
+                """, through: ["unshare", "-m"])
+            guard output != nil else { return }
+            #expect(try scene.contents() == before)
+            // What the sentence says.
+            try scene.cairn(["list"]).mustSucceed()
+            let after = try script(
+                scene,
+                """
+                mount --bind $STORE $STORE; mount -o remount,bind,ro $STORE
+                $CAIRN list --store $STORE; $CAIRN verify --store $STORE
+                $CAIRN restore r@30 $DIR/to --store $STORE
+                """, through: ["unshare", "-m"])
+            #expect(after != nil)
+            #expect(
+                Checkpoint(run: 1, step: 30).difference(from: try Checkpoint.read(scene.folder + "/to"))
+                    == nil)
+            try scene.checkIntact()
+        }
+
+        @Test("A mounted file system that is not known to keep a store safe is refused, with what to do")
+        func mountedOtherFileSystem() throws {
+            let scene = try Scene()
+            let output = try script(
+                scene,
+                """
+                mkdir $DIR/mount
+                mount -t ramfs ramfs $DIR/mount 2>/dev/null || { echo SKIP ramfs may not be mounted; exit 0; }
+                cp -a $STORE $DIR/mount/copy
+                for command in "init --store $DIR/mount/new" "list --store $DIR/mount/copy" \\
+                    "save $DIR/source --run r --step 40 --store $DIR/mount/copy"; do
+                    status=0; $CAIRN $command 2>$DIR/error || status=$?
+                    [ $status = 1 ] || { echo $command ended with $status; exit 1; }
+                    [ $(wc -l < $DIR/error) = 1 ]; grep -q 'put the store on a local one: .*ext4' $DIR/error
+                done
+                [ ! -e $DIR/mount/new ]
+                # What is saved from there and restored to may be there.
+                cp -a $DIR/source $DIR/mount/source
+                $CAIRN save $DIR/mount/source --run r --step 40 --store $STORE
+                $CAIRN restore r@40 $DIR/mount/to --store $STORE
+                diff -r --no-dereference $DIR/source $DIR/mount/to
+                echo done
+                """, through: ["unshare", "-m"])
+            if output != nil { scene.committed.withLock { $0[40] = Scene.next } }
+            try scene.checkIntact()
+        }
+
         @Test("Two processes that are both number 1 of their namespaces save into one store")
         func namespaces() throws {
             let scene = try Scene()

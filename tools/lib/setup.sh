@@ -46,5 +46,13 @@ install_packages() {
     fi
 }
 
+# Fetches the Swift packages that a project in this folder needs, unless they are there.
+fetch_dependencies() {
+    local said
+    said=$(swift package --package-path "$1" resolve 2>&1) || give_up "$said
+Swift packages are missing, and fetching them failed. Once there is a network, run:
+  $(command -v swift) package --package-path $1 resolve"
+}
+
 build_packages=(pkg-config libssl-dev liblmdb-dev)
 test_packages=(python3 python3-venv e2fsprogs util-linux openssl coreutils)

@@ -7,15 +7,19 @@ extension Store {
     public func repair(from sources: [String] = [], progress: Progress = .silent) throws -> RepairReport {
         let start = Clock.monotonic
         defer { progress.end() }
+        // A source that is not there is noticed before anything is changed.
+        let trees = try sources.map {
+            try SourceTree(Path($0), followsLinks: true, store: chunks.folder, isIncluded: { _ in true })
+        }
         try chunks.rebuild()
         let structure = try chunks.checkStructure()
         try chunks.replacePacks(structure.damagedPacks)
         let infos = try iterations()
         var survey = try survey(infos, quick: false, progress: progress)
         var report = RepairReport()
-        if !sources.isEmpty {
+        if !trees.isEmpty {
             try chunks.markDamaged(survey.chunks)
-            for source in sources { try fill(from: Path(source), infos, &report, progress) }
+            for tree in trees { try fill(from: tree, infos, &report, progress) }
             survey = try self.survey(infos, quick: false, progress: progress)
         }
         report.indexedChunks = try chunks.census().chunks
@@ -25,11 +29,10 @@ extension Store {
         return report
     }
 
-    /// Cuts every file below a path as a save does, and keeps the chunks that are missing or damaged and that an iteration names.
+    /// Cuts every file of a tree as a save does, and keeps the chunks that are missing or damaged and that an iteration names.
     private func fill(
-        from source: Path, _ infos: [IterationInfo], _ report: inout RepairReport, _ progress: Progress
+        from tree: SourceTree, _ infos: [IterationInfo], _ report: inout RepairReport, _ progress: Progress
     ) throws {
-        let tree = try SourceTree(source, followsLinks: true, store: chunks.folder, isIncluded: { _ in true })
         let plans = try FilePlans(tree)
         let session = try SaveSession(chunks, dryRun: false)
         progress.begin(phase: "searching", totalBytes: plans.bytes)

@@ -22,7 +22,7 @@ extension ChunkStore {
         guard !isReadOnly else {
             throw CairnError(
                 .system,
-                "the index of \(folder) is behind its journal and the store can only be read; "
+                "the index of \(folder) is missing or behind its journal, and the store can only be read; "
                     + "run `cairn list` once where it can be written", path: folder.text)
         }
         try opened.change { opened in
