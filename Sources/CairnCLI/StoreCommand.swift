@@ -42,7 +42,7 @@ protocol StoreCommand: ParsableCommand {
     var common: CommonOptions { get }
     /// Whether it changes the store.
     var writes: Bool { get }
-    /// Whether it works on a store whose index is lost or damaged, and makes that anew.
+    /// Whether it works on a store whose index is lost or damaged.
     var repairs: Bool { get }
     func perform(_ session: Session) throws -> Answer
 }

@@ -19,7 +19,7 @@ public final class Store: Sendable {
     /// Bytes of a chunk, but for the last of a tensor or file.
     public var chunkSize: Int { chunks.chunkSize }
 
-    private init(_ chunks: ChunkStore, _ settings: Settings) {
+    init(_ chunks: ChunkStore, _ settings: Settings) {
         self.chunks = chunks
         self.settings = settings
     }
@@ -34,7 +34,8 @@ public final class Store: Sendable {
     }
 
     /// - Parameters:
-    ///   - repairing: does not look at the index, which `repair` makes anew; nothing else works on such a store.
+    ///   - repairing: does not look at the index, which `verify` checks and `repair` makes anew; nothing else works on
+    ///     such a store.
     ///   - onWait: told, in a sentence, when another process holds the store for long.
     public static func open(
         at path: String, settings: Settings = Settings(), repairing: Bool = false,

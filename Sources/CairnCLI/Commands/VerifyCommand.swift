@@ -26,6 +26,8 @@ struct VerifyCommand: StoreCommand {
 
     // What is found damaged is marked, so that the next save of the same bytes writes them again.
     var writes: Bool { true }
+    // A child process looks at the index first.
+    var repairs: Bool { true }
 
     func perform(_ session: Session) throws -> Answer {
         let report = try session.store.verify(references, quick: quick, progress: session.progress)

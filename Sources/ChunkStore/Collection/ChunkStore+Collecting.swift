@@ -111,21 +111,6 @@ extension ChunkStore {
         return (reach, end)
     }
 
-    /// - Throws: `.damage` where the index does not say what the journal says.
-    func compare(_ fold: JournalFold, _ end: Journal.Position, _ transaction: IndexTransaction) throws {
-        let numbers = try Set(transaction.iterationNumbers())
-        let pins = try Dictionary(uniqueKeysWithValues: transaction.pins().map { ($0.name, $0.iteration) })
-        let packs = try Set(transaction.packs().map(\.summary))
-        guard try transaction.state().journal == end, numbers == Set(fold.iterations.keys), pins == fold.pins,
-            packs == Set(fold.packs.map(\.summary))
-        else {
-            throw CairnError(
-                .damage,
-                "the index of \(folder) differs from its journal; run `cairn repair`, which rebuilds it",
-                path: indexPath.text)
-        }
-    }
-
     private struct SweepPlan {
         /// In the order of the ids, so that a batch touches few pages of the index.
         var dead: [ChunkID] = []

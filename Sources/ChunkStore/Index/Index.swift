@@ -18,6 +18,9 @@ struct IndexDatabases {
         pending = try transaction.open("pending", create: create)
     }
 
+    /// Everything that is small, and that commands act on without reading a pack.
+    var catalog: [MDB_dbi] { [packs, iterations, steps, pins, runs, notes] }
+
     var all: [MDB_dbi] { [meta, chunks, packs, iterations, records, steps, pins, runs, notes, pending] }
 }
 
@@ -53,7 +56,7 @@ final class Index {
             let transaction = try LMDBTransaction(environment, readOnly: false)
             let databases = try IndexDatabases(transaction, create: true)
             let index = IndexTransaction(transaction, databases, path)
-            index.setState(state)
+            try index.seal(state)
             if let first { index.setRecord(first) }
             try index.commit()
         } catch let error as LMDBError {
@@ -82,9 +85,11 @@ final class Index {
 
 /// What the index knows, within one transaction.
 public final class IndexTransaction {
-    private let transaction: LMDBTransaction
-    private let databases: IndexDatabases
+    let transaction: LMDBTransaction
+    let databases: IndexDatabases
     private let path: Path
+    /// The catalog was found to be what its checksum says.
+    var isCatalogChecked = false
     /// The first failure of a write: it surfaces at commit, so that the many writes of a save stay plain calls.
     private var failure: LMDBError?
 
@@ -107,16 +112,16 @@ public final class IndexTransaction {
 
     func checkWrites() throws { if let failure { throw failure.asCairnError(path) } }
 
-    private func write(_ body: () throws(LMDBError) -> Void) {
+    func write(_ body: () throws(LMDBError) -> Void) {
         guard failure == nil else { return }
         do throws(LMDBError) { try body() } catch { failure = error }
     }
 
-    private func get(_ database: MDB_dbi, _ key: [UInt8]) throws -> [UInt8]? {
+    func get(_ database: MDB_dbi, _ key: [UInt8]) throws -> [UInt8]? {
         do { return try transaction.get(database, key) } catch { throw error.asCairnError(path) }
     }
 
-    private func damaged(_ what: String) -> CairnError {
+    func damaged(_ what: String) -> CairnError {
         CairnError(
             .damage, "the index \(path) \(what); run `cairn repair`, which rebuilds it", path: path.text)
     }
@@ -136,6 +141,13 @@ public final class IndexTransaction {
         }
     }
 
+    /// Sets the state with the catalog's checksum as it is now.
+    func seal(_ state: IndexState) throws {
+        var state = state
+        state.catalog = try catalogDigest()
+        setState(state)
+    }
+
     /// Bytes of all pages in use.
     func usedBytes() throws -> UInt64 {
         do {
@@ -147,12 +159,10 @@ public final class IndexTransaction {
         }
     }
 
-    /// Notes how many iterations and pins there are now.
-    func count(into state: inout IndexState) throws {
+    func checkPages() throws {
         do {
-            state.iterations = UInt32(try transaction.count(databases.iterations))
-            state.pins = UInt32(try transaction.count(databases.pins))
-        } catch let error {
+            try transaction.checkPages(databases.all)
+        } catch let error as LMDBError {
             throw error.asCairnError(path)
         }
     }
@@ -226,9 +236,10 @@ public final class IndexTransaction {
     }
 
     func packs() throws -> [(number: UInt32, summary: PackSummary)] {
+        try checkCatalog()
         var packs: [(UInt32, PackSummary)] = []
         try scan(databases.packs) { key, value in
-            packs.append((try Self.number(key), try decode([UInt8](value)) { try PackSummary(from: &$0) }))
+            packs.append((try number(key), try decode([UInt8](value)) { try PackSummary(from: &$0) }))
             return true
         }
         return packs
@@ -238,7 +249,7 @@ public final class IndexTransaction {
     func pendingPacks() throws -> [UInt32] {
         var packs: [UInt32] = []
         try scan(databases.pending) { key, _ in
-            packs.append(try Self.number(key))
+            packs.append(try number(key))
             return true
         }
         return packs
@@ -281,169 +292,8 @@ public final class IndexTransaction {
     static func key(_ number: UInt32) -> [UInt8] { withUnsafeBytes(of: number.bigEndian) { [UInt8]($0) } }
     static func key(_ number: UInt64) -> [UInt8] { withUnsafeBytes(of: number.bigEndian) { [UInt8]($0) } }
 
-    static func number<T: FixedWidthInteger>(_ key: UnsafeRawBufferPointer) throws -> T {
-        guard key.count == MemoryLayout<T>.size else { throw FormatError("holds a key of another length") }
+    func number<T: FixedWidthInteger>(_ key: UnsafeRawBufferPointer) throws -> T {
+        guard key.count == MemoryLayout<T>.size else { throw damaged("holds a key of another length") }
         return T(bigEndian: key.loadUnaligned(as: T.self))
-    }
-}
-
-// MARK: Catalog
-
-extension IndexTransaction {
-    /// The journal record with this sequence number: where it stands and its bytes without padding.
-    func record(_ sequence: UInt64) throws -> (offset: UInt64, bytes: [UInt8])? {
-        guard let value = try get(databases.records, Self.key(sequence)) else { return nil }
-        return try decode(value) { (try $0.u64(), try $0.raw($0.remaining)) }
-    }
-
-    func setRecord(_ stored: Journal.Stored) {
-        var writer = ByteWriter(capacity: 8 + stored.bytes.count)
-        writer.u64(stored.offset)
-        writer.raw(stored.bytes)
-        write { () throws(LMDBError) in
-            try transaction.put(databases.records, Self.key(stored.record.sequence), writer.bytes)
-        }
-    }
-
-    private func stepKey(_ run: String, _ step: UInt64) -> [UInt8] {
-        [UInt8](run.utf8) + [0] + Self.key(step)
-    }
-
-    /// The number of the iteration that a run has at a step.
-    public func iterationNumber(run: String, step: UInt64) throws -> UInt64? {
-        guard let value = try get(databases.steps, stepKey(run, step)) else { return nil }
-        return try decode(value) { try $0.u64() }
-    }
-
-    func setIteration(_ number: UInt64, run: String, step: UInt64, isSuperseded: Bool) {
-        var writer = ByteWriter()
-        writer.u8(isSuperseded ? 1 : 0)
-        writer.string(run)
-        writer.varint(step)
-        var steps = ByteWriter()
-        steps.u64(number)
-        write { () throws(LMDBError) in
-            try transaction.put(databases.iterations, Self.key(number), writer.bytes)
-            try transaction.put(databases.steps, stepKey(run, step), steps.bytes)
-        }
-    }
-
-    func removeIteration(_ number: UInt64) throws {
-        guard let (_, run, step) = try iteration(number) else { return }
-        let isCurrent = try iterationNumber(run: run, step: step) == number
-        let pinned = try pins().filter { $0.iteration == number }
-        write { () throws(LMDBError) in
-            try transaction.delete(databases.iterations, Self.key(number))
-            try transaction.delete(databases.notes, Self.key(number))
-            if isCurrent { try transaction.delete(databases.steps, stepKey(run, step)) }
-            for pin in pinned { try transaction.delete(databases.pins, [UInt8](pin.name.utf8)) }
-        }
-    }
-
-    func iteration(_ number: UInt64) throws -> (isSuperseded: Bool, run: String, step: UInt64)? {
-        guard let value = try get(databases.iterations, Self.key(number)) else { return nil }
-        return try decode(value) { (try $0.u8() & 1 != 0, try $0.string(), try $0.varint()) }
-    }
-
-    /// The numbers of all iterations, oldest first.
-    func iterationNumbers() throws -> [UInt64] {
-        var numbers: [UInt64] = []
-        try scan(databases.iterations) { key, _ in
-            numbers.append(try Self.number(key))
-            return true
-        }
-        guard try numbers.count == Int(state().iterations) else { throw damaged("has lost iterations") }
-        return numbers
-    }
-
-    func setPin(_ name: String, _ iteration: UInt64) {
-        var writer = ByteWriter()
-        writer.u64(iteration)
-        write { () throws(LMDBError) in try transaction.put(databases.pins, [UInt8](name.utf8), writer.bytes)
-        }
-    }
-
-    func removePin(_ name: String) {
-        write { () throws(LMDBError) in try transaction.delete(databases.pins, [UInt8](name.utf8)) }
-    }
-
-    /// All pins, sorted by name.
-    public func pins() throws -> [(name: String, iteration: UInt64)] {
-        var pins: [(String, UInt64)] = []
-        try scan(databases.pins) { key, value in
-            pins.append((String(decoding: key, as: UTF8.self), try decode([UInt8](value)) { try $0.u64() }))
-            return true
-        }
-        return pins
-    }
-
-    /// The output folder that a run was first saved from, and its policy (empty: none).
-    public func run(_ name: String) throws -> (origin: String, policy: [UInt8])? {
-        guard let value = try get(databases.runs, [UInt8](name.utf8)) else { return nil }
-        return try decode(value) { (try $0.string(), try $0.bytes()) }
-    }
-
-    public func runs() throws -> [(name: String, origin: String, policy: [UInt8])] {
-        var runs: [(String, String, [UInt8])] = []
-        try scan(databases.runs) { key, value in
-            let (origin, policy) = try decode([UInt8](value)) { (try $0.string(), try $0.bytes()) }
-            runs.append((String(decoding: key, as: UTF8.self), origin, policy))
-            return true
-        }
-        return runs
-    }
-
-    func setRun(_ name: String, origin: String, policy: [UInt8]) {
-        var writer = ByteWriter()
-        writer.string(origin)
-        writer.bytes(policy)
-        write { () throws(LMDBError) in try transaction.put(databases.runs, [UInt8](name.utf8), writer.bytes)
-        }
-    }
-
-    func addNote(_ annotation: JournalEvent.Annotation) throws {
-        var writer = ByteWriter()
-        annotation.write(to: &writer)
-        var list = ByteWriter()
-        list.raw(try get(databases.notes, Self.key(annotation.iteration)) ?? [])
-        list.bytes(writer.bytes)
-        write { () throws(LMDBError) in
-            try transaction.put(databases.notes, Self.key(annotation.iteration), list.bytes)
-        }
-    }
-
-    func notes(_ number: UInt64) throws -> [JournalEvent.Annotation] {
-        guard let value = try get(databases.notes, Self.key(number)) else { return [] }
-        return try decode(value) { reader in
-            var notes: [JournalEvent.Annotation] = []
-            while reader.remaining > 0 {
-                var note = ByteReader(try reader.bytes())
-                notes.append(try JournalEvent.Annotation(from: &note))
-            }
-            return notes
-        }
-    }
-
-    /// All iterations with what is known of them, oldest commit first.
-    public func catalog(store: [UInt8]) throws -> [CatalogEntry] {
-        var pinned: [UInt64: [String]] = [:]
-        for pin in try pins() { pinned[pin.iteration, default: []].append(pin.name) }
-        return try iterationNumbers().map { try catalogEntry($0, store: store, pins: pinned[$0] ?? []) }
-    }
-
-    func catalogEntry(_ number: UInt64, store: [UInt8], pins: [String]) throws -> CatalogEntry {
-        guard let (superseded, run, step) = try iteration(number), let (_, bytes) = try record(number) else {
-            throw damaged("lacks the record of an iteration")
-        }
-        let record: JournalRecord
-        do { record = try JournalRecord(decoding: bytes, store: store) } catch {
-            throw damaged("has a record that \(error)")
-        }
-        guard case .commit(let commit) = record.event, commit.run == run, commit.step == step else {
-            throw damaged("has another record for an iteration")
-        }
-        return CatalogEntry(
-            number: number, run: run, step: step, head: commit.head, storedBytes: commit.storedBytes,
-            committedAt: record.time, isSuperseded: superseded, pins: pins, annotations: try notes(number))
     }
 }

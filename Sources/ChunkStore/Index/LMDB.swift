@@ -9,6 +9,8 @@ struct LMDBError: Error {
         guard code == 0 else { throw LMDBError(code: code) }
     }
 
+    static let corrupted = LMDBError(code: MDB_CORRUPTED)
+
     var isOutOfMemory: Bool { code == 12 }  // ENOMEM
 
     func asCairnError(_ path: Path) -> CairnError {

@@ -109,6 +109,7 @@ final class LMDBTransaction {
     }
 
     /// Visits the entries in the order of their keys, from the first that is not below `start`, until `body` returns false.
+    /// - Throws: `MDB_CORRUPTED` where the keys are out of order, or not as many as the database says: pages have no checksums.
     func scan(
         _ database: MDB_dbi, from start: [UInt8] = [],
         _ body: (UnsafeRawBufferPointer, UnsafeRawBufferPointer) throws -> Bool
@@ -123,11 +124,43 @@ final class LMDBTransaction {
             key = MDB_val(bytes)
             return mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE)
         }
+        var visited = 0
+        var previous: MDB_val?
         while code != MDB_NOTFOUND {
             try LMDBError.check(code)
+            if var previous, mdb_cmp(pointer, database, &previous, &key) >= 0 { throw LMDBError.corrupted }
+            previous = key
+            visited += 1
             guard try body(UnsafeRawBufferPointer(key), UnsafeRawBufferPointer(value)) else { return }
             code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
         }
+        if start.isEmpty, try visited != count(database) { throw LMDBError.corrupted }
+    }
+
+    /// Checks the list of free pages: each within the file, none twice, and no more pages in all than the file has.
+    /// - Parameter databases: all that there are.
+    func checkPages(_ databases: [MDB_dbi]) throws {
+        var info = MDB_envinfo()
+        try LMDBError.check(mdb_env_info(environment.pointer, &info))
+        // 0 is LMDB's database of free pages, by transaction; 1 the one with the others' names.
+        let used = try ([0, 1] + databases).reduce(2) { try $0 + pages($1) }
+        var free: Set<UInt64> = []
+        try scan(0) { key, value in
+            guard key.count == 8, value.count >= 8, value.count.isMultiple(of: 8) else {
+                throw LMDBError.corrupted
+            }
+            let words = (0..<value.count / 8).map {
+                value.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self)
+            }
+            guard words[0] < UInt64(words.count) else { throw LMDBError.corrupted }
+            for page in words.dropFirst().prefix(Int(words[0])) {
+                guard page > 1, page <= UInt64(info.me_last_pgno), free.insert(page).inserted else {
+                    throw LMDBError.corrupted
+                }
+            }
+            return true
+        }
+        guard used + UInt64(free.count) <= UInt64(info.me_last_pgno) + 1 else { throw LMDBError.corrupted }
     }
 }
 

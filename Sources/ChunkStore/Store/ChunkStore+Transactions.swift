@@ -111,6 +111,8 @@ extension ChunkStore {
     private func fold(_ journal: Journal, into transaction: IndexTransaction) throws -> Bool {
         var state = try transaction.state()
         let records = try journal.records(from: state.journal).records
+        guard !records.isEmpty else { return false }
+        try transaction.checkCatalog()
         // All are looked at first: the packs of the earlier ones may be gone by a later sweep.
         for stored in records {
             switch stored.record.event {
@@ -129,12 +131,13 @@ extension ChunkStore {
             }
             try apply(stored, to: transaction, &state)
         }
-        if !records.isEmpty { transaction.setState(state) }
-        return !records.isEmpty
+        try transaction.seal(state)
+        return true
     }
 
     /// The open index, reopened where a repair has replaced its file.
     func currentIndex(_ opened: inout Opened) throws -> Index {
+        if opened.ownsIndex, let index = opened.index { return index }
         let status = try FileSystem.status(indexPath, followLinks: true)
         if let index = opened.index, index.inode == status?.inode { return index }
         opened.index = nil
@@ -172,6 +175,7 @@ extension ChunkStore {
                 let index = try currentIndex(&opened)
                 let transaction = try index.begin()
                 var state = try transaction.state()
+                try transaction.checkCatalog()
                 let position = state.journal
                 let decision = try body(transaction, &state, position)
                 guard let event = decision.event else {
@@ -180,7 +184,7 @@ extension ChunkStore {
                 }
                 let stored = opened.journal.prepare(event, at: position)
                 try apply(stored, to: transaction, &state)
-                transaction.setState(state)
+                try transaction.seal(state)
                 try transaction.checkWrites()
                 try opened.journal.append(stored)
                 do {
@@ -240,7 +244,6 @@ extension ChunkStore {
         }
         transaction.setRecord(stored)
         state.journal = stored.next
-        try transaction.count(into: &state)
     }
 }
 

@@ -36,6 +36,8 @@ public final class ChunkStore: Sendable {
     /// What is open; nil for an index that a repair is to make anew.
     struct Opened {
         var index: Index?
+        /// The index is nobody else's, so no repair replaces it.
+        var ownsIndex = false
         let journal: Journal
     }
 
@@ -101,8 +103,10 @@ public final class ChunkStore: Sendable {
         }
     }
 
-    /// - Parameter repairing: does not open the index, which is to be made anew.
-    public init(_ folder: Path, settings: Settings, repairing: Bool = false) throws {
+    /// - Parameters:
+    ///   - repairing: does not open the index, which is to be checked or made anew.
+    ///   - readOnly: changes nothing, even where it may.
+    public init(_ folder: Path, settings: Settings, repairing: Bool = false, readOnly: Bool = false) throws {
         let description = folder.appending("cairn.json")
         guard let status = try FileSystem.status(folder, followLinks: true) else {
             throw CairnError(
@@ -120,7 +124,7 @@ public final class ChunkStore: Sendable {
         self.settings = settings
         id = file.id
         chunkSize = file.chunkSize
-        isReadOnly = !FileSystem.isWritable(self.folder)
+        isReadOnly = readOnly || !FileSystem.isWritable(self.folder)
         locks = try StoreLocks(self.folder.appending("locks"), readOnly: isReadOnly, onWait: settings.onWait)
         let journal = try Journal(
             self.folder.appending("journal"), store: id, access: isReadOnly ? .read : .write)

@@ -24,7 +24,7 @@ extension Process {
     ///   - body: calls what it is given now and then, at least once in `patience`.
     /// - Throws: `.interrupted` where the user stopped the child; `.system` where it could not be run to its end.
     public static func inChild(
-        patience: Double = 60, _ body: (_ isAlive: () -> Void) -> [UInt8]
+        patience: Double = 60, _ body: (_ isAlive: @escaping () -> Void) -> [UInt8]
     ) throws(CairnError) -> ChildOutcome {
         for _ in 1...attempts {
             if let outcome = try Child(body).outcome(patience) { return outcome }
@@ -40,7 +40,7 @@ private struct Child {
     private let pipe: Int32
     private static let crashes = [SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGTRAP, SIGFPE]
 
-    init(_ body: (_ isAlive: () -> Void) -> [UInt8]) throws(CairnError) {
+    init(_ body: (_ isAlive: @escaping () -> Void) -> [UInt8]) throws(CairnError) {
         var ends: [Int32] = [0, 0]
         let code = cl_pipe(&ends)
         guard code == 0 else { throw .system(code, "make", Path("a pipe")) }
