@@ -124,13 +124,21 @@ extension ChunkStore {
         try read { transaction in
             var plan = SweepPlan()
             var live: [UInt32: UInt64] = [:]
+            var found = 0
             try transaction.scanChunks { id, location in
                 if reach.ids.contains(id) {
+                    found += 1
                     live[location.pack, default: 0] += UInt64(location.range.count)
                 } else {
                     plan.dead.append(id)
                 }
                 return true
+            }
+            guard found == reach.ids.count else {
+                throw CairnError(
+                    .damage,
+                    "nothing was collected, as chunks that iterations need are missing; run `cairn repair`, "
+                        + "or give the iterations up with `cairn delete --damaged`", path: indexPath.text)
             }
             result.liveBytes = live.values.reduce(0, +)
             for (number, summary) in try transaction.packs() {
