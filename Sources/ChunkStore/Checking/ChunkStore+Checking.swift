@@ -21,7 +21,7 @@ extension ChunkStore {
         try opened.change { opened in
             try locks.reading {
                 let journal = opened.journal
-                guard readsIndex, let index = try indexToCheck(&report) else {
+                guard readsIndex, let index = try indexToCheck(&report, isAlive) else {
                     if let records = try checkJournal(journal, nil, &report) {
                         try checkPacks(JournalFold(records), &report, isAlive)
                     }
@@ -41,15 +41,20 @@ extension ChunkStore {
         return report
     }
 
-    private func indexToCheck(_ report: inout StructureReport) throws -> Index? {
-        do {
-            return try Index(indexPath, readOnly: true)
-        } catch let error as CairnError where error.code == .notFound {
+    private func indexToCheck(
+        _ report: inout StructureReport, _ isAlive: @escaping () -> Void
+    ) throws -> Index? {
+        guard try FileSystem.status(indexPath, followLinks: true) != nil else {
             report.index = .obsolete
+            return nil
+        }
+        do {
+            try Index.checkPages(indexPath, isAlive)
+            return try Index(indexPath, readOnly: true)
         } catch let error as CairnError where error.code == .damage {
             report.noteDamagedIndex(error.message)
+            return nil
         }
-        return nil
     }
 
     /// All records, damaged ones as the index has them; nil where one can't be had.

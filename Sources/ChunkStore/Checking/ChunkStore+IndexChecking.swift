@@ -7,7 +7,6 @@ extension ChunkStore {
         _ records: [Journal.Stored], _ transaction: IndexTransaction, _ report: inout StructureReport,
         _ isAlive: @escaping () -> Void
     ) throws {
-        try transaction.checkPages()
         let state = try transaction.state()
         let known = records.prefix(Int(clamping: state.journal.sequence))
         guard state.store == id, let last = known.last, state.journal.sequence <= UInt64(records.count) else {

@@ -73,6 +73,16 @@ final class Index {
         }
     }
 
+    /// Checks every page that counts, without LMDB.
+    /// - Throws: `.damage`.
+    static func checkPages(_ path: Path, _ isAlive: @escaping () -> Void) throws {
+        do {
+            try LMDBPages.check(path, isAlive)
+        } catch let error as LMDBError {
+            throw error.asCairnError(path)
+        }
+    }
+
     /// A transaction that changes the index. The caller commits it.
     func begin() throws -> IndexTransaction {
         do {
@@ -155,14 +165,6 @@ public final class IndexTransaction {
             for database in databases.all { pages += try transaction.pages(database) }
             return pages * UInt64(LMDBEnvironment.pageSize)
         } catch {
-            throw error.asCairnError(path)
-        }
-    }
-
-    func checkPages() throws {
-        do {
-            try transaction.checkPages(databases.all)
-        } catch let error as LMDBError {
             throw error.asCairnError(path)
         }
     }

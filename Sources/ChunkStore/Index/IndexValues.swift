@@ -32,7 +32,7 @@ public struct ChunkLocation: Hashable, Sendable {
         codec = Codec(rawValue: value[20])
         isDamaged = value[21] & 1 != 0
         guard value.count == Self.size + (codec.hasBase ? 32 : 0), offset < 1 << 62,
-            max(storedLength, rawLength) <= PackFormat.recordLimit
+            max(storedLength, rawLength) <= PackFormat.recordLimit, value[21] <= 1
         else { return nil }
         base = codec.hasBase ? ChunkID(UnsafeRawBufferPointer(rebasing: value[Self.size...])) : .zero
     }

@@ -40,7 +40,16 @@ final class LMDBTransaction {
     func pages(_ database: MDB_dbi) throws(LMDBError) -> UInt64 {
         var status = MDB_stat()
         try LMDBError.check(mdb_stat(pointer, database, &status))
-        return UInt64(status.ms_branch_pages + status.ms_leaf_pages + status.ms_overflow_pages)
+        var info = MDB_envinfo()
+        try LMDBError.check(mdb_env_info(environment.pointer, &info))
+        var pages = 0
+        for count in [status.ms_branch_pages, status.ms_leaf_pages, status.ms_overflow_pages] {
+            guard count >= 0, count <= info.me_last_pgno, info.me_last_pgno < 1 << 40 else {
+                throw LMDBError.corrupted
+            }
+            pages += count
+        }
+        return UInt64(pages)
     }
 
     func count(_ database: MDB_dbi) throws(LMDBError) -> Int {
@@ -135,32 +144,6 @@ final class LMDBTransaction {
             code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
         }
         if start.isEmpty, try visited != count(database) { throw LMDBError.corrupted }
-    }
-
-    /// Checks the list of free pages: each within the file, none twice, and no more pages in all than the file has.
-    /// - Parameter databases: all that there are.
-    func checkPages(_ databases: [MDB_dbi]) throws {
-        var info = MDB_envinfo()
-        try LMDBError.check(mdb_env_info(environment.pointer, &info))
-        // 0 is LMDB's database of free pages, by transaction; 1 the one with the others' names.
-        let used = try ([0, 1] + databases).reduce(2) { try $0 + pages($1) }
-        var free: Set<UInt64> = []
-        try scan(0) { key, value in
-            guard key.count == 8, value.count >= 8, value.count.isMultiple(of: 8) else {
-                throw LMDBError.corrupted
-            }
-            let words = (0..<value.count / 8).map {
-                value.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self)
-            }
-            guard words[0] < UInt64(words.count) else { throw LMDBError.corrupted }
-            for page in words.dropFirst().prefix(Int(words[0])) {
-                guard page > 1, page <= UInt64(info.me_last_pgno), free.insert(page).inserted else {
-                    throw LMDBError.corrupted
-                }
-            }
-            return true
-        }
-        guard used + UInt64(free.count) <= UInt64(info.me_last_pgno) + 1 else { throw LMDBError.corrupted }
     }
 }
 
