@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Synchronization
 import Testing
 
@@ -32,7 +33,7 @@ extension Weather {
                 let failed = try damaged.checkReading(Self.count)
                 try damaged.checkVerify(mustFind: failed, Self.count)
                 try damaged.checkSave(Self.count)
-                try damaged.checkCollection(Self.count)
+                if Weather.isLong || flip.number.isMultiple(of: 3) { try damaged.checkCollection(Self.count) }
                 try damaged.checkRepair()
             }
             let found = Self.endings.withLock { $0 }
@@ -46,7 +47,7 @@ extension Weather {
             Self.endings.withLock { $0["\(command) \(how)", default: 0] += 1 }
         }
 
-        @Test("verify goes on without a lost or damaged index, on a store that can only be read too")
+        @Test("verify goes on without a damaged or missing index")
         func unusableIndex() throws {
             let scene = try Scene()
             let index = scene.store + "/index/data.mdb"
@@ -57,21 +58,32 @@ extension Weather {
             try file.write(contentsOf: Data(repeating: 0, count: 8))
             try file.close()
             let before = try scene.contents()
-            let verify = try scene.cairn(["verify", "--json"])
-            try require(verify.status == 3, "verify: \(verify.summary)")
-            let report = try #require(try verify.json() as? [String: Any])
+            let temporary = scene.folder + "/temporary"
+            try FileManager.default.createDirectory(atPath: temporary, withIntermediateDirectories: false)
+            let verify = {
+                try Child.run(
+                    [Weather.program, "verify", "--json", "--store", scene.store],
+                    environment: ["TMPDIR": temporary])
+            }
+            let ending = try verify()
+            try require(ending.status == 3, "verify: \(ending.summary)")
+            let report = try #require(try ending.json() as? [String: Any])
             let problems = try #require(report["problems"] as? [String])
             #expect(problems.contains { $0.contains("index") && $0.contains("`cairn repair`") })
             #expect((report["damaged"] as? [Any])?.isEmpty == false)
             #expect(try scene.contents() == before)
-            #expect(
-                try FileManager.default.contentsOfDirectory(atPath: "/tmp").allSatisfy {
-                    !$0.hasPrefix(".cairn-index-")
-                })
-            // Who may write makes a missing index anew; who may not checks without one.
+            #expect(try FileManager.default.contentsOfDirectory(atPath: temporary).isEmpty)
+            // Who may only read checks without an index; who may write makes a missing one anew.
             try FileManager.default.removeItem(atPath: index)
-            let other = try scene.cairn(["verify", "--json"])
+            if geteuid() != 0 {
+                chmod(scene.store, 0o555)
+                #expect(try verify().status == 3)
+                #expect(!FileManager.default.fileExists(atPath: index))
+                chmod(scene.store, 0o755)
+            }
+            let other = try verify()
             #expect(other.status == 3 && !other.output.contains("index"))
+            #expect(FileManager.default.fileExists(atPath: index))
         }
     }
 }
@@ -152,10 +164,11 @@ struct DamagedIndex {
     /// Status 0 comes with the truth. Returns whether any command had another one.
     func checkReading(_ count: Count) throws -> Bool {
         var failed = false
+        let store = try copy()
         for (command, truth) in [
             ("list", original.list), ("pins", original.pins), ("policy", original.policy),
         ] {
-            let ending = try run([command, "--json"], try copy(), count)
+            let ending = try run([command, "--json"], store, count)
             if ending.status != 0 { failed = true }
             try require(ending.status != 0 || ending.output == truth, "\(command) lies: \(ending.output)")
         }
@@ -181,9 +194,11 @@ struct DamagedIndex {
         let ending = try run(save, store, count)
         try repair(store)
         let list = try Original.ask(store, ["list", "--run", "r"])
-        let isThere = list.contains("\"step\":40") || list.contains("\"step\": 40")
+        for step in Original.steps {
+            try require(list.contains("\"step\":\(step)"), "\(step) is gone: \(list)")
+        }
+        let isThere = list.contains("\"step\":40")
         try require(isThere || ending.status != 0, "the saved iteration is gone: \(list)")
-        try checkRestores(store)
         if isThere { try checkRestore(store, "r@40", Scene.next) }
     }
 
@@ -192,33 +207,29 @@ struct DamagedIndex {
         let store = try copy()
         _ = try run(["gc", "--json"], store, count)
         try repair(store)
-        try checkEverything(store)
+        try checkAnswers(store)
     }
 
     func checkRepair() throws {
         let store = try copy()
         try repair(store)
-        try checkEverything(store)
+        try checkAnswers(store)
+        try Scene.cairn(["verify", "--store", store]).mustSucceed("verify after the repair")
+        for step in Original.steps { try checkRestore(store, "r@\(step)", Checkpoint(run: 1, step: step)) }
     }
 
+    /// Succeeds only where it then finds every byte that an iteration needs.
     private func repair(_ store: String) throws {
         try Scene.cairn(["repair", "--store", store]).mustSucceed("repair")
-        try Scene.cairn(["verify", "--store", store]).mustSucceed("verify after the repair")
     }
 
-    private func checkEverything(_ store: String) throws {
+    private func checkAnswers(_ store: String) throws {
         for (command, truth) in [
             ("list", original.list), ("pins", original.pins), ("policy", original.policy),
         ] {
             let found = try Original.ask(store, [command])
             try require(found == truth, "\(command) after the repair: \(found)")
         }
-        try checkRestores(store)
-    }
-
-    private func checkRestores(_ store: String) throws {
-        for step in Original.steps { try checkRestore(store, "r@\(step)", Checkpoint(run: 1, step: step)) }
-        try checkRestore(store, "other@7", Checkpoint(run: 2, step: 7))
     }
 
     private func checkRestore(_ store: String, _ reference: String, _ checkpoint: Checkpoint) throws {
