@@ -14,6 +14,8 @@ struct DamageSurvey {
     var chunks: Set<ChunkID> = []
     /// By iteration.
     var manifests: [UInt64: Unreadable] = [:]
+    /// By iteration: the chunks of its metadata.
+    var metadata: [UInt64: [ChunkID]] = [:]
 
     var checkedBytes: UInt64 = 0
     var checkedChunks = 0
@@ -46,8 +48,13 @@ struct DamageSurvey {
 
     /// What there is to say of an iteration beside the names of what it loses.
     func sentences(_ info: IterationInfo) -> [String] {
-        guard let unreadable = manifests[info.number] else { return [] }
-        return ["\(info.run)@\(info.step): \(unreadable.error.message)."]
+        if let unreadable = manifests[info.number] {
+            return ["\(info.run)@\(info.step): \(unreadable.error.message)."]
+        }
+        guard metadata[info.number, default: []].contains(where: { chunks.contains($0) }) else { return [] }
+        return [
+            "\(info.run)@\(info.step): the metadata is damaged; run `cairn repair --from` a copy of the store."
+        ]
     }
 
     private func isDamaged(_ blob: BlobRef, _ store: Store) -> Bool {
@@ -108,6 +115,7 @@ extension Store {
                 [manifest.head.metadata] + manifest.roots.entries.flatMap { manifest.contentBlobs(of: $0) }
             for blob in Set(blobs) {
                 guard let ids = try? tree.chunkIDs(of: blob, read: read) else { continue }
+                if blob == manifest.head.metadata { survey.metadata[info.number] = ids }
                 for (index, id) in ids.enumerated() {
                     content[id] = UInt64(tree.chunkLength(index, of: blob.length))
                 }
