@@ -40,11 +40,13 @@ struct CommonOptions: ParsableArguments {
         throw CairnError(.usage, "which store? give --store PATH, or set CAIRN_STORE")
     }
 
-    /// - Parameter repairing: the store's index may be lost or damaged, and `repair` will make it anew.
-    func openStore(writable: Bool, repairing: Bool = false) throws -> Store {
-        let settings = Settings(jobs: jobs ?? Settings.defaultJobs, memory: memory, writable: writable)
-        return try Store.open(at: try storePath(), settings: settings, repairing: repairing) { sentence in
-            Output.complain(sentence)
-        }
+    /// - Parameters:
+    ///   - changing: the command can do nothing with a store that can only be read.
+    ///   - repairing: the store's index may be lost or damaged, and `repair` will make it anew.
+    func openStore(changing: Bool = false, repairing: Bool = false) throws -> Store {
+        let settings = Settings(jobs: jobs ?? Settings.defaultJobs, memory: memory)
+        return try Store.open(
+            at: try storePath(), settings: settings, changing: changing, repairing: repairing,
+            onWait: { Output.complain($0) })
     }
 }

@@ -42,7 +42,7 @@ protocol StoreCommand: ParsableCommand {
     var common: CommonOptions { get }
     /// Whether it changes the store.
     var writes: Bool { get }
-    /// Whether it works on a store whose index is lost or damaged, and makes that anew.
+    /// Whether it works on a store whose index is lost or damaged.
     var repairs: Bool { get }
     func perform(_ session: Session) throws -> Answer
 }
@@ -51,7 +51,7 @@ extension StoreCommand {
     var repairs: Bool { false }
 
     func run() throws {
-        let store = try common.openStore(writable: writes, repairing: repairs)
+        let store = try common.openStore(changing: writes, repairing: repairs)
         let progress = TerminalProgress.make(quiet: common.quiet)
         // Clears the line also after an error.
         defer { progress.end() }

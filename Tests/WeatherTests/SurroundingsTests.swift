@@ -123,7 +123,7 @@ extension Weather {
         }
 
         @Test(
-            "Where a store can only be read, an index that is old or missing is one sentence, and what to do helps",
+            "Where a store can only be read, an index that is old or missing is made for the command alone",
             arguments: ["old", "missing"])
         func readOnlyIndex(_ what: String) throws {
             let scene = try Scene()
@@ -142,26 +142,22 @@ extension Weather {
                 """
                 mount --bind $STORE $STORE 2>/dev/null && mount -o remount,bind,ro $STORE 2>/dev/null \\
                     || { echo SKIP bind mounts are not allowed; exit 0; }
-                for command in list "show r@30" stats verify "restore r@30 $DIR/to" "save $DIR/source --run r --step 40"; do
-                    status=0; $CAIRN $command --store $STORE >$DIR/output 2>$DIR/error || status=$?
-                    [ $status = 1 ] || { echo $command ended with $status; exit 1; }
-                    [ $(wc -l < $DIR/error) = 1 ]; grep -q 'cairn list' $DIR/error
+                mkdir $DIR/tmp; export TMPDIR=$DIR/tmp
+                for command in "show r@30" stats verify "restore r@30 $DIR/to"; do
+                    $CAIRN $command --store $STORE >$DIR/output 2>$DIR/error
+                    [ "$command" = verify ] || grep -q 'can only be read: making one' $DIR/error
                 done
-                [ ! -e $DIR/to ]
+                $CAIRN list --store $STORE >$DIR/list 2>/dev/null
+                status=0; $CAIRN save $DIR/source --run r --step 40 --store $STORE 2>$DIR/error || status=$?
+                [ $status = 1 ]; [ $(wc -l < $DIR/error) = 1 ]; grep -q 'can only be read' $DIR/error
+                rmdir $DIR/tmp
                 echo done
                 """, through: ["unshare", "-m"])
             guard output != nil else { return }
             #expect(try scene.contents() == before)
-            // What the sentence says.
-            try scene.cairn(["list"]).mustSucceed()
-            let after = try script(
-                scene,
-                """
-                mount --bind $STORE $STORE; mount -o remount,bind,ro $STORE
-                $CAIRN list --store $STORE; $CAIRN verify --store $STORE
-                $CAIRN restore r@30 $DIR/to --store $STORE
-                """, through: ["unshare", "-m"])
-            #expect(after != nil)
+            let list = try String(contentsOfFile: scene.folder + "/list", encoding: .utf8)
+            #expect(
+                list.contains("30") && list.contains("20") && list.contains(" 10 ") == (what == "missing"))
             #expect(
                 Checkpoint(run: 1, step: 30).difference(from: try Checkpoint.read(scene.folder + "/to"))
                     == nil)

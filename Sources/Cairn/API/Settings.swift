@@ -11,14 +11,10 @@ public struct Settings: Sendable {
     public var jobs: Int
     /// The most bytes of buffers at any time, however large the checkpoint is.
     public var memory: Int
-    /// False: the store is only read, so that it may lie on a read-only mount.
-    public var writable: Bool
 
-    public init(jobs: Int = Settings.defaultJobs, memory: Int = Settings.defaultMemory, writable: Bool = true)
-    {
+    public init(jobs: Int = Settings.defaultJobs, memory: Int = Settings.defaultMemory) {
         self.jobs = jobs
         self.memory = memory
-        self.writable = writable
     }
 
     public static var defaultJobs: Int { max(1, Process.availableProcessors) }

@@ -3,19 +3,32 @@ internal import Platform
 
 /// Which chunks are damaged, and what each iteration loses by it.
 struct DamageSurvey {
-    /// Chunks that can't be read.
+    /// What is known of an iteration whose manifest can't be read.
+    struct Unreadable {
+        var error: CairnError
+        /// The file whose schema is damaged.
+        var files: [String]
+    }
+
+    /// Chunks that can't be read, those of manifests and chunk lists among them.
     var chunks: Set<ChunkID> = []
-    /// Iterations whose manifest can't be read.
-    var manifests: [UInt64: CairnError] = [:]
+    /// By iteration.
+    var manifests: [UInt64: Unreadable] = [:]
+    /// By iteration: the chunks of its metadata.
+    var metadata: [UInt64: [ChunkID]] = [:]
 
     var checkedBytes: UInt64 = 0
     var checkedChunks = 0
 
     /// What an iteration loses, or nil where it is whole.
     func damage(_ info: IterationInfo, _ store: Store) throws -> DamagedIteration? {
-        var damaged = DamagedIteration(
-            run: info.run, step: info.step, id: info.id.hex, tensors: [], files: [])
-        guard let (manifest, lock) = try? store.manifest(of: info) else { return damaged }
+        var damaged = DamagedIteration(info)
+        if let unreadable = manifests[info.number] {
+            damaged.files = unreadable.files
+            return damaged
+        }
+        guard !chunks.isEmpty else { return nil }
+        let (manifest, lock) = try store.manifest(of: info)
         defer { withExtendedLifetime(lock) {} }
         for entry in manifest.roots.entries {
             let blobs = manifest.contentBlobs(of: entry)
@@ -26,13 +39,37 @@ struct DamageSurvey {
                 damaged.tensors += manifest.schemas[schema]!.tensors.filter { bad[$0.blob] }.map(\.name)
             }
         }
-        return damaged.files.isEmpty ? nil : damaged
+        // Everything else that is an iteration's own: what was found in a pack whose frame is damaged may be any part of it.
+        let others = [manifest.head.metadata, manifest.head.roots] + manifest.schemas.keys
+        let isWhole =
+            damaged.files.isEmpty && !chunks.contains(info.id) && !others.contains { isDamaged($0, store) }
+        return isWhole ? nil : damaged
+    }
+
+    /// What there is to say of an iteration beside the names of what it loses.
+    func sentences(_ info: IterationInfo) -> [String] {
+        if let unreadable = manifests[info.number] {
+            return ["\(info.run)@\(info.step): \(unreadable.error.message)."]
+        }
+        guard metadata[info.number, default: []].contains(where: { chunks.contains($0) }) else { return [] }
+        return [
+            "\(info.run)@\(info.step): the metadata is damaged; run `cairn repair --from` a copy of the store."
+        ]
     }
 
     private func isDamaged(_ blob: BlobRef, _ store: Store) -> Bool {
-        guard blob.length > 0, !chunks.isEmpty else { return false }
-        guard let ids = try? store.chunks.chunkIDs(of: blob) else { return true }
-        return ids.contains { chunks.contains($0) }
+        guard blob.length > 0 else { return false }
+        var lists: [ChunkID] = []
+        let ids = try? BlobTree(chunkSize: store.chunkSize).chunkIDs(
+            of: blob, list: { lists.append($0) }, read: { try store.chunks.chunk($0) })
+        guard let ids else { return true }
+        return (ids + lists).contains { chunks.contains($0) }
+    }
+}
+
+extension DamagedIteration {
+    init(_ info: IterationInfo) {
+        self.init(run: info.run, step: info.step, id: info.id.hex, tensors: [], files: [])
     }
 }
 
@@ -41,27 +78,9 @@ extension Store {
     func survey(_ infos: [IterationInfo], quick: Bool, progress: Progress) throws -> DamageSurvey {
         var survey = DamageSurvey()
         var content: [ChunkID: UInt64] = [:]
-        let tree = BlobTree(chunkSize: chunkSize)
         for info in infos {
             try progress.checkInterruption()
-            do {
-                let (manifest, lock) = try manifest(of: info)
-                defer { withExtendedLifetime(lock) {} }
-                let blobs =
-                    [manifest.head.metadata]
-                    + manifest.roots.entries.flatMap { manifest.contentBlobs(of: $0) }
-                for blob in Set(blobs) where blob.length > 0 {
-                    do {
-                        for (index, id) in try chunks.chunkIDs(of: blob).enumerated() {
-                            content[id] = UInt64(tree.chunkLength(index, of: blob.length))
-                        }
-                    } catch let error as CairnError where error.code == .damage {
-                        try noteLists(of: blob, &survey)
-                    }
-                }
-            } catch let error as CairnError where error.code == .damage {
-                survey.manifests[info.number] = error
-            }
+            try look(at: info, &survey, &content)
         }
         survey.checkedChunks = content.count
         if quick { return survey }
@@ -75,13 +94,37 @@ extension Store {
         return survey
     }
 
-    /// The list chunks of a blob that can't be read: at least its root.
-    private func noteLists(of blob: BlobRef, _ survey: inout DamageSurvey) throws {
-        var lists: [ChunkID] = []
-        _ = try? BlobTree(chunkSize: chunkSize).chunkIDs(of: blob, list: { lists.append($0) }) {
-            try chunks.chunk($0)
+    /// Reads the manifest and the chunk lists of an iteration, and adds the chunks with its files' bytes to `content`.
+    private func look(
+        at info: IterationInfo, _ survey: inout DamageSurvey, _ content: inout [ChunkID: UInt64]
+    ) throws {
+        let tree = BlobTree(chunkSize: chunkSize)
+        var lost: Set<ChunkID> = []
+        defer { survey.chunks.formUnion(lost) }
+        let read = { (id: ChunkID) in
+            do { return try self.chunks.chunk(id) } catch let error as CairnError where error.code == .damage
+            {
+                lost.insert(id)
+                throw error
+            }
         }
-        for id in lists where (try? chunks.chunk(id)) == nil { survey.chunks.insert(id) }
+        do {
+            let (manifest, lock) = try manifest(of: info, read: read)
+            defer { withExtendedLifetime(lock) {} }
+            let blobs =
+                [manifest.head.metadata] + manifest.roots.entries.flatMap { manifest.contentBlobs(of: $0) }
+            for blob in Set(blobs) {
+                guard let ids = try? tree.chunkIDs(of: blob, read: read) else { continue }
+                if blob == manifest.head.metadata { survey.metadata[info.number] = ids }
+                for (index, id) in ids.enumerated() {
+                    content[id] = UInt64(tree.chunkLength(index, of: blob.length))
+                }
+            }
+        } catch let error as SchemaDamage where error.cause.code == .damage {
+            survey.manifests[info.number] = .init(error: error.error, files: [error.file])
+        } catch let error as CairnError where error.code == .damage {
+            survey.manifests[info.number] = .init(error: error, files: [])
+        }
     }
 }
 

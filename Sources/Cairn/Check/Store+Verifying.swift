@@ -4,7 +4,9 @@ internal import Platform
 extension Store {
     /// Checks that everything can be read back: journal, index, tables and, unless `quick`, every byte of every chunk.
     ///
-    /// Chunks that are found damaged are marked, so that the next save that holds the same bytes writes them again.
+    /// Chunks that are found damaged are marked, so that the next save that holds the same bytes writes them again. A child process
+    /// reads the index first; where it is damaged, this process does without it. That needs a store that was opened with
+    /// `repairing`, as opening it otherwise reads the index already.
     /// - Parameter references: only these iterations; all where there are none.
     public func verify(
         _ references: [String] = [], quick: Bool = false, progress: Progress = .silent
@@ -12,31 +14,39 @@ extension Store {
         let start = Clock.monotonic
         defer { progress.end() }
         let structure = try chunks.checkStructure()
+        var report = VerifyReport(quick: quick, problems: structure.problems)
+        do {
+            let store = Store(try chunks.readable(structure), settings)
+            try store.verify(references, structure, &report, progress)
+        } catch let error as CairnError where error.code == .damage && !structure.problems.isEmpty {
+            report.problems.append("Nothing else could be checked: \(error.message).")
+        }
+        report.seconds = Clock.monotonic - start
+        return report
+    }
+
+    private func verify(
+        _ references: [String], _ structure: ChunkStore.StructureReport, _ report: inout VerifyReport,
+        _ progress: Progress
+    ) throws {
         let infos = references.isEmpty ? try iterations() : try references.map { try resolve($0) }
-        let survey = try survey(infos, quick: quick, progress: progress)
-        var report = VerifyReport(quick: quick, iterations: infos.count, problems: structure.problems)
+        let survey = try survey(infos, quick: report.quick, progress: progress)
+        report.iterations = infos.count
         report.chunks = survey.checkedChunks
         report.checkedBytes = survey.checkedBytes
-        let touched = try chunks.chunks(in: structure.damagedPacks)
+        var frame = DamageSurvey()
+        frame.chunks = try chunks.chunks(in: structure.damagedPacks)
         for info in infos {
             if let damaged = try survey.damage(info, self) {
                 report.damaged.append(damaged)
             } else if structure.damagedIterations.contains(info.number) {
-                report.damaged.append(
-                    .init(run: info.run, step: info.step, id: info.id.hex, tensors: [], files: []))
-            } else if !touched.isEmpty {
-                var frame = DamageSurvey()
-                frame.chunks = touched
-                if let damaged = try frame.damage(info, self) { report.damaged.append(damaged) }
+                report.damaged.append(DamagedIteration(info))
+            } else if let damaged = try frame.damage(info, self) {
+                report.damaged.append(damaged)
             }
-        }
-        for (number, error) in survey.manifests.sorted(by: { $0.key < $1.key }) {
-            guard let info = infos.first(where: { $0.number == number }) else { continue }
-            report.problems.append("\(info.run)@\(info.step): \(error.message).")
+            report.problems += survey.sentences(info)
         }
         if !survey.chunks.isEmpty { try chunks.markDamaged(survey.chunks) }
-        report.seconds = Clock.monotonic - start
-        return report
     }
 
     /// Forgets every iteration that can't be read whole, but for pinned ones.

@@ -1,6 +1,17 @@
 internal import ChunkStore
 internal import Platform
 
+/// The schema of one file can't be read, and with it the manifest.
+struct SchemaDamage: Error {
+    /// The file's path, for people.
+    var file: String
+    var cause: CairnError
+
+    var error: CairnError {
+        CairnError(cause.code, "the schema of \(file): \(cause.message)", path: cause.path)
+    }
+}
+
 /// An iteration's description, read and decoded: the head, the roots, and the schema of each split file.
 struct Manifest {
     let head: Head
@@ -9,7 +20,7 @@ struct Manifest {
     let schemas: [BlobRef: Schema]
 
     /// - Parameter read: all bytes of a blob, checked.
-    /// - Throws: `.damage` where the bytes are no manifest, and what `read` throws.
+    /// - Throws: `.damage` where the bytes are no manifest; `SchemaDamage` where `read` finds that for one file; what `read` throws.
     init(head bytes: [UInt8], read: (BlobRef) throws -> [UInt8]) throws {
         var schemas: [BlobRef: Schema] = [:]
         do {
@@ -29,7 +40,10 @@ struct Manifest {
 
     /// Every blob that a manifest refers to: what a collection must keep.
     static func blobs(of head: [UInt8], read: (BlobRef) throws -> [UInt8]) throws -> [BlobRef] {
-        let manifest = try Manifest(head: head, read: read)
+        let manifest: Manifest
+        do { manifest = try Manifest(head: head, read: read) } catch let error as SchemaDamage {
+            throw error.error
+        }
         var blobs = [manifest.head.roots, manifest.head.metadata] + Array(manifest.schemas.keys)
         for entry in manifest.roots.entries { blobs += manifest.contentBlobs(of: entry) }
         return blobs

@@ -1,4 +1,5 @@
 public import ChunkStore
+internal import Platform
 
 extension Roots {
     /// The same value gives the same bytes.
@@ -17,7 +18,7 @@ extension Roots {
     ///
     /// - Parameter schema: gives the schema that a blob holds; it says how many ids a split file has and
     ///   which of them are there. Called once a split file, so the caller remembers what it has decoded.
-    /// - Throws: `FormatError`, or what `schema` throws.
+    /// - Throws: `FormatError`; or what `schema` throws, with the file's name if it is a `CairnError`.
     public init(decoding bytes: [UInt8], schema: (BlobRef) throws -> Schema) throws {
         var reader = ByteReader(bytes)
         try reader.expect("CRT1")
@@ -38,7 +39,12 @@ extension Roots.Entry {
         mtime = try reader.i64()
         nanoseconds = UInt32(try reader.count(limit: 999_999_999))
         switch kind {
-        case 0: self.kind = .file(try Roots.FileContent(from: &reader, schema: schema))
+        case 0:
+            do {
+                self.kind = .file(try Roots.FileContent(from: &reader, schema: schema))
+            } catch let error as CairnError {
+                throw SchemaDamage(file: Path.text(of: path), cause: error)
+            }
         case 1: self.kind = .folder
         case 2: self.kind = .link(target: try reader.bytes())
         default: throw FormatError("holds an entry of the unknown kind \(kind)")

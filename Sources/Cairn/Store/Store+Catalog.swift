@@ -65,15 +65,24 @@ extension Store {
 
     /// The decoded manifest of an iteration, and a lock that keeps the iteration from being removed.
     func manifest(of info: IterationInfo) throws -> (manifest: Manifest, lock: ReaderLock) {
-        let lock = try chunks.reading(info.number)
         do {
-            let manifest = try Manifest(head: try chunks.chunk(info.id)) { try chunks.bytes(of: $0) }
-            return (manifest, lock)
+            return try manifest(of: info) { try chunks.chunk($0) }
+        } catch let error as SchemaDamage {
+            throw info.manifestDamage(error.error)
         } catch let error as CairnError where error.code == .damage {
-            throw CairnError(
-                .damage, "the manifest of \(info.run)@\(info.step) is damaged: \(error.message)",
-                path: error.path)
+            throw info.manifestDamage(error)
         }
+    }
+
+    /// - Parameter read: the bytes of a chunk, checked.
+    /// - Throws: `SchemaDamage` where the schema of a file is damaged, `.damage` where another part is.
+    func manifest(
+        of info: IterationInfo, read: (ChunkID) throws -> [UInt8]
+    ) throws -> (manifest: Manifest, lock: ReaderLock) {
+        let lock = try chunks.reading(info.number)
+        let tree = BlobTree(chunkSize: chunkSize)
+        let manifest = try Manifest(head: try read(info.id)) { try tree.bytes(of: $0, read: read) }
+        return (manifest, lock)
     }
 
     /// What was written beside an iteration, later annotations folded in; values are JSON texts.
@@ -87,6 +96,11 @@ extension Store {
 }
 
 extension IterationInfo {
+    fileprivate func manifestDamage(_ error: CairnError) -> CairnError {
+        CairnError(
+            .damage, "the manifest of \(run)@\(step) is damaged: \(error.message)", path: error.path)
+    }
+
     /// From what the index keeps; the metadata is only what annotations added, the rest is read with the manifest.
     init(_ entry: CatalogEntry) throws {
         let head: Head

@@ -19,7 +19,7 @@ public final class Store: Sendable {
     /// Bytes of a chunk, but for the last of a tensor or file.
     public var chunkSize: Int { chunks.chunkSize }
 
-    private init(_ chunks: ChunkStore, _ settings: Settings) {
+    init(_ chunks: ChunkStore, _ settings: Settings) {
         self.chunks = chunks
         self.settings = settings
     }
@@ -34,14 +34,17 @@ public final class Store: Sendable {
     }
 
     /// - Parameters:
-    ///   - repairing: does not look at the index, which `repair` makes anew; nothing else works on such a store.
-    ///   - onWait: told, in a sentence, when another process holds the store for long.
+    ///   - changing: fails where the store can only be read, rather than later.
+    ///   - repairing: does not look at the index, which `verify` checks and `repair` makes anew; nothing else works on
+    ///     such a store.
+    ///   - onWait: told, in a sentence, why opening or using the store takes long.
     public static func open(
-        at path: String, settings: Settings = Settings(), repairing: Bool = false,
+        at path: String, settings: Settings = Settings(), changing: Bool = false, repairing: Bool = false,
         onWait: @escaping @Sendable (String) -> Void = { _ in }
     ) throws -> Store {
         let chunks = try ChunkStore(
-            Path(path), settings: chunkSettings(settings, onWait: onWait), repairing: repairing)
+            Path(path), settings: chunkSettings(settings, onWait: onWait),
+            access: changing ? .write : .available, repairing: repairing)
         return Store(chunks, settings)
     }
 

@@ -45,7 +45,7 @@ enum ReferenceCompletion {
         let given = words.firstIndex(of: "--store").flatMap { words.dropFirst($0 + 1).first }
         let selectors = ["latest", "best"]
         guard let path = given ?? Process.environment("CAIRN_STORE"),
-            let store = try? Store.open(at: path, settings: Settings(jobs: 1, writable: false)),
+            let store = try? Store.open(at: path, settings: Settings(jobs: 1)),
             let iterations = try? store.iterations(run: nil)
         else { return selectors }
         let severalRuns = Set(iterations.map(\.run)).count > 1

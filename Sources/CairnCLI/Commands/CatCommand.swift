@@ -29,7 +29,7 @@ struct CatCommand: ParsableCommand {
     }
 
     func run() throws {
-        let store = try common.openStore(writable: false)
+        let store = try common.openStore()
         do {
             try store.cat(reference, file: file) { bytes in
                 if Interruption.isRequested {

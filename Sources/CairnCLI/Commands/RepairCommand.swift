@@ -8,7 +8,7 @@ struct RepairCommand: StoreCommand {
         discussion: """
             Sources are folders, files or other stores that may still hold the same bytes: the training's \
             output, a copy of the store, an export. They are only read. The exit status is 3 where damage \
-            remains.
+            remains; cairn delete --damaged gives up what can't be healed.
 
             Examples:
               cairn repair
@@ -46,7 +46,8 @@ struct RepairCommand: StoreCommand {
         let verdict =
             report.ok
             ? "no damage left"
-            : "damage left in \(Units.count(report.damaged.count, "iteration")); more sources: --from"
+            : "damage left in \(Units.count(report.damaged.count, "iteration")); give more sources with --from, "
+                + "or give them up with cairn delete --damaged"
         let summary = Sentences.joined([
             "rebuilt the index of \(Units.count(report.indexedChunks, "chunk"))",
             report.repairedChunks > 0 ? repaired : nil,

@@ -24,8 +24,10 @@ struct VerifyCommand: StoreCommand {
     @Flag(help: "Only the structure, not every byte.")
     var quick = false
 
-    // What is found damaged is marked, so that the next save of the same bytes writes them again.
-    var writes: Bool { true }
+    // What is found damaged is marked, so that the next save of the same bytes writes them again: where that is possible.
+    var writes: Bool { false }
+    // A child process looks at the index first.
+    var repairs: Bool { true }
 
     func perform(_ session: Session) throws -> Answer {
         let report = try session.store.verify(references, quick: quick, progress: session.progress)

@@ -1,32 +1,39 @@
 internal import Platform
 
 extension ChunkStore {
-    /// What is wrong with the structure of a store, each as a sentence.
-    public struct StructureReport: Sendable {
-        public var problems: [String] = []
-        /// Packs whose header, table or trailer is damaged, by number.
-        public var damagedPacks: Set<UInt32> = []
-        /// Iterations whose commit record is damaged, as far as the index still knows them.
-        public var damagedIterations: Set<UInt64> = []
+    /// Checks journal, index and the packs' tables, and whether the index says what journal and tables say.
+    ///
+    /// A child process reads the index; where that crashes, the rest is checked without it.
+    public func checkStructure() throws -> StructureReport {
+        let answer = try inChild { store, isAlive in
+            try store.structure(readsIndex: true, isAlive).encoded()
+        }
+        if let answer { return try StructureReport(decoding: answer) }
+        var report = try structure(readsIndex: false) {}
+        report.noteDamagedIndex(
+            "The index \(indexPath) is damaged so that a process that reads it may crash; run `cairn repair`, which rebuilds it."
+        )
+        return report
     }
 
-    /// Checks journal, index and the packs' tables, and whether the index says what journal and tables say.
-    public func checkStructure() throws -> StructureReport {
+    private func structure(readsIndex: Bool, _ isAlive: @escaping () -> Void) throws -> StructureReport {
         var report = StructureReport()
-        try checkProcess()
         try opened.change { opened in
             try locks.reading {
                 let journal = opened.journal
-                try currentIndex(&opened).read { transaction in
-                    let records = try checkJournal(journal, transaction, &report)
-                    try checkPacks(transaction, &report)
-                    guard let records, report.damagedPacks.isEmpty else { return }
-                    let fold = JournalFold(records)
+                guard readsIndex, let index = try indexToCheck(&report, isAlive) else {
+                    if let records = try checkJournal(journal, nil, &report) {
+                        try checkPacks(JournalFold(records), &report, isAlive)
+                    }
+                    return
+                }
+                try index.read { transaction in
+                    guard let records = try checkJournal(journal, transaction, &report) else { return }
+                    try checkPacks(JournalFold(records), &report, isAlive)
                     do {
-                        try compare(fold, records.last!.next, transaction)
-                        try compareLocations(fold, transaction)
+                        try checkIndex(records, transaction, &report, isAlive)
                     } catch let error as CairnError where error.code == .damage {
-                        report.problems.append(error.message)
+                        report.noteDamagedIndex(error.message)
                     }
                 }
             }
@@ -34,43 +41,77 @@ extension ChunkStore {
         return report
     }
 
-    /// All records, or nil where one is damaged.
-    private func checkJournal(
-        _ journal: Journal, _ transaction: IndexTransaction, _ report: inout StructureReport
-    ) throws -> [Journal.Stored]? {
-        let end = try transaction.state().journal.sequence
-        var position = Journal.Position.start
-        var records: [Journal.Stored] = []
-        var isWhole = true
-        for sequence in 0..<end {
-            do {
-                let stored = try journal.validRecord(at: position)
-                position = stored.next
-                records.append(stored)
-            } catch let error as FormatError {
-                isWhole = false
-                report.problems.append(
-                    "Record \(sequence) of the journal, at byte \(position.offset), \(error); run `cairn repair`."
-                )
-                report.damagedIterations.insert(sequence)
-                guard let (offset, bytes) = try transaction.record(sequence),
-                    let record = try? JournalRecord(decoding: bytes, store: id)
-                else { return nil }
-                position = .init(
-                    offset: offset + UInt64(JournalRecord.padded(bytes.count)), sequence: sequence + 1,
-                    previous: record.encoded(store: id).hash)
-            }
+    private func indexToCheck(
+        _ report: inout StructureReport, _ isAlive: @escaping () -> Void
+    ) throws -> Index? {
+        guard try FileSystem.status(indexPath, followLinks: true) != nil else {
+            report.index = .obsolete
+            return nil
         }
-        return isWhole ? records : nil
+        do {
+            try Index.checkPages(indexPath, isAlive)
+            return try Index(indexPath, readOnly: true)
+        } catch let error as CairnError where error.code == .damage {
+            report.noteDamagedIndex(error.message)
+            return nil
+        }
     }
 
-    private func checkPacks(_ transaction: IndexTransaction, _ report: inout StructureReport) throws {
-        for (number, summary) in try transaction.packs() {
+    /// All records, damaged ones as the index has them; nil where one can't be had.
+    private func checkJournal(
+        _ journal: Journal, _ transaction: IndexTransaction?, _ report: inout StructureReport
+    ) throws -> [Journal.Stored]? {
+        var position = Journal.Position.start
+        var records: [Journal.Stored] = []
+        while true {
             do {
-                try checkFrame(summary)
-                _ = try packs.table(summary)
+                records.append(try journal.validRecord(at: position))
+            } catch let error as FormatError {
+                let sentence =
+                    "Record \(position.sequence) of the journal, at byte \(position.offset), \(error); run `cairn repair`."
+                guard let copy = try transaction.flatMap({ try recordCopy(at: position, journal, $0) }) else {
+                    // The journal's end, or damage that nothing here can get around.
+                    if (try? journal.record(at: position)) == nil,
+                        (try? journal.records(from: position)) != nil
+                    {
+                        return records.isEmpty ? nil : records
+                    }
+                    report.problems.append(sentence)
+                    return nil
+                }
+                report.problems.append(sentence)
+                report.damagedIterations.insert(position.sequence)
+                records.append(copy)
+            }
+            position = records.last!.next
+        }
+    }
+
+    /// What the index has of a record that the journal has lost. It proves itself by its checksum and the chain. nil where the
+    /// journal has nothing at all in that place: then the record was taken back after a commit that failed.
+    func recordCopy(
+        at position: Journal.Position, _ journal: Journal, _ transaction: IndexTransaction
+    ) throws -> Journal.Stored? {
+        guard let (offset, bytes) = try? transaction.record(position.sequence), offset == position.offset,
+            let record = try? JournalRecord(decoding: bytes, store: id), record.sequence == position.sequence,
+            record.previous == position.previous, try journal.hasBytes(at: offset)
+        else { return nil }
+        let next = Journal.Position(
+            offset: offset + UInt64(JournalRecord.padded(bytes.count)), sequence: position.sequence + 1,
+            previous: record.encoded(store: id).hash)
+        return Journal.Stored(record: record, offset: offset, bytes: bytes, next: next)
+    }
+
+    private func checkPacks(
+        _ fold: JournalFold, _ report: inout StructureReport, _ isAlive: @escaping () -> Void
+    ) throws {
+        for pack in fold.packs {
+            isAlive()
+            do {
+                try checkFrame(pack.summary)
+                _ = try packs.table(pack.summary)
             } catch let error as CairnError where error.code == .damage {
-                report.damagedPacks.insert(number)
+                report.damagedPacks.insert(pack.summary.name)
                 report.problems.append(error.message + ".")
             }
         }
@@ -96,71 +137,6 @@ extension ChunkStore {
         } catch let error as CairnError where error.code == .notFound || error.code == .changed {
             throw CairnError(
                 .damage, "\(path) is missing or cut short; restore it from a copy", path: path.text)
-        }
-    }
-
-    /// Whether every chunk that the index knows is where the tables say.
-    private func compareLocations(_ fold: JournalFold, _ transaction: IndexTransaction) throws {
-        var located: [ChunkID: (PackName, PackEntry)] = [:]
-        for pack in fold.packs {
-            let entries = try packs.table(pack.summary)
-            for index in pack.live(entries.count) {
-                located[entries[index].id] = (pack.summary.name, entries[index])
-            }
-        }
-        var names: [UInt32: PackName] = [:]
-        for (number, summary) in try transaction.packs() { names[number] = summary.name }
-        try transaction.scanChunks { id, location in
-            guard let (name, entry) = located[id], names[location.pack] == name, location.entry(id) == entry
-            else {
-                throw CairnError(
-                    .damage,
-                    "The index has another place for the chunk \(id.hex.prefix(16)) than the journal; "
-                        + "run `cairn repair`.")
-            }
-            return true
-        }
-    }
-
-    /// Notes in the index that chunks are damaged, so that the next save that holds them writes them again.
-    public func markDamaged(_ ids: some Sequence<ChunkID>) throws {
-        guard !isReadOnly else { return }
-        try changeIndex { transaction in
-            var state = try transaction.state()
-            for id in ids {
-                guard var location = try transaction.chunk(id), !location.isDamaged else { continue }
-                location.isDamaged = true
-                try transaction.updateChunk(id, location)
-                state.sweepToken = Random.bytes(16)
-            }
-            transaction.setState(state)
-        }
-    }
-}
-
-extension ChunkStore {
-    /// Chunks that were marked as damaged.
-    public func damagedChunks() throws -> Set<ChunkID> {
-        try read { transaction in
-            var ids: Set<ChunkID> = []
-            try transaction.scanChunks { id, location in
-                if location.isDamaged { ids.insert(id) }
-                return true
-            }
-            return ids
-        }
-    }
-
-    /// The chunks that lie in these packs.
-    public func chunks(in packs: Set<UInt32>) throws -> Set<ChunkID> {
-        guard !packs.isEmpty else { return [] }
-        return try read { transaction in
-            var ids: Set<ChunkID> = []
-            try transaction.scanChunks { id, location in
-                if packs.contains(location.pack) { ids.insert(id) }
-                return true
-            }
-            return ids
         }
     }
 }

@@ -28,10 +28,8 @@ extension ChunkStore {
         } catch let error as CairnError where error.code == .damage {
             damage = error
         }
-        guard let copies = try? Index(indexPath, readOnly: true).read({ try lostRecords(journal, $0) }) else {
-            if let damage { throw damage }
-            return
-        }
+        let copies = try lostRecords()
+        if copies.isEmpty, let damage { throw damage }
         for copy in copies {
             let padding = JournalRecord.padded(copy.bytes.count) - copy.bytes.count
             try journal.file.write(copy.bytes + [UInt8](repeating: 0, count: padding), at: copy.offset)
@@ -40,27 +38,41 @@ extension ChunkStore {
         _ = try journal.records()
     }
 
-    /// What the index has of the records that the journal has lost; as far as the chain holds.
+    /// What the index has of the records that the journal has lost, as far as the chain holds; nothing where reading it crashes a
+    /// child process.
+    private func lostRecords() throws -> [(offset: UInt64, bytes: [UInt8])] {
+        let answer = try? inChild { store, _ in
+            var writer = ByteWriter()
+            let journal = store.opened.change { $0.journal }
+            try Index(store.indexPath, readOnly: true).read { transaction in
+                for copy in try store.lostRecords(journal, transaction) {
+                    writer.u64(copy.offset)
+                    writer.bytes(copy.bytes)
+                }
+            }
+            return writer.bytes
+        }
+        guard let answer else { return [] }
+        var reader = ByteReader(answer)
+        var copies: [(offset: UInt64, bytes: [UInt8])] = []
+        while reader.remaining > 0 { copies.append((try reader.u64(), try reader.bytes())) }
+        return copies
+    }
+
     private func lostRecords(
         _ journal: Journal, _ transaction: IndexTransaction
-    ) throws -> [(offset: UInt64, bytes: [UInt8])] {
+    ) throws -> [Journal.Stored] {
         var position = Journal.Position.start
-        var copies: [(offset: UInt64, bytes: [UInt8])] = []
+        var copies: [Journal.Stored] = []
         let end = try transaction.state().journal.sequence
         while position.sequence < end {
             if let stored = try? journal.validRecord(at: position) {
                 position = stored.next
-                continue
+            } else {
+                guard let copy = try recordCopy(at: position, journal, transaction) else { break }
+                copies.append(copy)
+                position = copy.next
             }
-            guard let (offset, bytes) = try transaction.record(position.sequence), offset == position.offset,
-                let record = try? JournalRecord(decoding: bytes, store: id),
-                record.sequence == position.sequence,
-                record.previous == position.previous, try journal.hasBytes(at: offset)
-            else { break }
-            copies.append((offset, bytes))
-            position = .init(
-                offset: offset + UInt64(JournalRecord.padded(bytes.count)), sequence: position.sequence + 1,
-                previous: record.encoded(store: id).hash)
         }
         return copies
     }
@@ -79,23 +91,14 @@ extension ChunkStore {
     }
 
     /// Copies what is live in damaged packs into a new one, and gives the old ones up.
-    public func replacePacks(_ numbers: Set<UInt32>) throws {
-        guard !numbers.isEmpty else { return }
+    public func replacePacks(_ damaged: Set<PackName>) throws {
+        guard !damaged.isEmpty else { return }
         guard let lock = try locks.collectionLock() else {
             throw CairnError(.busy, "a collection is at work in \(folder); repair again when it has ended")
         }
         defer { withExtendedLifetime(lock) {} }
-        var live: [ChunkID] = []
-        var names: [(number: UInt32, name: PackName)] = []
-        try read { transaction in
-            try transaction.scanChunks { id, location in
-                if numbers.contains(location.pack) { live.append(id) }
-                return true
-            }
-            names = try transaction.packs().filter { numbers.contains($0.number) }.map {
-                ($0.number, $0.summary.name)
-            }
-        }
+        let live = try chunks(in: damaged)
+        let old = try read { try $0.packs().filter { damaged.contains($0.summary.name) } }
         let session = try SaveSession(self, dryRun: false)
         var lost = false
         for id in live {
@@ -109,9 +112,9 @@ extension ChunkStore {
         // A pack with a chunk that could not be read stays: a later repair may have the bytes.
         guard !lost else { return }
         try transact { transaction, state, _ in
-            for pack in names { transaction.removePack(pack.number) }
+            for pack in old { transaction.removePack(pack.number) }
             return Decision(
-                event: .sweep(token: Random.bytes(16), removedPacks: names.map(\.name)), result: ())
+                event: .sweep(token: Random.bytes(16), removedPacks: old.map(\.summary.name)), result: ())
         }
         try removeOrphans()
     }

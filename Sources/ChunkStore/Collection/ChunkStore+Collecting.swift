@@ -111,21 +111,6 @@ extension ChunkStore {
         return (reach, end)
     }
 
-    /// - Throws: `.damage` where the index does not say what the journal says.
-    func compare(_ fold: JournalFold, _ end: Journal.Position, _ transaction: IndexTransaction) throws {
-        let numbers = try Set(transaction.iterationNumbers())
-        let pins = try Dictionary(uniqueKeysWithValues: transaction.pins().map { ($0.name, $0.iteration) })
-        let packs = try Set(transaction.packs().map(\.summary))
-        guard try transaction.state().journal == end, numbers == Set(fold.iterations.keys), pins == fold.pins,
-            packs == Set(fold.packs.map(\.summary))
-        else {
-            throw CairnError(
-                .damage,
-                "the index of \(folder) differs from its journal; run `cairn repair`, which rebuilds it",
-                path: indexPath.text)
-        }
-    }
-
     struct SweepPlan {
         /// In the order of the ids, so that a batch touches few pages of the index.
         var dead: [ChunkID] = []
@@ -139,8 +124,10 @@ extension ChunkStore {
         try read { transaction in
             var plan = SweepPlan()
             var live: [UInt32: UInt64] = [:]
+            var found = 0
             try transaction.scanChunks { id, location in
                 if reach.ids.contains(id) {
+                    found += 1
                     live[location.pack, default: 0] += UInt64(location.range.count)
                 } else {
                     plan.dead.append(id)
@@ -148,6 +135,12 @@ extension ChunkStore {
                 return true
             }
             plan.dead.sort()
+            guard found == reach.ids.count else {
+                throw CairnError(
+                    .damage,
+                    "nothing was collected, as chunks that iterations need are missing; run `cairn repair`, "
+                        + "or give the iterations up with `cairn delete --damaged`", path: indexPath.text)
+            }
             result.liveBytes = live.values.reduce(0, +)
             for (number, summary) in try transaction.packs() {
                 plan.packs.insert(number)

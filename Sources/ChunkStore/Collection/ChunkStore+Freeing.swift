@@ -31,11 +31,28 @@ extension ChunkStore {
         return freed
     }
 
+    /// Looks things up in an index that has every chunk where the tables say: whatever it lacks would be freed.
+    /// - Throws: `.damage` where it differs from journal or tables.
+    private func checkedRead<R>(_ body: (IndexTransaction) throws -> R) throws -> R {
+        try checkProcess()
+        return try opened.change { opened in
+            try locks.reading {
+                let (records, end) = try opened.journal.records()
+                let fold = JournalFold(records)
+                return try currentIndex(&opened).read { transaction in
+                    try compare(fold, end, transaction)
+                    try compareLocations(fold, transaction)
+                    return try body(transaction)
+                }
+            }
+        }
+    }
+
     /// Where live records lie in these packs, in the order of their offsets.
     private func liveRanges(
         in numbers: Set<UInt32>, without dead: Set<ChunkID>
     ) throws -> ([UInt32: [Range<UInt64>]], [UInt32: PackSummary]) {
-        try read { transaction in
+        try checkedRead { transaction in
             var live: [UInt32: [Range<UInt64>]] = [:]
             try transaction.scanChunks { id, location in
                 if numbers.contains(location.pack), !dead.contains(id) {

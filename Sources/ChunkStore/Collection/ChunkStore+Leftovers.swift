@@ -8,9 +8,13 @@ extension ChunkStore {
         // Not taken by every save: a collection that finds it taken would give up.
         guard try hasLeftovers(), let lock = try locks.collectionLock() else { return }
         defer { withExtendedLifetime(lock) {} }
-        try removeOrphans()
-        let pending = try read { try $0.pendingPacks() }
-        if !pending.isEmpty { _ = try freeSpace(in: Set(pending)) }
+        do {
+            try removeOrphans()
+            let pending = try read { try $0.pendingPacks() }
+            if !pending.isEmpty { _ = try freeSpace(in: Set(pending)) }
+        } catch let error as CairnError where error.code == .damage {
+            // Nothing is removed from a damaged store. A save must not fail for that: what it adds is whole.
+        }
         if try FileSystem.status(folder.appending("reserve")) == nil { try? restoreReserve() }
     }
 
@@ -72,7 +76,13 @@ extension ChunkStore {
         return freed
     }
 
+    /// By the journal: what is unlinked for an error in the index is lost.
     private func knownPacks() throws -> Set<PackName> {
-        try read { Set(try $0.packs().map(\.summary.name)) }
+        try checkProcess()
+        return try opened.change { opened in
+            try locks.reading {
+                Set(JournalFold(try opened.journal.records().records).packs.map(\.summary.name))
+            }
+        }
     }
 }

@@ -19,6 +19,9 @@ struct IndexDatabases {
         pending = try transaction.open("pending", create: create)
     }
 
+    /// Everything that is small, and that commands act on without reading a pack.
+    var catalog: [MDB_dbi] { [packs, iterations, steps, pins, runs, notes] }
+
     var all: [MDB_dbi] {
         [meta, chunks, tables, packs, iterations, records, steps, pins, runs, notes, pending]
     }
@@ -32,7 +35,7 @@ final class Index {
     /// The file that is open: a rebuild replaces it under the same name.
     let inode: UInt64
 
-    /// Opens an index that exists.
+    /// Opens an index that exists. - Throws: `.notFound` where it is missing or of another version.
     init(_ path: Path, readOnly: Bool) throws {
         guard let status = try FileSystem.status(path, followLinks: true) else {
             throw CairnError(.notFound, "\(path) is missing", path: path.text)
@@ -40,10 +43,14 @@ final class Index {
         self.path = path
         inode = status.inode
         environment = try LMDBEnvironment(path, readOnly: readOnly)
-        do {
+        do throws(LMDBError) {
             let transaction = try LMDBTransaction(environment, readOnly: true)
             databases = try IndexDatabases(transaction, create: false)
+            let state = try transaction.get(databases.meta, IndexState.key)
+            guard state?.starts(with: IndexState.versionBytes) != false else { throw LMDBError.notFound }
             try transaction.commit()
+        } catch  where error.isNotFound {
+            throw CairnError(.notFound, "\(path) is of another version", path: path.text)
         } catch {
             throw error.asCairnError(path)
         }
@@ -56,7 +63,7 @@ final class Index {
             let transaction = try LMDBTransaction(environment, readOnly: false)
             let databases = try IndexDatabases(transaction, create: true)
             let index = IndexTransaction(transaction, databases, path)
-            index.setState(state)
+            try index.seal(state)
             if let first { index.setRecord(first) }
             try index.commit()
         } catch let error as LMDBError {
@@ -68,6 +75,16 @@ final class Index {
         do {
             let transaction = try LMDBTransaction(environment, readOnly: true)
             return try body(IndexTransaction(transaction, databases, path))
+        } catch let error as LMDBError {
+            throw error.asCairnError(path)
+        }
+    }
+
+    /// Checks every page that counts, without LMDB.
+    /// - Throws: `.damage`.
+    static func checkPages(_ path: Path, _ isAlive: @escaping () -> Void) throws {
+        do {
+            try LMDBPages.check(path, isAlive)
         } catch let error as LMDBError {
             throw error.asCairnError(path)
         }
@@ -90,6 +107,8 @@ public final class IndexTransaction {
     let path: Path
     /// Read once: every look-up of a chunk needs them.
     var knownTables: [ChunkTable]?
+    /// The catalog was found to be what its checksum says.
+    var isCatalogChecked = false
     /// The first failure of a write: it surfaces at commit, so that the many writes of a save stay plain calls.
     private var failure: LMDBError?
 
@@ -129,7 +148,7 @@ public final class IndexTransaction {
     // MARK: State
 
     func state() throws -> IndexState {
-        guard let bytes = try get(databases.meta, [UInt8]("state".utf8)) else {
+        guard let bytes = try get(databases.meta, IndexState.key) else {
             throw damaged("has no state")
         }
         do { return try IndexState(decoding: bytes) } catch { throw damaged("has a state that \(error)") }
@@ -137,8 +156,15 @@ public final class IndexTransaction {
 
     func setState(_ state: IndexState) {
         write { () throws(LMDBError) in
-            try transaction.put(databases.meta, [UInt8]("state".utf8), state.encoded())
+            try transaction.put(databases.meta, IndexState.key, state.encoded())
         }
+    }
+
+    /// Sets the state with the catalog's checksum as it is now.
+    func seal(_ state: IndexState) throws {
+        var state = state
+        state.catalog = try catalogDigest()
+        setState(state)
     }
 
     /// Bytes of all pages in use.
@@ -148,16 +174,6 @@ public final class IndexTransaction {
             for database in databases.all { pages += try transaction.pages(database) }
             return pages * UInt64(LMDBEnvironment.pageSize)
         } catch {
-            throw error.asCairnError(path)
-        }
-    }
-
-    /// Notes how many iterations and pins there are now.
-    func count(into state: inout IndexState) throws {
-        do {
-            state.iterations = UInt32(try transaction.count(databases.iterations))
-            state.pins = UInt32(try transaction.count(databases.pins))
-        } catch let error {
             throw error.asCairnError(path)
         }
     }
@@ -183,9 +199,10 @@ public final class IndexTransaction {
     }
 
     func packs() throws -> [(number: UInt32, summary: PackSummary)] {
+        try checkCatalog()
         var packs: [(UInt32, PackSummary)] = []
         try scan(databases.packs) { key, value in
-            packs.append((try Self.number(key), try decode([UInt8](value)) { try PackSummary(from: &$0) }))
+            packs.append((try number(key), try decode([UInt8](value)) { try PackSummary(from: &$0) }))
             return true
         }
         return packs
@@ -199,7 +216,7 @@ public final class IndexTransaction {
     func pendingPacks() throws -> [UInt32] {
         var packs: [UInt32] = []
         try scan(databases.pending) { key, _ in
-            packs.append(try Self.number(key))
+            packs.append(try number(key))
             return true
         }
         return packs
@@ -242,8 +259,8 @@ public final class IndexTransaction {
     static func key(_ number: UInt32) -> [UInt8] { withUnsafeBytes(of: number.bigEndian) { [UInt8]($0) } }
     static func key(_ number: UInt64) -> [UInt8] { withUnsafeBytes(of: number.bigEndian) { [UInt8]($0) } }
 
-    static func number<T: FixedWidthInteger>(_ key: UnsafeRawBufferPointer) throws -> T {
-        guard key.count == MemoryLayout<T>.size else { throw FormatError("holds a key of another length") }
+    func number<T: FixedWidthInteger>(_ key: UnsafeRawBufferPointer) throws -> T {
+        guard key.count == MemoryLayout<T>.size else { throw damaged("holds a key of another length") }
         return T(bigEndian: key.loadUnaligned(as: T.self))
     }
 }

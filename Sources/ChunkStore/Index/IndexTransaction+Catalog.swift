@@ -5,7 +5,9 @@ extension IndexTransaction {
     /// The journal record with this sequence number: where it stands and its bytes without padding.
     func record(_ sequence: UInt64) throws -> (offset: UInt64, bytes: [UInt8])? {
         guard let value = try get(databases.records, Self.key(sequence)) else { return nil }
-        return try decode(value) { (try $0.u64(), try $0.raw($0.remaining)) }
+        let (offset, bytes) = try decode(value) { (try $0.u64(), try $0.raw($0.remaining)) }
+        guard offset < 1 << 62 else { throw damaged("has a record at no place") }
+        return (offset, bytes)
     }
 
     func setRecord(_ stored: Journal.Stored) {
@@ -17,12 +19,40 @@ extension IndexTransaction {
         }
     }
 
+    /// The SHA-256 of all entries of the catalog: keys and values, each behind its length, and each database behind its own.
+    func catalogDigest() throws -> ChunkID {
+        let hasher = SHA256Hasher()
+        hasher.begin()
+        for database in databases.catalog {
+            try scan(database) { key, value in
+                for bytes in [key, value] {
+                    withUnsafeBytes(of: UInt32(bytes.count).littleEndian) { hasher.update($0) }
+                    hasher.update(bytes)
+                }
+                return true
+            }
+            withUnsafeBytes(of: UInt32.max) { hasher.update($0) }
+        }
+        return ChunkID(hasher.finish())
+    }
+
+    /// Pages carry no checksums, so the catalog has one of its own. A transaction that changes the catalog checks it first.
+    /// - Throws: `.damage` where an entry was changed, lost or made up.
+    func checkCatalog() throws {
+        guard !isCatalogChecked else { return }
+        guard try catalogDigest() == state().catalog else {
+            throw damaged("has entries that are not what was written")
+        }
+        isCatalogChecked = true
+    }
+
     private func stepKey(_ run: String, _ step: UInt64) -> [UInt8] {
         [UInt8](run.utf8) + [0] + Self.key(step)
     }
 
     /// The number of the iteration that a run has at a step.
     public func iterationNumber(run: String, step: UInt64) throws -> UInt64? {
+        try checkCatalog()
         guard let value = try get(databases.steps, stepKey(run, step)) else { return nil }
         return try decode(value) { try $0.u64() }
     }
@@ -30,6 +60,7 @@ extension IndexTransaction {
     /// The number of the newest iteration of a run below a step that is not superseded.
     public func previousIteration(run: String, below step: UInt64) throws -> UInt64? {
         guard step > 0 else { return nil }
+        try checkCatalog()
         let prefix = [UInt8](run.utf8) + [0]
         var previous: UInt64?
         do {
@@ -72,18 +103,19 @@ extension IndexTransaction {
     }
 
     func iteration(_ number: UInt64) throws -> (isSuperseded: Bool, run: String, step: UInt64)? {
+        try checkCatalog()
         guard let value = try get(databases.iterations, Self.key(number)) else { return nil }
         return try decode(value) { (try $0.u8() & 1 != 0, try $0.string(), try $0.varint()) }
     }
 
     /// The numbers of all iterations, oldest first.
     func iterationNumbers() throws -> [UInt64] {
+        try checkCatalog()
         var numbers: [UInt64] = []
         try scan(databases.iterations) { key, _ in
-            numbers.append(try Self.number(key))
+            numbers.append(try number(key))
             return true
         }
-        guard try numbers.count == Int(state().iterations) else { throw damaged("has lost iterations") }
         return numbers
     }
 
@@ -100,6 +132,7 @@ extension IndexTransaction {
 
     /// All pins, sorted by name.
     public func pins() throws -> [(name: String, iteration: UInt64)] {
+        try checkCatalog()
         var pins: [(String, UInt64)] = []
         try scan(databases.pins) { key, value in
             pins.append((String(decoding: key, as: UTF8.self), try decode([UInt8](value)) { try $0.u64() }))
@@ -110,11 +143,13 @@ extension IndexTransaction {
 
     /// The output folder that a run was first saved from, and its policy (empty: none).
     public func run(_ name: String) throws -> (origin: String, policy: [UInt8])? {
+        try checkCatalog()
         guard let value = try get(databases.runs, [UInt8](name.utf8)) else { return nil }
         return try decode(value) { (try $0.string(), try $0.bytes()) }
     }
 
     public func runs() throws -> [(name: String, origin: String, policy: [UInt8])] {
+        try checkCatalog()
         var runs: [(String, String, [UInt8])] = []
         try scan(databases.runs) { key, value in
             let (origin, policy) = try decode([UInt8](value)) { (try $0.string(), try $0.bytes()) }
@@ -144,6 +179,7 @@ extension IndexTransaction {
     }
 
     func notes(_ number: UInt64) throws -> [JournalEvent.Annotation] {
+        try checkCatalog()
         guard let value = try get(databases.notes, Self.key(number)) else { return [] }
         return try decode(value) { reader in
             var notes: [JournalEvent.Annotation] = []
@@ -176,7 +212,9 @@ extension IndexTransaction {
         do { record = try JournalRecord(decoding: bytes, store: store) } catch {
             throw damaged("has a record that \(error)")
         }
-        guard case .commit(let commit) = record.event, commit.run == run, commit.step == step else {
+        guard case .commit(let commit) = record.event, record.sequence == number, commit.run == run,
+            commit.step == step
+        else {
             throw damaged("has another record for an iteration")
         }
         return CatalogEntry(

@@ -31,7 +31,9 @@ public struct ChunkLocation: Hashable, Sendable {
         rawLength = UInt32(littleEndian: value.loadUnaligned(fromByteOffset: 16, as: UInt32.self))
         codec = Codec(rawValue: value[20])
         isDamaged = value[21] & 1 != 0
-        guard value.count == Self.size + (codec.hasBase ? 32 : 0) else { return nil }
+        guard value.count == Self.size + (codec.hasBase ? 32 : 0), offset < 1 << 62,
+            max(storedLength, rawLength) <= PackFormat.recordLimit, value[21] <= 1
+        else { return nil }
         base = codec.hasBase ? ChunkID(UnsafeRawBufferPointer(rebasing: value[Self.size...])) : .zero
     }
 
@@ -66,16 +68,16 @@ public struct ChunkLocation: Hashable, Sendable {
 /// How far the index has folded the journal, and what else there is one of. (Docs/format.md 8, `meta`)
 struct IndexState: Hashable, Sendable {
     static let version: UInt32 = 1
+    static let versionBytes = withUnsafeBytes(of: version.littleEndian) { [UInt8]($0) }
+    static let key = [UInt8]("state".utf8)
 
     var store: [UInt8]
     var journal: Journal.Position
     /// Replaced whenever chunk entries are removed or moved.
     var sweepToken: [UInt8]
     var nextPack: UInt32
-    /// How many iterations and pins there are: pages have no checksums, and one that loses its entries would otherwise not be
-    /// noticed.
-    var iterations: UInt32 = 0
-    var pins: UInt32 = 0
+    /// `IndexTransaction.catalogDigest`, as it was when the catalog was last changed.
+    var catalog = ChunkID.zero
 
     func encoded() -> [UInt8] {
         var writer = ByteWriter()
@@ -86,8 +88,8 @@ struct IndexState: Hashable, Sendable {
         writer.raw(journal.previous)
         writer.raw(sweepToken)
         writer.u32(nextPack)
-        writer.u32(iterations)
-        writer.u32(pins)
+        writer.raw(catalog)
+        writer.check8()
         return writer.bytes
     }
 
@@ -100,8 +102,8 @@ struct IndexState: Hashable, Sendable {
             offset: try reader.u64(), sequence: try reader.u64(), previous: try reader.id())
         sweepToken = try reader.raw(16)
         nextPack = try reader.u32()
-        iterations = try reader.u32()
-        pins = try reader.u32()
+        catalog = try reader.id()
+        try reader.check8()
         try reader.expectEnd()
     }
 

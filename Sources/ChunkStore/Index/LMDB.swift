@@ -9,6 +9,10 @@ struct LMDBError: Error {
         guard code == 0 else { throw LMDBError(code: code) }
     }
 
+    static let corrupted = LMDBError(code: MDB_CORRUPTED)
+    static let notFound = LMDBError(code: MDB_NOTFOUND)
+
+    var isNotFound: Bool { code == MDB_NOTFOUND }
     var isOutOfMemory: Bool { code == 12 }  // ENOMEM
 
     func asCairnError(_ path: Path) -> CairnError {

@@ -40,7 +40,16 @@ final class LMDBTransaction {
     func pages(_ database: MDB_dbi) throws(LMDBError) -> UInt64 {
         var status = MDB_stat()
         try LMDBError.check(mdb_stat(pointer, database, &status))
-        return UInt64(status.ms_branch_pages + status.ms_leaf_pages + status.ms_overflow_pages)
+        var info = MDB_envinfo()
+        try LMDBError.check(mdb_env_info(environment.pointer, &info))
+        // Not the last page: a transaction that is not committed has pages behind it.
+        let most = info.me_mapsize / LMDBEnvironment.pageSize
+        var pages = 0
+        for count in [status.ms_branch_pages, status.ms_leaf_pages, status.ms_overflow_pages] {
+            guard count >= 0, count <= most else { throw LMDBError.corrupted }
+            pages += count
+        }
+        return UInt64(pages)
     }
 
     func count(_ database: MDB_dbi) throws(LMDBError) -> Int {
@@ -109,6 +118,7 @@ final class LMDBTransaction {
     }
 
     /// Visits the entries in the order of their keys, from the first that is not below `start`, until `body` returns false.
+    /// - Throws: `MDB_CORRUPTED` where the keys are out of order, or not as many as the database says: pages have no checksums.
     func scan(
         _ database: MDB_dbi, from start: [UInt8] = [],
         _ body: (UnsafeRawBufferPointer, UnsafeRawBufferPointer) throws -> Bool
@@ -123,11 +133,17 @@ final class LMDBTransaction {
             key = MDB_val(bytes)
             return mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE)
         }
+        var visited = 0
+        var previous: MDB_val?
         while code != MDB_NOTFOUND {
             try LMDBError.check(code)
+            if var previous, mdb_cmp(pointer, database, &previous, &key) >= 0 { throw LMDBError.corrupted }
+            previous = key
+            visited += 1
             guard try body(UnsafeRawBufferPointer(key), UnsafeRawBufferPointer(value)) else { return }
             code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
         }
+        if start.isEmpty, try visited != count(database) { throw LMDBError.corrupted }
     }
 
     /// Visits the entries from the last that is not above `start` down to the first, until `body` returns false.

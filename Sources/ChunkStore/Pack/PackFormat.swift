@@ -58,6 +58,8 @@ public enum PackFormat {
     public static let blockSize = 4096
     /// Entries of a table take this many bytes, those with a base 32 more.
     static let entrySize = 52
+    /// More than any record holds, raw or stored: 4 times the largest chunk.
+    static let recordLimit: UInt32 = 16 << 20
 
     static func header(store: [UInt8], name: PackName) -> [UInt8] {
         var writer = ByteWriter(capacity: headerSize)
@@ -148,7 +150,8 @@ public enum PackFormat {
             let entry = PackEntry(
                 id: id, offset: offset, rawLength: rawLength, storedLength: storedLength, codec: codec,
                 base: codec.hasBase ? try reader.id() : .zero)
-            guard offset >= end, rawLength > 0, entry.recordLength <= tableOffset,
+            guard offset >= end, rawLength > 0, max(rawLength, storedLength) <= recordLimit,
+                entry.recordLength <= tableOffset,
                 offset <= tableOffset - entry.recordLength
             else { throw FormatError("lists records that overlap or lie outside the pack") }
             end = entry.range.upperBound
@@ -212,8 +215,8 @@ public struct PackSummary: Hashable, Sendable {
         let length = try reader.u64()
         let hash = try reader.id()
         let fileLength = try reader.u64()
-        guard fileLength.isMultiple(of: UInt64(PackFormat.blockSize)), length <= fileLength,
-            offset <= fileLength - length
+        guard fileLength.isMultiple(of: UInt64(PackFormat.blockSize)), fileLength > 0, fileLength < 1 << 62,
+            length <= fileLength, offset <= fileLength - length
         else { throw FormatError("names a pack whose table lies outside it") }
         self.init(
             name: name, tableOffset: offset, tableLength: length, tableHash: hash, fileLength: fileLength)

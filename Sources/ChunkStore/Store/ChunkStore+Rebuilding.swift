@@ -68,19 +68,9 @@ extension ChunkStore {
     func rebuildIndex(_ opened: inout Opened) throws {
         try checkWritable()
         opened.index = nil
-        let (records, end) = try opened.journal.records()
-        guard !records.isEmpty else {
-            throw CairnError(
-                .damage, "the journal of \(folder) is empty; restore it from a copy",
-                path: folder.appending("journal").text)
-        }
-        let fold = JournalFold(records)
-        let located = try locations(fold)
-        let (reached, isComplete) = reachable(fold, located)
         let temporary = folder.appending("index/.\(Random.hex(8)).partial")
         do {
-            try writeIndex(
-                temporary, fold, records, end, located.filter { reached.contains($0.key) }, isComplete)
+            try makeIndex(at: temporary, opened.journal)
             let file = try File(temporary, .read)
             try file.sync()
             try FileSystem.rename(temporary, to: indexPath)
@@ -92,40 +82,62 @@ extension ChunkStore {
         opened.index = try Index(indexPath, readOnly: false)
     }
 
+    /// Writes a new index, made from the journal and the packs' tables.
+    func makeIndex(at path: Path, _ journal: Journal) throws {
+        let (records, end) = try journal.records()
+        guard !records.isEmpty else {
+            throw CairnError(
+                .damage, "the journal of \(folder) is empty; restore it from a copy",
+                path: journal.file.path.text)
+        }
+        let fold = JournalFold(records)
+        var located = try locations(fold)
+        let (reached, isComplete) = reachable(fold, located)
+        let names = fold.packs.map(\.summary.name)
+        // Behind a damaged piece of a manifest may be anything: what can be read stays, so that a repair finds it.
+        located = located.filter { id, location in
+            reached.contains(id)
+                || !isComplete && (try? read(id, names[Int(location.pack)], location)) != nil
+        }
+        try writeIndex(path, fold, records, end, located, isComplete)
+    }
+
     /// Where the tables say that chunks are, the last entry of each winning.
-    private func locations(_ fold: JournalFold) throws -> [ChunkID: ChunkLocation] {
+    func locations(_ fold: JournalFold) throws -> [ChunkID: ChunkLocation] {
         var located: [ChunkID: ChunkLocation] = [:]
         for (number, pack) in fold.packs.enumerated() {
-            let entries = try entries(of: pack.summary)
-            for index in pack.live(entries.count) {
-                located[entries[index].id] = ChunkLocation(entries[index], pack: UInt32(number))
+            for entry in try liveEntries(of: pack) {
+                located[entry.id] = ChunkLocation(entry, pack: UInt32(number))
             }
         }
         return located
     }
 
-    /// The table of a pack; where it is damaged, what the headers of the records say, each checked by its SHA-256.
-    private func entries(of summary: PackSummary) throws -> [PackEntry] {
+    /// The entries of a pack's table that count; where the table is damaged, what the headers of the records say, each checked by
+    /// its SHA-256, those that would be void among them: they are as good.
+    private func liveEntries(of pack: CommittedPack) throws -> [PackEntry] {
         do {
-            return try packs.table(summary)
+            let entries = try packs.table(pack.summary)
+            return pack.live(entries.count).map { entries[$0] }
         } catch let error as CairnError where error.code == .damage {
-            guard try FileSystem.status(packs.path(summary.name)) != nil else { return [] }
-            return try salvage(summary)
+            guard try FileSystem.status(packs.path(pack.summary.name)) != nil else { return [] }
+            return try salvage(pack.summary)
         }
     }
 
     /// What is reached, and whether all manifests could be read: a damaged one reaches less, and a collection refuses to run then.
-    private func reachable(
-        _ fold: JournalFold, _ located: [ChunkID: ChunkLocation]
+    func reachable(
+        _ fold: JournalFold, _ located: [ChunkID: ChunkLocation], _ isAlive: @escaping () -> Void = {}
     ) -> (ids: Set<ChunkID>, isComplete: Bool) {
         let names = fold.packs.map(\.summary.name)
         var reach = Reach(self)
+        var isComplete = true
         let source = Reach.Source(
             read: { id in
+                isAlive()
                 guard let location = located[id] else { throw self.missing(id) }
                 return try self.read(id, names[Int(location.pack)], location)
             }, bases: { $0.map { located[$0]?.base ?? .zero } })
-        var isComplete = true
         for iteration in fold.iterations.values {
             do { try reach.add(iteration.head, from: source) } catch { isComplete = false }
         }
@@ -155,8 +167,7 @@ extension ChunkStore {
         }
         for (name, number) in fold.pins { transaction.setPin(name, number) }
         for (name, run) in fold.runs { transaction.setRun(name, origin: run.origin, policy: run.policy) }
-        try transaction.count(into: &state)
-        transaction.setState(state)
+        try transaction.seal(state)
         try transaction.commit()
     }
 

@@ -4,7 +4,7 @@ internal import Platform
 private struct NeedsRebuild: Error {}
 
 extension ChunkStore {
-    /// Opens the index at the end of the journal; makes it anew where it is missing or belongs to another journal.
+    /// Opens the index at the end of the journal; makes it anew where it is missing, of another version, or of another journal.
     func openIndex() throws {
         let isCurrent = try? opened.change { opened in
             try locks.reading {
@@ -20,10 +20,10 @@ extension ChunkStore {
         if isCurrent == true { return }
         if let damage = try indexDamage() { throw damage }
         guard !isReadOnly else {
-            throw CairnError(
-                .system,
-                "the index of \(folder) is missing or behind its journal, and the store can only be read; "
-                    + "run `cairn list` once where it can be written", path: folder.text)
+            settings.onWait(
+                "the index of \(folder) is missing or behind its journal, and the store can only be read: "
+                    + "making one for this command alone")
+            return try openOwnIndex()
         }
         try opened.change { opened in
             try locks.committing {
@@ -58,7 +58,7 @@ extension ChunkStore {
                     try opened.index?.read { _ = try $0.state() }
                     return nil
                 } catch let error as CairnError {
-                    return error
+                    return error.code == .notFound ? nil : error
                 }
             }
         }
@@ -111,6 +111,8 @@ extension ChunkStore {
     private func fold(_ journal: Journal, into transaction: IndexTransaction) throws -> Bool {
         var state = try transaction.state()
         let records = try journal.records(from: state.journal).records
+        guard !records.isEmpty else { return false }
+        try transaction.checkCatalog()
         // All are looked at first: the packs of the earlier ones may be gone by a later sweep.
         for stored in records {
             switch stored.record.event {
@@ -129,12 +131,13 @@ extension ChunkStore {
             }
             try apply(stored, to: transaction, &state)
         }
-        if !records.isEmpty { transaction.setState(state) }
-        return !records.isEmpty
+        try transaction.seal(state)
+        return true
     }
 
     /// The open index, reopened where a repair has replaced its file.
     func currentIndex(_ opened: inout Opened) throws -> Index {
+        if opened.ownsIndex, let index = opened.index { return index }
         let status = try FileSystem.status(indexPath, followLinks: true)
         if let index = opened.index, index.inode == status?.inode { return index }
         opened.index = nil
@@ -171,6 +174,7 @@ extension ChunkStore {
                 let index = try currentIndex(&opened)
                 let transaction = try index.begin()
                 var state = try transaction.state()
+                try transaction.checkCatalog()
                 let position = state.journal
                 let decision = try body(transaction, &state, position)
                 guard let event = decision.event else {
@@ -179,7 +183,7 @@ extension ChunkStore {
                 }
                 let stored = opened.journal.prepare(event, at: position)
                 try apply(stored, to: transaction, &state)
-                transaction.setState(state)
+                try transaction.seal(state)
                 try transaction.checkWrites()
                 try opened.journal.append(stored)
                 do {
@@ -250,7 +254,6 @@ extension ChunkStore {
         }
         transaction.setRecord(stored)
         state.journal = stored.next
-        try transaction.count(into: &state)
     }
 }
 

@@ -16,7 +16,7 @@ public final class ChunkStore: Sendable {
         public var memory: Int
         /// The version of the program, for the journal.
         public var version: String
-        /// Told when a lock takes long.
+        /// Told, in a sentence, when something takes long: a lock, or an index that is made for this process alone.
         public var onWait: @Sendable (String) -> Void
         /// Which blobs a manifest refers to.
         public var trace: Tracer
@@ -36,6 +36,8 @@ public final class ChunkStore: Sendable {
     /// What is open; nil for an index that a repair is to make anew.
     struct Opened {
         var index: Index?
+        /// The index is nobody else's, so no repair replaces it.
+        var ownsIndex = false
         let journal: Journal
     }
 
@@ -101,8 +103,19 @@ public final class ChunkStore: Sendable {
         }
     }
 
-    /// - Parameter repairing: does not open the index, which is to be made anew.
-    public init(_ folder: Path, settings: Settings, repairing: Bool = false) throws {
+    public enum Access: Sendable {
+        /// Changes nothing, even where it may.
+        case read
+        /// As the folder allows.
+        case available
+        /// Fails where the store can only be read.
+        case write
+    }
+
+    /// - Parameter repairing: does not open the index, which is to be checked or made anew.
+    public init(
+        _ folder: Path, settings: Settings, access: Access = .available, repairing: Bool = false
+    ) throws {
         let description = folder.appending("cairn.json")
         guard let status = try FileSystem.status(folder, followLinks: true) else {
             throw CairnError(
@@ -120,12 +133,13 @@ public final class ChunkStore: Sendable {
         self.settings = settings
         id = file.id
         chunkSize = file.chunkSize
-        isReadOnly = !FileSystem.isWritable(self.folder)
+        isReadOnly = access == .read || !FileSystem.isWritable(self.folder)
         locks = try StoreLocks(self.folder.appending("locks"), readOnly: isReadOnly, onWait: settings.onWait)
         let journal = try Journal(
             self.folder.appending("journal"), store: id, access: isReadOnly ? .read : .write)
         opened = Monitor(Opened(index: nil, journal: journal))
         packs = PackReaders(folder: self.folder.appending("packs"), store: id)
+        if access == .write { try checkWritable() }
         if !repairing { try openIndex() }
     }
 

@@ -28,15 +28,6 @@ import Testing
         case packHeader, recordHeader, payload, table, trailer
     }
 
-    private func flip(_ path: String, _ offset: Int) throws {
-        let file = try FileHandle(forUpdating: URL(fileURLWithPath: path))
-        try file.seek(toOffset: UInt64(offset))
-        let byte = try #require(try file.read(upToCount: 1)?.first)
-        try file.seek(toOffset: UInt64(offset))
-        try file.write(contentsOf: Data([byte ^ 0x10]))
-        try file.close()
-    }
-
     private func packs() throws -> [String] {
         let folder = bench.path("store/packs")
         return try FileManager.default.contentsOfDirectory(atPath: folder).map { folder + "/" + $0 }
@@ -79,7 +70,7 @@ import Testing
         // The frozen tensor's second chunk lies somewhere in the pack as it is.
         let needle = Array(frozen[4096..<4160])
         let place = try #require(bytes.indices.first { bytes[$0...].starts(with: needle) })
-        try flip(pack, place + 7)
+        try bench.flip(pack, place + 7)
         let report = try bench.store.verify()
         #expect(report.damaged.map(\.step) == [1, 2, 3])
         #expect(report.damaged.allSatisfy { $0.tensors == ["frozen"] && $0.files == ["model.safetensors"] })
@@ -94,11 +85,11 @@ import Testing
         let bytes = try [UInt8](Data(contentsOf: URL(fileURLWithPath: pack)))
         let table = bytes[(size - 56)...].prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
         switch place {
-        case .packHeader: try flip(pack, 20)
-        case .recordHeader: try flip(pack, 64 + 9)
-        case .payload: try flip(pack, 64 + 96 + 100)
-        case .table: try flip(pack, table + 30)
-        case .trailer: try flip(pack, size - 30)
+        case .packHeader: try bench.flip(pack, 20)
+        case .recordHeader: try bench.flip(pack, 64 + 9)
+        case .payload: try bench.flip(pack, 64 + 96 + 100)
+        case .table: try bench.flip(pack, table + 30)
+        case .trailer: try bench.flip(pack, size - 30)
         }
         let report = try Store.open(at: bench.path("store")).verify()
         #expect(!report.ok)
@@ -108,7 +99,7 @@ import Testing
 
     @Test(arguments: [0, 1, 2, 3])
     func aDamagedJournalRecordIsNamedAndHealedFromTheIndex(record: Int) throws {
-        try flip(bench.path("store/journal"), record * 4096 + 115)
+        try bench.flip(bench.path("store/journal"), record * 4096 + 115)
         let report = try bench.store.verify()
         #expect(!report.problems.isEmpty)
         #expect(report.damaged.map(\.step) == (record == 0 ? [] : [UInt64(record)]))
@@ -134,7 +125,7 @@ import Testing
 
     @Test func damagedIterationsCanBeGivenUp() throws {
         let pack = try firstPack()
-        try flip(pack, 64 + 96 + 100)
+        try bench.flip(pack, 64 + 96 + 100)
         let deleted = try bench.store.deleteDamaged().deleted
         #expect(deleted.contains { $0.step == 1 })
         _ = try bench.store.collect(dryRun: false)

@@ -1,5 +1,6 @@
 import Cairn
 import Foundation
+import Testing
 
 /// A temporary folder with a store in it and checkpoints beside it; gone with the value.
 final class Workbench: Sendable {
@@ -28,6 +29,16 @@ final class Workbench: Sendable {
             try Data(bytes).write(to: url)
         }
         return path(name)
+    }
+
+    /// Flips a bit of a file.
+    func flip(_ path: String, _ offset: Int, bit: UInt8 = 0x10) throws {
+        let file = try FileHandle(forUpdating: URL(fileURLWithPath: path))
+        try file.seek(toOffset: UInt64(offset))
+        let byte = try #require(try file.read(upToCount: 1)?.first)
+        try file.seek(toOffset: UInt64(offset))
+        try file.write(contentsOf: Data([byte ^ bit]))
+        try file.close()
     }
 
     /// The code of the error that `body` throws.
