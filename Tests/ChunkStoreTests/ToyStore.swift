@@ -33,7 +33,12 @@ final class ToyStore: Sendable {
     static let settings = ChunkStore.Settings(
         jobs: 4, memory: 64 << 20, version: "test", onWait: { _ in }, trace: { head, _ in try blobs(head) })
 
-    func open() throws -> ChunkStore { try ChunkStore(folder, settings: Self.settings) }
+    /// - Parameter tableThreshold: so many new entries of the index become a table.
+    func open(tableThreshold: Int = 4096) throws -> ChunkStore {
+        var settings = Self.settings
+        settings.tableThreshold = tableThreshold
+        return try ChunkStore(folder, settings: settings)
+    }
 
     static func head(_ blobs: [BlobRef], salt: UInt64) -> [UInt8] {
         var writer = ByteWriter()

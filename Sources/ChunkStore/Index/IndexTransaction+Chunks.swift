@@ -3,9 +3,6 @@ internal import Platform
 
 /// Where chunks are. An id stands in one place: in the tree of single entries, or in one of the tables.
 extension IndexTransaction {
-    /// New entries from which on they become a table: as many in the tree would dirty as many of its pages.
-    static let tableThreshold = 4096
-
     func chunk(_ id: ChunkID) throws -> ChunkLocation? {
         do {
             let found = try id.withUnsafeBytes { (key) throws in
@@ -29,8 +26,9 @@ extension IndexTransaction {
     }
 
     /// Puts entries whose ids the index does not have, in the order of their ids.
-    func insertChunks(_ entries: [ChunkEntry]) throws {
-        if entries.count >= Self.tableThreshold { return try addTable(entries) }
+    /// - Parameter threshold: so many of them become a table.
+    func insertChunks(_ entries: [ChunkEntry], tableFrom threshold: Int) throws {
+        if entries.count >= threshold { return try addTable(entries) }
         for (id, location) in entries { insertChunk(id, location) }
     }
 

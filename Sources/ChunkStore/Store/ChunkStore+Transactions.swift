@@ -220,7 +220,7 @@ extension ChunkStore {
                 new.append(entry)
             }
         }
-        try transaction.insertChunks(new)
+        try transaction.insertChunks(new, tableFrom: settings.tableThreshold)
     }
 
     /// Folds one record, but for where its chunks are.

@@ -20,6 +20,8 @@ public final class ChunkStore: Sendable {
         public var onWait: @Sendable (String) -> Void
         /// Which blobs a manifest refers to.
         public var trace: Tracer
+        /// So many new entries of the index become a table: in the tree they would dirty as many of its pages.
+        var tableThreshold = 4096
 
         public init(
             jobs: Int, memory: Int, version: String, onWait: @escaping @Sendable (String) -> Void,
