@@ -4,12 +4,11 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 
 from measuring import (
-    CAIRN, GIB, KIB, MIB, Run, Table, alternate, cairn, copy, drop_from_cache, mebibytes, noise, remove, seconds)
+    GIB, KIB, Run, Table, alternate, cairn, copy, drop_from_cache, mebibytes, noise, remove, seconds)
 
 
 def first_save(table, folder):
@@ -96,28 +95,46 @@ def many(table, folder):
     (listing,) = alternate(5, lambda: cairn("list", store).seconds)
     table.row("list of 10,000 iterations", seconds(listing), 0.2)
     steps = iter(range(10_000, 10_100))
-    noise(source, 100 * 4 * KIB)
+    cairn("init", fresh, "--chunk-size", "4KiB")
 
     def small(where):
         noise(source, 100 * 4 * KIB)
         return cairn("save", where, source, "--step", next(steps), "--run", "series").seconds
 
-    cairn("init", fresh, "--chunk-size", "4KiB")
     ours, theirs = alternate(9, lambda: small(store), lambda: small(fresh))
-    table.line("  400 KiB into it (no bound)", f"{ours * 1000:.0f} ms", f"fresh {theirs * 1000:.0f} ms",
-               f"{ours / theirs:.2f}", "-")
+    table.row("400 KiB into it", (ours, f"{ours * 1000:.0f} ms"), None, f"fresh {theirs * 1000:.0f} ms", ours / theirs)
+    noise(source, GIB, tensors=100)
 
     def into_full():
-        noise(source, GIB, tensors=100)
-        return cairn("save", store, source, "--step", next(steps), "--run", "series").seconds
+        run = cairn("save", store, source, "--step", 1, "--run", "added")
+        cairn("delete", store, "added@1")
+        cairn("gc", store)
+        return run.seconds
 
     def into_fresh():
         remove(fresh)
         cairn("init", fresh, "--chunk-size", "4KiB")
-        return cairn("save", fresh, source, "--step", 1).seconds
+        return cairn("save", fresh, source, "--step", 1, "--run", "added").seconds
 
     ours, theirs = alternate(5, into_full, into_fresh)
     table.row("1 GiB of 4 KiB chunks into it", seconds(ours), 1.1, f"fresh {theirs:.2f}", ours / theirs)
+
+
+def lora(table, folder):
+    """what saves of a LoRA series write, the whole model saved beside the adapter"""
+    here = os.path.dirname(os.path.abspath(__file__))
+    python = Run(os.path.join(here, "../tools/python/environment.sh")).output.decode().strip()
+    series = os.path.join(here, "../tools/python/series.py")
+    store, dense, tuned = (os.path.join(folder, name) for name in ("store", "dense", "lora"))
+    Run(python, series, "dense", "--out", dense, "--saves", 1)
+    Run(python, series, "lora", "--out", tuned, "--from", os.path.join(dense, "checkpoint-100"))
+    cairn("init", store)
+    checkpoints = sorted(
+        (name for name in os.listdir(tuned) if name.startswith("checkpoint-")),
+        key=lambda name: int(name.split("-")[1]))
+    results = [cairn("save", store, os.path.join(tuned, name)).json for name in checkpoints]
+    share = max(result["newBytes"] / result["logicalBytes"] for result in results[1:])
+    table.row("LoRA series: new of all bytes", (share * 100, f"{share * 100:.1f} %"), 17.5)
 
 
 def disk_use(folder):
@@ -165,7 +182,7 @@ def collect_records(table, folder):
 
 ROWS = {
     "save": first_save, "memory": memory, "many": many, "gc-iterations": collect_iterations,
-    "gc-records": collect_records,
+    "gc-records": collect_records, "lora": lora,
 }
 
 

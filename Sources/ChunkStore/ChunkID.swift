@@ -50,5 +50,8 @@ public struct ChunkID: Hashable, Sendable, Comparable, CustomStringConvertible {
         return a.words.3.bigEndian < b.words.3.bigEndian
     }
 
+    /// The first 8 bytes, which are as good as random.
+    var prefix: UInt64 { words.0 }
+
     public func hash(into hasher: inout Hasher) { hasher.combine(words.0) }
 }

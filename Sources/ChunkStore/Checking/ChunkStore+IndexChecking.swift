@@ -23,7 +23,7 @@ extension ChunkStore {
         if lost { throw differs("has lost chunks that iterations need") }
     }
 
-    private func differs(_ how: String) -> CairnError {
+    func differs(_ how: String) -> CairnError {
         CairnError(
             .damage, "the index \(indexPath) \(how); run `cairn repair`, which rebuilds it",
             path: indexPath.text)

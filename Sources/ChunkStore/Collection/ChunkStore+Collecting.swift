@@ -13,8 +13,10 @@ public struct CollectionOutcome: Sendable {
 }
 
 extension ChunkStore {
-    /// Entries that one sweep transaction removes at most, so that savers wait only for milliseconds.
-    static let sweepBatch = 1000
+    /// Entries that one sweep transaction removes at most, so that savers wait only for some 20 milliseconds.
+    private static let sweepBatch = 8000
+    /// The same on a full disk: each entry may dirty a page of the index, and all of them must fit into the reserve.
+    private static let sweepBatchInReserve = 1000
     /// Seconds that a collection waits for another one.
     private static let collectionPatience = 10.0
 
@@ -66,11 +68,13 @@ extension ChunkStore {
             result.reclaimedBytes = whole + freed.bytes
             return result
         }
+        let hasReserve = try FileSystem.status(folder.appending("reserve")) != nil
+        let size = hasReserve ? Self.sweepBatch : Self.sweepBatchInReserve
         var rest = plan.dead[...]
         // A save that was committed since the mark may rely on a chunk that was dead then: its pack stays.
         var kept: Set<UInt32> = []
         while !rest.isEmpty {
-            let batch = rest.prefix(Self.sweepBatch)
+            let batch = rest.prefix(size)
             rest = rest.dropFirst(batch.count)
             result.removedChunks += try sweep(batch, [], &reach, &marked, &kept)
         }
@@ -121,33 +125,24 @@ extension ChunkStore {
     }
 
     func planSweep(_ reach: Reach, _ result: inout CollectionOutcome) throws -> SweepPlan {
-        try read { transaction in
-            var plan = SweepPlan()
-            var live: [UInt32: UInt64] = [:]
-            var found = 0
-            try transaction.scanChunks { id, location in
-                if reach.ids.contains(id) {
-                    found += 1
-                    live[location.pack, default: 0] += UInt64(location.range.count)
-                } else {
-                    plan.dead.append(id)
-                }
-                return true
-            }
-            plan.dead.sort()
-            guard found == reach.ids.count else {
-                throw CairnError(
-                    .damage,
-                    "nothing was collected, as chunks that iterations need are missing; run `cairn repair`, "
-                        + "or give the iterations up with `cairn delete --damaged`", path: indexPath.text)
-            }
-            result.liveBytes = live.values.reduce(0, +)
-            for (number, summary) in try transaction.packs() {
-                plan.packs.insert(number)
-                if live[number] == nil { plan.deadPacks.append((number, summary.name)) }
-            }
-            return plan
+        var plan = SweepPlan()
+        var found = 0
+        let packs = try livePacks { id, _ in
+            let isLive = reach.ids.contains(id)
+            if isLive { found += 1 } else { plan.dead.append(id) }
+            return isLive
         }
+        plan.dead.sort()
+        guard found == reach.ids.count else {
+            throw CairnError(
+                .damage,
+                "nothing was collected, as chunks that iterations need are missing; run `cairn repair`, "
+                    + "or give the iterations up with `cairn delete --damaged`", path: indexPath.text)
+        }
+        result.liveBytes = packs.reduce(0) { $0 + $1.liveBytes }
+        plan.packs = Set(packs.map(\.number))
+        plan.deadPacks = packs.filter(\.records.isEmpty).map { ($0.number, $0.summary.name) }
+        return plan
     }
 
     /// One sweep transaction: marks what was committed since the mark, then removes what is still dead.

@@ -12,12 +12,11 @@ extension ChunkStore {
     /// Frees every whole block of these packs in which no live record lies. Under the collection lock.
     /// - Parameter dryRun: only says how much that would be.
     func freeSpace(in numbers: Set<UInt32>, dryRun: Bool = false, dead: Set<ChunkID> = []) throws -> Freed {
-        let (live, summaries) = try liveRanges(in: numbers, without: dead)
         var freed = Freed()
-        for (number, summary) in summaries.sorted(by: { $0.key < $1.key }) {
-            let file = try File(packs.path(summary.name), dryRun ? .read : .write)
+        for pack in try livePacks(where: { id, _ in !dead.contains(id) }) where numbers.contains(pack.number) {
+            let file = try File(packs.path(pack.summary.name), dryRun ? .read : .write)
             let before = try file.status().allocated
-            for range in try freeBlocks(of: summary, live: live[number] ?? []) {
+            for range in try freeBlocks(of: pack) {
                 let data = file.dataRanges(in: range)
                 if dryRun {
                     freed.bytes += data.reduce(0) { $0 + UInt64($1.count) }
@@ -31,50 +30,14 @@ extension ChunkStore {
         return freed
     }
 
-    /// Looks things up in an index that has every chunk where the tables say: whatever it lacks would be freed.
-    /// - Throws: `.damage` where it differs from journal or tables.
-    private func checkedRead<R>(_ body: (IndexTransaction) throws -> R) throws -> R {
-        try checkProcess()
-        return try opened.change { opened in
-            try locks.reading {
-                let (records, end) = try opened.journal.records()
-                let fold = JournalFold(records)
-                return try currentIndex(&opened).read { transaction in
-                    try compare(fold, end, transaction)
-                    try compareLocations(fold, transaction)
-                    return try body(transaction)
-                }
-            }
-        }
-    }
-
-    /// Where live records lie in these packs, in the order of their offsets.
-    private func liveRanges(
-        in numbers: Set<UInt32>, without dead: Set<ChunkID>
-    ) throws -> ([UInt32: [Range<UInt64>]], [UInt32: PackSummary]) {
-        try checkedRead { transaction in
-            var live: [UInt32: [Range<UInt64>]] = [:]
-            try transaction.scanChunks { id, location in
-                if numbers.contains(location.pack), !dead.contains(id) {
-                    live[location.pack, default: []].append(location.range)
-                }
-                return true
-            }
-            var summaries: [UInt32: PackSummary] = [:]
-            for (number, summary) in try transaction.packs() where numbers.contains(number) {
-                summaries[number] = summary
-            }
-            return (live.mapValues { $0.sorted { $0.lowerBound < $1.lowerBound } }, summaries)
-        }
-    }
-
     /// The stretches of whole blocks between the live records, the pack's header and its table.
     /// - Throws: `.damage` where live records overlap: then the index is wrong, and nothing may be freed.
-    private func freeBlocks(of summary: PackSummary, live: [Range<UInt64>]) throws -> [Range<UInt64>] {
+    private func freeBlocks(of pack: LivePack) throws -> [Range<UInt64>] {
+        let summary = pack.summary
         let block = UInt64(PackFormat.blockSize)
         var free: [Range<UInt64>] = []
         var end = UInt64(PackFormat.headerSize)
-        for range in live + [summary.tableOffset..<summary.fileLength] {
+        for range in pack.records + [summary.tableOffset..<summary.fileLength] {
             guard range.lowerBound >= end else {
                 throw CairnError(
                     .damage,

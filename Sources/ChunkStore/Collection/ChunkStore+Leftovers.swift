@@ -54,24 +54,35 @@ extension ChunkStore {
         }
     }
 
+    /// Packs that are locked at once: each takes a file descriptor.
+    private static let orphanBatch = 100
+
     /// Unlinks the packs that no commit names, if nobody holds their lock; looks again once it has the lock.
     /// Returns the bytes that came back.
     @discardableResult
     func removeOrphans() throws -> UInt64 {
         let files = try FileSystem.names(in: folder.appending("packs"))
         let known = try knownPacks()
+        let orphans = files.compactMap { PackName(fileName: $0) }.filter { !known.contains($0) }
+        return try stride(from: 0, to: orphans.count, by: Self.orphanBatch).reduce(0) { freed, start in
+            try freed + remove(orphans[start..<min(start + Self.orphanBatch, orphans.count)])
+        }
+    }
+
+    private func remove(_ orphans: ArraySlice<PackName>) throws -> UInt64 {
+        let locked = try orphans.compactMap { name -> (PackName, File)? in
+            guard let file = try? File(packs.path(name), .write, closesInChild: true),
+                try file.tryLock(.exclusive, at: 0)
+            else { return nil }
+            return (name, file)
+        }
+        // Their writers may have committed them between the two looks.
+        let known = try knownPacks()
         var freed: UInt64 = 0
-        for name in files.compactMap({ PackName(fileName: $0) }) where !known.contains(name) {
-            let path = packs.path(name)
-            guard let file = try? File(path, .write, closesInChild: true), try file.tryLock(.exclusive, at: 0)
-            else {
-                continue
-            }
-            // Its writer may have committed it between the two looks.
-            guard try !knownPacks().contains(name) else { continue }
+        for (name, file) in locked where !known.contains(name) {
             freed += try file.status().allocated
             packs.forget(name)
-            try FileSystem.removeFile(path)
+            try FileSystem.removeFile(packs.path(name))
         }
         return freed
     }
