@@ -13,7 +13,8 @@ extension ChunkStore {
     /// - Parameter dryRun: only says how much that would be.
     func freeSpace(in numbers: Set<UInt32>, dryRun: Bool = false, dead: Set<ChunkID> = []) throws -> Freed {
         var freed = Freed()
-        for pack in try livePacks(where: { id, _ in !dead.contains(id) }) where numbers.contains(pack.number) {
+        for pack in try livePacks(where: { id, _ in !dead.contains(id) }) where numbers.contains(pack.number)
+        {
             let file = try File(packs.path(pack.summary.name), dryRun ? .read : .write)
             let before = try file.status().allocated
             for range in try freeBlocks(of: pack) {
