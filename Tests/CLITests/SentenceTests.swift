@@ -51,6 +51,19 @@ struct SentenceTests {
                 """)
     }
 
+    @Test func `Iterations that go for the same reason are one line`() {
+        let reason = "no rule keeps it (last 1)"
+        let iterations =
+            (1...3).map { DeletedIteration(run: "a", step: $0, id: "", reason: reason) }
+            + (1...10).map { DeletedIteration(run: "b", step: $0, id: "", reason: reason) }
+            + [DeletedIteration(run: "b", step: 11, id: "", reason: "")]
+        #expect(
+            Sentences.deleted(iterations, "deleted") == [
+                "deleted 3 iterations of a (1, 2, 3): \(reason)",
+                "deleted 10 iterations of b (1, 2, 3, 4, 5, 6, 7, 8 and 2 more): \(reason)", "deleted b@11",
+            ])
+    }
+
     @Test func `A collection gives reasons and bytes`() {
         let result = CollectionResult(
             deletedIterations: [DeletedIteration(run: "main", step: 1, id: "", reason: "no rule keeps it")],

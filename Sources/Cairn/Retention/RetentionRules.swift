@@ -73,7 +73,7 @@ struct RetentionRules {
                 isKept, "among the best \(rule.count) by \(rule.metric) (\(rule.effectiveDirection.rawValue))"
             )
         }
-        if reasons.isEmpty, isJudged { return .delete(reason: "No rule keeps it: \(names).") }
+        if reasons.isEmpty, isJudged { return .delete(reason: "no rule keeps it (\(names))") }
         if reasons.isEmpty { reasons = ["no rule judges it"] }
         return .keep(reasons: reasons)
     }

@@ -57,7 +57,7 @@ struct DeleteCommand: StoreCommand {
     }
 
     static func text(_ result: DeleteResult) -> String {
-        var lines = result.deleted.map { "deleted \($0.run)@\($0.step)".printable }
+        var lines = Sentences.deleted(result.deleted, "deleted")
         lines += Sentences.skipped(result.skipped)
         if lines.isEmpty { return "nothing to delete" }
         if !result.deleted.isEmpty { lines.append("cairn gc gives their space back") }

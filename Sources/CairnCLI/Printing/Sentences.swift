@@ -18,8 +18,26 @@ enum Sentences {
         return text
     }
 
+    /// Steps that a line names before it says how many more there are.
+    private static let stepsInALine = 8
+
+    /// A line for all iterations of a run that go for the same reason.
     static func deleted(_ iterations: [DeletedIteration], _ verb: String) -> [String] {
-        iterations.map { "\(verb) \($0.run)@\($0.step): \($0.reason)".printable }
+        var groups: [(first: DeletedIteration, steps: [UInt64])] = []
+        for iteration in iterations {
+            if let last = groups.last?.first, last.run == iteration.run, last.reason == iteration.reason {
+                groups[groups.count - 1].steps.append(iteration.step)
+            } else {
+                groups.append((iteration, [iteration.step]))
+            }
+        }
+        return groups.map { first, steps in
+            let reason = first.reason.isEmpty ? "" : ": \(first.reason)"
+            guard steps.count > 1 else { return "\(verb) \(first.run)@\(first.step)\(reason)".printable }
+            var named = steps.prefix(stepsInALine).map(String.init).joined(separator: ", ")
+            if steps.count > stepsInALine { named += " and \(steps.count - stepsInALine) more" }
+            return "\(verb) \(steps.count) iterations of \(first.run) (\(named))\(reason)".printable
+        }
     }
 
     static func skipped(_ iterations: [DeletedIteration]) -> [String] {

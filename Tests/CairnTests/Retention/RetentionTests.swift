@@ -132,7 +132,7 @@ struct RetentionTests {
         let first = ["the first at or after step 0", "the first", "among the best 1 by loss (min)"]
         #expect(verdicts[0] == .keep(reasons: first))
         let rules = "last 1, every 300, best 1 by loss (min), within 30m, first"
-        #expect(verdicts[1] == .delete(reason: "No rule keeps it: \(rules)."))
+        #expect(verdicts[1] == .delete(reason: "no rule keeps it (\(rules))"))
         let last = [
             "the newest complete iteration", "a milestone", "among the last 1",
             "the first at or after step 300",
