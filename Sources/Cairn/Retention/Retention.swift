@@ -116,7 +116,7 @@ public enum Retention {
             let what = candidates[index].superseded ? "a superseded" : "the oldest unpinned"
             verdicts[index] = .delete(
                 reason:
-                    "The run's \(total) bytes exceed the limit of \(limit), and this is \(what) iteration.")
+                    "the run's \(total) bytes are over the limit of \(limit), and this is \(what) iteration")
             total = total == .max ? sum() : total - candidates[index].storedBytes
         }
     }

@@ -57,7 +57,7 @@ struct DeleteCommand: StoreCommand {
     }
 
     static func text(_ result: DeleteResult) -> String {
-        var lines = Sentences.deleted(result.deleted, "deleted")
+        var lines = Sentences.deleted(result.deleted, "deleted", withReasons: false)
         lines += Sentences.skipped(result.skipped)
         if lines.isEmpty { return "nothing to delete" }
         if !result.deleted.isEmpty { lines.append("cairn gc gives their space back") }

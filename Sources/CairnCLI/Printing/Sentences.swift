@@ -22,7 +22,9 @@ enum Sentences {
     private static let stepsInALine = 8
 
     /// A line for all iterations of a run that go for the same reason.
-    static func deleted(_ iterations: [DeletedIteration], _ verb: String) -> [String] {
+    static func deleted(_ iterations: [DeletedIteration], _ verb: String, withReasons: Bool = true)
+        -> [String]
+    {
         var groups: [(first: DeletedIteration, steps: [UInt64])] = []
         for iteration in iterations {
             if let last = groups.last?.first, last.run == iteration.run, last.reason == iteration.reason {
@@ -32,7 +34,7 @@ enum Sentences {
             }
         }
         return groups.map { first, steps in
-            let reason = first.reason.isEmpty ? "" : ": \(first.reason)"
+            let reason = first.reason.isEmpty || !withReasons ? "" : ": \(first.reason)"
             guard steps.count > 1 else { return "\(verb) \(first.run)@\(first.step)\(reason)".printable }
             var named = steps.prefix(stepsInALine).map(String.init).joined(separator: ", ")
             if steps.count > stepsInALine { named += " and \(steps.count - stepsInALine) more" }

@@ -88,7 +88,7 @@ struct RetentionOracleTests {
             for decision in decisions {
                 switch decision.verdict {
                 case .keep(let reasons): #expect(!reasons.isEmpty && reasons.allSatisfy { !$0.isEmpty })
-                case .delete(let reason): #expect(reason.hasSuffix("."))
+                case .delete(let reason): #expect(!reason.isEmpty && !reason.hasSuffix("."))
                 }
             }
         }

@@ -143,8 +143,8 @@ struct RetentionTests {
             Retention.decide(run, policy: Policy(maxSize: 25))[0].verdict
                 == .delete(
                     reason:
-                        "The run's 30 bytes exceed the limit of 25, and this is the oldest unpinned "
-                        + "iteration."
+                        "the run's 30 bytes are over the limit of 25, and this is the oldest unpinned "
+                        + "iteration"
                 ))
     }
 
