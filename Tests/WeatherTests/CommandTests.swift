@@ -96,6 +96,19 @@ extension Weather {
             Wrong("a destination of 4,096 characters", 2, "name") {
                 ["restore", "r@30", $0.folder + "/" + long]
             },
+            Wrong("the store as a destination", 2, "the store") { ["restore", "r@30", $0.store, "--force"] },
+            Wrong("a destination in the store", 2, "the store") { ["restore", "r@30", $0.store + "/a/b"] },
+            Wrong("a destination around the store", 2, "the store") {
+                ["restore", "r@30", $0.folder, "--force"]
+            },
+            Wrong("an export over the store", 2, "the store") {
+                ["export", "r@30", $0.store + "/", "--layout", "hf", "--force"]
+            },
+            Wrong("another store as a destination", 2, "another store") { scene in
+                try Child.run(["cp", "-a", scene.store, scene.folder + "/other"]).mustSucceed()
+                return ["restore", "r@30", scene.folder + "/other", "--force"]
+            },
+            Wrong("no destination", 2, "destination") { _ in ["restore", "r@30", ""] },
             Wrong("no file that matches", 2, "*.nothing") {
                 ["restore", "r@30", $0.folder + "/to", "--path", "*.nothing"]
             },
@@ -133,6 +146,11 @@ extension Weather {
             Wrong("a policy of a run that is a path", 2, "run") { _ in
                 ["policy", "--run", "../up", "--keep-last", "1"]
             },
+            Wrong("the policy of an unknown run", 2, "nobody") { _ in ["policy", "--run", "nobody"] },
+            Wrong("no policy for an unknown run", 2, "nobody") { _ in
+                ["policy", "--run", "nobody", "--clear"]
+            },
+            Wrong("an empty note", 2, "--note") { _ in ["annotate", "r@30", "--note", ""] },
             Wrong("verifying nothing", 2, "31") { _ in ["verify", "r@31"] },
             Wrong("a list of an unknown run", 2, "nobody") { _ in ["list", "--run", "nobody"] },
             Wrong("repairing from nowhere", 2, "nowhere") { ["repair", "--from", $0.folder + "/nowhere"] },
@@ -236,6 +254,22 @@ extension Weather {
                 try ending.mustFail(2, mentioning: "other")
             }
             #expect(try scene.contents() == before)
+        }
+
+        @Test("A run that holds nothing makes no reference ambiguous, and its first save is remembered")
+        func runsWithoutIterations() throws {
+            let scene = try Scene()
+            try scene.cairn(["policy", "--run", "later", "--keep-last", "3"]).mustSucceed()
+            try scene.cairn(["restore", "latest", scene.folder + "/to"]).mustSucceed()
+            try Scene.next.write(to: scene.folder + "/out/checkpoint-1")
+            try scene.cairn(["save", scene.folder + "/out/checkpoint-1", "--run", "later"]).mustSucceed()
+            try Scene.next.write(to: scene.folder + "/out/checkpoint-2")
+            let again = try scene.cairn(["save", scene.folder + "/out/checkpoint-2"])
+            try again.mustSucceed()
+            #expect(again.output.contains("later@2"))
+            try scene.cairn(["delete", "--run", "later"]).mustSucceed()
+            try scene.cairn(["show", "latest"]).mustSucceed()
+            try scene.cairn(["verify"]).mustSucceed()
         }
 
         @Test("The same step again with the same content says so; --replace takes the old one's place")

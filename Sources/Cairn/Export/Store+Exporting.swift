@@ -20,7 +20,8 @@ extension Store {
         defer { withExtendedLifetime(lock) {} }
         let plan = try HuggingFaceExport(manifest, info, options)
         let files = plan.written + plan.copied.compactMap { manifest.output($0) }
-        let place = try Destination(Path(destination), force: options.force)
+        let place = try Destination(
+            Path(destination), force: options.force, store: chunks.folder)
         do {
             for file in files { try FileSystem.makeFolders(place.temporary.appending(file.path).parent) }
             progress.begin(phase: "exporting", totalBytes: files.reduce(0) { $0 + $1.size })

@@ -12,16 +12,25 @@ struct Destination {
     private let lockPath: Path
     private let force: Bool
 
-    /// - Throws: `.exists` where something is at `path` and `force` is not set.
-    init(_ path: Path, force: Bool) throws {
+    /// - Throws: `.exists` where something is at `path` and `force` is not set; `.usage` for what is never replaced: a store, or a
+    ///   folder that this one lies in.
+    init(_ path: Path, force: Bool, store: Path) throws {
         self.path = path
         self.force = force
+        guard !path.name.isEmpty, path.name != [UInt8](".".utf8), path.name != [UInt8]("..".utf8) else {
+            throw CairnError(
+                .usage, "'\(path)' can't be the destination; name a folder that does not exist yet",
+                path: path.text)
+        }
+        try Self.checkSpares(store, path)
         if try FileSystem.status(path) != nil, !force {
             throw CairnError(
                 .exists, "\(path) exists; choose another place, or pass --force to replace it",
                 path: path.text)
         }
         try FileSystem.makeFolders(path.parent)
+        // Now that all of the way exists, `..` in it leads where it will lead.
+        try Self.checkSpares(store, path)
         // Of a long name only the beginning, as names end at 255 bytes.
         let stem = [UInt8](".cairn-".utf8) + path.name.prefix(200)
         try Self.removeStale(in: path.parent, stem)
@@ -36,6 +45,27 @@ struct Destination {
             _ = try? FileSystem.removeFile(lockPath)
             throw error
         }
+    }
+
+    /// Refuses to write into a store, or to replace one with all that it holds.
+    private static func checkSpares(_ store: Path, _ path: Path) throws {
+        var folder = path.parent
+        while try FileSystem.status(folder, followLinks: true) == nil { folder = folder.parent }
+        let way = try FileSystem.resolved(folder)
+        let what: String
+        if store.contains(way) {
+            what = "lies in the store \(store)"
+        } else if folder == path.parent, way.appending(path.name).contains(store) {
+            what = "is or holds the store \(store)"
+        } else if try FileSystem.status(path)?.kind == .folder,
+            try FileSystem.status(path.appending("cairn.json")) != nil
+        {
+            what = "is another store"
+        } else {
+            return
+        }
+        throw CairnError(
+            .usage, "\(path) \(what), where nothing is restored to; choose another place", path: path.text)
     }
 
     private static func removeStale(in parent: Path, _ stem: [UInt8]) throws {

@@ -19,7 +19,8 @@ extension Store {
         defer { withExtendedLifetime(lock) {} }
         let entries = try chosen(manifest, options)
         let files = entries.compactMap { manifest.output($0) }
-        let place = try Destination(Path(destination), force: options.force)
+        let place = try Destination(
+            Path(destination), force: options.force, store: chunks.folder)
         var result = RestoreResult(run: info.run, step: info.step, id: info.id.hex, path: place.path.text)
         do {
             try makeFolders(entries, in: place.temporary)

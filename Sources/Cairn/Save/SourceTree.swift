@@ -26,7 +26,7 @@ struct SourceTree {
             throw CairnError(.notFound, "there is nothing at \(path) to save", path: path.text)
         }
         root = try FileSystem.resolved(path)
-        if Self.contains(root, store) || Self.contains(store, root) {
+        if root.contains(store) || store.contains(root) {
             throw CairnError(
                 .usage,
                 "the store \(store) lies in \(path), or \(path) in the store; save a folder beside it",
@@ -115,9 +115,5 @@ struct SourceTree {
         CairnError(
             .usage, "\(path) is a device, socket or pipe, which a checkpoint can't hold; remove it",
             path: path.text)
-    }
-
-    private static func contains(_ folder: Path, _ other: Path) -> Bool {
-        other == folder || other.bytes.starts(with: folder.bytes + [UInt8(ascii: "/")])
     }
 }

@@ -28,6 +28,11 @@ public struct Path: Hashable, Sendable, Comparable, CustomStringConvertible {
         return slash == 0 ? Path("/") : Path([UInt8](trimmed[..<slash]))
     }
 
+    /// Whether it is `other` or a folder above it, by their bytes alone; both absolute and without links.
+    public func contains(_ other: Path) -> Bool {
+        other == self || bytes == [UInt8(ascii: "/")] || other.bytes.starts(with: bytes + [UInt8(ascii: "/")])
+    }
+
     /// For people: UTF-8 as it is; control characters and other bytes escaped.
     public var text: String { Self.text(of: bytes) }
 
