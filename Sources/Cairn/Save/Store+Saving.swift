@@ -49,7 +49,11 @@ extension Store {
     /// The run to save into: the given one; else the one that was first saved from this output folder; else the only one, or `main`.
     private func run(_ given: String?, _ origin: String) throws -> String {
         if let given { return given }
-        let runs = try chunks.read { try $0.runs() }
+        let runs = try chunks.read { transaction in
+            let all = try transaction.runs()
+            let saved = try all.filter { try transaction.hasIterations(run: $0.name) }
+            return saved.isEmpty ? all : saved
+        }
         if let known = runs.first(where: { $0.origin == origin }) { return known.name }
         guard !runs.isEmpty else { return RunName.main.text }
         let name = try Reference.Scope(iterations: [], pins: [:], runs: runs.map(\.name)).run(nil)
@@ -209,7 +213,7 @@ extension Store {
             result.reclaimedBytes = collection.reclaimedBytes
             result.warnings += collection.warnings
         } catch let error as CairnError where error.code == .busy {
-            result.warnings.append("The policy was not applied: \(error.message).")
+            result.warnings.append("the policy was not applied: \(error.message)")
         }
     }
 }

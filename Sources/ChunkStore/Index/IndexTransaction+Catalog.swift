@@ -77,6 +77,21 @@ extension IndexTransaction {
         return previous
     }
 
+    /// Whether a run has any iteration.
+    public func hasIterations(run: String) throws -> Bool {
+        try checkCatalog()
+        var found = false
+        do {
+            try transaction.scanBackwards(databases.steps, from: stepKey(run, .max)) { key, _ in
+                found = key.starts(with: [UInt8](run.utf8) + [0])
+                return false
+            }
+        } catch let error as LMDBError {
+            throw error.asCairnError(path)
+        }
+        return found
+    }
+
     func setIteration(_ number: UInt64, run: String, step: UInt64, isSuperseded: Bool) {
         var writer = ByteWriter()
         writer.u8(isSuperseded ? 1 : 0)

@@ -233,8 +233,9 @@ extension ChunkStore {
         case .commit(let commit):
             if let replaced = commit.replaces { try transaction.removeIteration(replaced) }
             transaction.setIteration(number, run: commit.run, step: commit.step, isSuperseded: false)
-            if try transaction.run(commit.run) == nil {
-                transaction.setRun(commit.run, origin: commit.origin, policy: [])
+            let known = try transaction.run(commit.run)
+            if known?.origin.isEmpty != false {
+                transaction.setRun(commit.run, origin: commit.origin, policy: known?.policy ?? [])
             }
             for pin in commit.pins { transaction.setPin(pin, number) }
         case .delete(let deletions):

@@ -28,7 +28,8 @@ struct JournalFold {
         case .commit(let commit):
             if let replaced = commit.replaces { remove(replaced) }
             iterations[record.sequence] = Iteration(run: commit.run, step: commit.step, head: commit.head)
-            if runs[commit.run] == nil { runs[commit.run] = (commit.origin, []) }
+            let (origin, policy) = runs[commit.run] ?? ("", [])
+            runs[commit.run] = (origin.isEmpty ? commit.origin : origin, policy)
             for pin in commit.pins { pins[pin] = record.sequence }
             packs += commit.packs
             version = commit.version
