@@ -26,19 +26,19 @@ public enum StepSource: String, Sendable, Hashable {
         } else if let name, let content, name.step != content.step {
             throw CairnError(
                 .usage,
-                "The name \(name.text) says step \(name.step), but \(content.file) says \(content.step): "
-                    + "pass --step with the right one.")
+                "the name \(name.text) says step \(name.step), but \(content.file) says \(content.step); "
+                    + "pass --step with the right one")
         } else if let name {
             found = (name.step, .name)
         } else if let content {
             found = (content.step, .content)
         } else {
             throw CairnError(
-                .usage, "Neither the name nor anything inside says which step this is: pass --step N.")
+                .usage, "neither the name nor anything inside says which step this is; pass --step N")
         }
         guard found.0 <= Step.maximum else {
             throw CairnError(
-                .usage, "\(found.0) is not a step: pass --step with one from 0 to \(Step.maximum).")
+                .usage, "\(found.0) is not a step; pass --step with one from 0 to \(Step.maximum)")
         }
         return found
     }

@@ -12,7 +12,9 @@ enum StoreName {
         guard (1...maximumBytes).contains(bytes.count) else {
             return "must have 1 to \(maximumBytes) characters"
         }
-        guard bytes.allSatisfy(isAllowed) else { return "may only hold the characters A-Z a-z 0-9 . _ -" }
+        guard bytes.allSatisfy(isAllowed) else {
+            return "may only hold letters, digits, dots, underscores and dashes, all of them ASCII"
+        }
         if bytes.allSatisfy(isDigit) { return "must not be a number, which would be a step" }
         if bytes[0] == UInt8(ascii: "-"), bytes[1...].allSatisfy(isDigit) {
             return "must not look like a negative number or be a lone dash"
@@ -43,7 +45,7 @@ public struct RunName: Hashable, Sendable, CustomStringConvertible {
     /// - Throws: a usage error that says what is wrong with the name.
     public init(_ text: String) throws(CairnError) {
         if let fault = StoreName.fault(of: text) {
-            throw CairnError(.usage, "The run name \(quoted(text)) is not valid: it \(fault).")
+            throw CairnError(.usage, "the run name \(quoted(text)) is not valid: it \(fault)")
         }
         self.text = text
     }
@@ -62,7 +64,7 @@ public struct PinName: Hashable, Sendable, CustomStringConvertible {
     /// - Throws: a usage error that says what is wrong with the name.
     public init(_ text: String) throws(CairnError) {
         if let fault = StoreName.fault(of: text) {
-            throw CairnError(.usage, "The pin name \(quoted(text)) is not valid: it \(fault).")
+            throw CairnError(.usage, "the pin name \(quoted(text)) is not valid: it \(fault)")
         }
         self.text = text
     }

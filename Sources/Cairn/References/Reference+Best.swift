@@ -25,9 +25,9 @@ extension Reference.Scope {
         let known = Set(all.flatMap(\.metrics.keys)).sorted()
         throw CairnError(
             .notFound,
-            "No iteration of run \(run) has a value of the metric \(quoted(metric)). "
+            "no iteration of run \(run) has a value of the metric \(quoted(metric)); "
                 + (known.isEmpty
-                    ? "None has any metric: add one with annotate." : "There is \(listed(known))."))
+                    ? "none has any metric, `cairn annotate` adds one" : "there is \(listed(known))"))
     }
 
     /// The metric that plain `best` means.
@@ -41,15 +41,15 @@ extension Reference.Scope {
         if metrics.count > 1 {
             throw CairnError(
                 .ambiguous,
-                "The policy of run \(run) keeps the best by several metrics: write one of "
-                    + "\(listed(metrics.map { "best:\($0)" })).")
+                "the policy of run \(run) keeps the best by several metrics; write one of "
+                    + "\(listed(metrics.map { "best:\($0)" }))")
         }
         if let recorded = recordedMetric(iterations) { return recorded }
         let known = Set(iterations.flatMap(\.metrics.keys)).sorted()
         throw CairnError(
             .notFound,
-            "Neither a policy nor the framework says which metric of run \(run) is meant: write best:METRIC"
-                + (known.isEmpty ? "." : ", with \(listed(known))."))
+            "neither a policy nor the framework says which metric of run \(run) is meant; write best:METRIC"
+                + (known.isEmpty ? "" : ", with \(listed(known))"))
     }
 
     /// What the newest iteration that has it says, the superseded ones last.

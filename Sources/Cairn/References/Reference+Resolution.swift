@@ -44,7 +44,8 @@ extension Reference {
 }
 
 extension Reference.Scope {
-    /// The run that is meant: the given one, else the only one, else `main`.
+    /// The run that is meant: the given one, else the only one, else `main`. Runs without iterations, such as one that only has
+    /// a policy yet, count where there are no others.
     ///
     /// - Throws: `notFound` where there is no such run, `ambiguous` with the candidates where there are
     ///   several.
@@ -53,12 +54,14 @@ extension Reference.Scope {
             guard runs.contains(given) else { throw noRun(given) }
             return given
         }
-        if runs.count == 1 { return runs[0] }
-        if runs.contains(RunName.main.text) { return RunName.main.text }
-        if runs.isEmpty { throw CairnError(.notFound, "The store holds no iteration yet: save one first.") }
+        let saved = Set(iterations.map(\.run))
+        let candidates = saved.isEmpty ? runs : runs.filter(saved.contains)
+        if candidates.count == 1 { return candidates[0] }
+        if candidates.contains(RunName.main.text) { return RunName.main.text }
+        if runs.isEmpty { throw CairnError(.notFound, "the store holds no iteration yet; save one first") }
         throw CairnError(
             .ambiguous,
-            "The store holds several runs, none of them called main: write RUN@ before it, with \(runList).")
+            "the store holds the runs \(listed(candidates.sorted())); say which one, with RUN@ or --run")
     }
 
     func latest(in run: String) throws(CairnError) -> IterationInfo {
@@ -67,7 +70,7 @@ extension Reference.Scope {
         guard let last = all.last else { throw empty(run) }
         throw CairnError(
             .notFound,
-            "Every iteration of run \(run) is superseded: name one by its step, such as \(last.step).")
+            "every iteration of run \(run) is superseded; name one by its step, such as \(last.step)")
     }
 
     func iteration(at step: UInt64, in run: String) throws(CairnError) -> IterationInfo {
@@ -77,19 +80,19 @@ extension Reference.Scope {
         let nearest = [all.last { $0.step < step }, all.first { $0.step > step }].compactMap(\.self)
         let steps = nearest.map { String($0.step) }.joined(separator: " or ")
         throw CairnError(
-            .notFound, "Run \(run) has no iteration at step \(step); the nearest is at \(steps).")
+            .notFound, "run \(run) has no iteration at step \(step); the nearest is at \(steps)")
     }
 
     func pinned(_ name: String, in run: String?) throws(CairnError) -> IterationInfo {
         guard let number = pins[name], let found = iterations.first(where: { $0.number == number }) else {
             let known = pins.keys.sorted()
-            let hint = known.isEmpty ? "There are no pins" : "The pins are \(listed(known))"
+            let hint = known.isEmpty ? "there are no pins" : "the pins are \(listed(known))"
             throw CairnError(
-                .notFound, "No pin is called \(quoted(name)). \(hint); for a step give its number.")
+                .notFound, "no pin is called \(quoted(name)); \(hint), and a step is a number")
         }
         if let run, found.run != run {
             throw CairnError(
-                .notFound, "The pin \(name) is on run \(found.run), not on \(run): write \(name) alone.")
+                .notFound, "the pin \(name) is on run \(found.run), not on \(run); write \(name) alone")
         }
         return found
     }
@@ -100,14 +103,16 @@ extension Reference.Scope {
         if found.isEmpty {
             let place = run.map { "in run \($0)" } ?? "in any run"
             throw CairnError(
-                .notFound, "No iteration \(place) has an id that begins with \(digits): see list --json.")
+                .notFound,
+                "no iteration \(place) has an id that begins with \(digits); see `cairn list --json`")
         }
         let candidates = found.map {
             "\($0.run)@\($0.step) (#\($0.id.hex.prefix(max(12, digits.count + 4))))"
         }
         throw CairnError(
             .ambiguous,
-            "Several iterations have ids that begin with \(digits): \(listed(candidates)). Give more digits.")
+            "several iterations have ids that begin with \(digits): \(listed(candidates)); "
+                + "give more digits")
     }
 
     /// By step; of equal steps the superseded first and the newest commit last.
@@ -120,15 +125,13 @@ extension Reference.Scope {
     }
 
     func empty(_ run: String) -> CairnError {
-        CairnError(.notFound, "Run \(run) holds no iteration: save one first, or name another run with RUN@.")
+        CairnError(.notFound, "run \(run) holds no iteration; save one first, or name another run with RUN@")
     }
 
     func noRun(_ run: String) -> CairnError {
-        let hint = runs.isEmpty ? "The store holds no iteration yet" : "The runs are \(runList)"
-        return CairnError(.notFound, "There is no run called \(quoted(run)). \(hint).")
+        let hint = runs.isEmpty ? "the store holds no iteration yet" : "the runs are \(listed(runs.sorted()))"
+        return CairnError(.notFound, "there is no run called \(quoted(run)); \(hint)")
     }
-
-    private var runList: String { listed(runs.sorted()) }
 }
 
 /// Names inside a sentence, the first twenty of them.

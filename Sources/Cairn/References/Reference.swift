@@ -70,7 +70,7 @@ public struct Reference: Sendable, Hashable, CustomStringConvertible {
                     + "latest, "
                     + "best, best:METRIC[:min|max], a step, a pin's name (it \(fault)), or # and at least "
                     + "6 hex "
-                    + "digits of an id.")
+                    + "digits of an id")
         }
         return .pin(text)
     }
@@ -85,7 +85,7 @@ public struct Reference: Sendable, Hashable, CustomStringConvertible {
         }
         guard !metric.isEmpty else {
             throw CairnError(
-                .usage, "\(quoted(whole)) names no metric: write best:METRIC, or best for the run's own.")
+                .usage, "\(quoted(whole)) names no metric; write best:METRIC, or best for the run's own")
         }
         return .best(metric: metric, direction: direction)
     }
@@ -95,7 +95,8 @@ public struct Reference: Sendable, Hashable, CustomStringConvertible {
             digits.utf8.allSatisfy({ Character(Unicode.Scalar($0)).isHexDigit })
         else {
             throw CairnError(
-                .usage, "\(quoted(whole)) is not an id: after # come 6 to 64 hex digits, as list shows them.")
+                .usage,
+                "\(quoted(whole)) is not an id: after # come 6 to 64 hex digits, as `cairn show` prints")
         }
         return .id(digits.lowercased())
     }

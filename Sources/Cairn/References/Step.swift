@@ -12,7 +12,7 @@ public enum Step {
     public static func parse(_ text: some StringProtocol) throws(CairnError) -> UInt64 {
         guard let step = decimal(text.utf8) else {
             throw CairnError(
-                .usage, "\(quoted(String(text))) is not a step: give a whole number from 0 to \(maximum).")
+                .usage, "\(quoted(String(text))) is not a step: give a whole number from 0 to \(maximum)")
         }
         return step
     }

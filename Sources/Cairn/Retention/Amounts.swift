@@ -18,11 +18,11 @@ public enum ByteSize {
         guard let number, let factor else {
             throw CairnError(
                 .usage,
-                "\(quoted(text)) is not a size: write a whole number and a unit, such as 500GB or 500GiB.")
+                "\(quoted(text)) is not a size: write a whole number and a unit, such as 500GB or 500GiB")
         }
         let (bytes, overflow) = number.multipliedReportingOverflow(by: factor)
         guard !overflow, bytes <= UInt64(Int64.max) else {
-            throw CairnError(.usage, "\(quoted(text)) is more than any disk holds: give at most 8000PB.")
+            throw CairnError(.usage, "\(quoted(text)) is more than any disk holds: give at most 8000PB")
         }
         return bytes
     }
@@ -44,12 +44,12 @@ public enum DurationText {
         guard let number, let seconds = units.first(where: { sameBytes($0.0, unit) })?.1 else {
             throw CairnError(
                 .usage,
-                "\(quoted(text)) is not a duration: write a whole number and s, m, h, d or w, such as 36h.")
+                "\(quoted(text)) is not a duration: write a whole number and s, m, h, d or w, such as 36h")
         }
         let (nanoseconds, overflow) = number.multipliedReportingOverflow(
             by: UInt64(seconds * nanosecondsPerSecond))
         guard !overflow, let result = Int64(exactly: nanoseconds) else {
-            throw CairnError(.usage, "\(quoted(text)) is too long: give at most 292 years.")
+            throw CairnError(.usage, "\(quoted(text)) is too long: give at most 292 years")
         }
         return result
     }

@@ -69,7 +69,7 @@ extension Policy {
         default:
             throw CairnError(
                 .newerVersion,
-                "The policy holds \(quoted(key)), which this version does not know: use a newer cairn.")
+                "the policy holds \(quoted(key)), which this version does not know; use a newer cairn")
         }
     }
 
@@ -79,7 +79,7 @@ extension Policy {
     }
 
     private static func damaged(_ what: String) -> CairnError {
-        CairnError(.damage, "A stored policy can't be read (\(what)): set it again with cairn policy.")
+        CairnError(.damage, "a stored policy can't be read (\(what)); set it again with `cairn policy`")
     }
 }
 
@@ -103,8 +103,8 @@ extension Policy.Best {
             default:
                 throw CairnError(
                     .newerVersion,
-                    "The policy's keepBest holds \(quoted(member.key)), which this version does not know: "
-                        + "use a newer cairn.")
+                    "the policy's keepBest holds \(quoted(member.key)), which this version does not know; "
+                        + "use a newer cairn")
             }
         }
     }

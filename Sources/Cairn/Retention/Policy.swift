@@ -61,23 +61,23 @@ public struct Policy: Sendable, Equatable {
         if let keepLast, keepLast < 1 { throw Self.tooSmall("--keep-last", keepLast) }
         if let keepEvery, keepEvery < 1 { throw Self.tooSmall("--keep-every", keepEvery) }
         if let keepWithin, keepWithin < 1 || keepWithin % 1_000_000_000 != 0 {
-            throw CairnError(.usage, "--keep-within needs whole seconds, and at least one.")
+            throw CairnError(.usage, "--keep-within needs whole seconds, and at least one")
         }
         if let maxSize, maxSize < 1 { throw Self.tooSmall("--max-size", maxSize) }
         if let step = milestones.last, step > Step.maximum {
-            throw CairnError(.usage, "The milestone \(step) is not a step: steps end at \(Step.maximum).")
+            throw CairnError(.usage, "the milestone \(step) is not a step: steps end at \(Step.maximum)")
         }
         for best in keepBest {
             if best.count < 1 { throw Self.tooSmall("--keep-best", best.count) }
             if best.metric.isEmpty {
                 throw CairnError(
-                    .usage, "--keep-best needs the name of a metric: write N:METRIC, such as 3:eval_loss.")
+                    .usage, "--keep-best needs the name of a metric: write N:METRIC, such as 3:eval_loss")
             }
         }
     }
 
     private static func tooSmall(_ flag: String, _ value: some BinaryInteger) -> CairnError {
-        CairnError(.usage, "\(flag) \(value) keeps nothing: give at least 1, or leave the flag out.")
+        CairnError(.usage, "\(flag) \(value) keeps nothing: give at least 1, or leave the flag out")
     }
 }
 
@@ -93,7 +93,7 @@ extension Policy.Best: CustomStringConvertible {
         else {
             throw CairnError(
                 .usage,
-                "\(quoted(text)) is not N:METRIC or N:METRIC:min or N:METRIC:max: write it like 3:eval_loss.")
+                "\(quoted(text)) is not N:METRIC or N:METRIC:min or N:METRIC:max: write it like 3:eval_loss")
         }
         self.init(count: Int(count), metric: metric, direction: direction)
     }

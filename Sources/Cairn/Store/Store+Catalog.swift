@@ -8,11 +8,7 @@ extension Store {
         let scope = try chunks.read { try self.scope($0) }
         guard let run else { return scope.iterations }
         let name = try RunName(run).text
-        guard scope.runs.contains(name) else {
-            let known =
-                scope.runs.isEmpty ? "has no runs yet" : "has \(scope.runs.sorted().joined(separator: ", "))"
-            throw CairnError(.notFound, "there is no run \(name): the store \(known)")
-        }
+        guard scope.runs.contains(name) else { throw scope.noRun(name) }
         return scope.iterations.filter { $0.run == name }
     }
 

@@ -36,7 +36,7 @@ extension Store {
         result.liveBytes = outcome.liveBytes
         if outcome.cannotPunch {
             result.warnings.append(
-                "This file system gives back only whole packs: space inside of others stays taken.")
+                "this file system gives back only whole packs: space inside of others stays taken")
         }
         result.seconds = Clock.monotonic - start
         return result

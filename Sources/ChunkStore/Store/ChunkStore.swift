@@ -61,10 +61,13 @@ public final class ChunkStore: Sendable {
         let description = try StoreDescription(id: Random.bytes(16), chunkSize: chunkSize)
         if let status = try FileSystem.status(folder, followLinks: true) {
             guard status.kind == .folder, try FileSystem.names(in: folder).isEmpty else {
-                let isStore = try FileSystem.status(folder.appending("cairn.json")) != nil
+                let isStore =
+                    try status.kind == .folder && FileSystem.status(folder.appending("cairn.json")) != nil
                 throw CairnError(
                     .exists,
-                    isStore ? "\(folder) is a store already" : "\(folder) exists and is not an empty folder",
+                    isStore
+                        ? "\(folder) is a store already; use it as it is, or make one elsewhere"
+                        : "\(folder) exists and is not an empty folder; give a path where nothing is yet",
                     path: folder.text)
             }
             try fill(folder, description, settings)

@@ -59,13 +59,13 @@ struct ResolutionTests {
         "says what there is instead of what is not there",
         arguments: [
             ("nope@latest", CairnError.Code.notFound, "empty, main, old, sft"),
-            ("250", .notFound, "200 or 300"), ("50", .notFound, "at 100."), ("999", .notFound, "at 400."),
+            ("250", .notFound, "200 or 300"), ("50", .notFound, "at 100"), ("999", .notFound, "at 400"),
             ("gone", .notFound, "release, v1.0"), ("sft@release", .notFound, "on run main"),
             ("#123456", .notFound, "begins with 123456"), ("sft@#abcdef03", .notFound, "in run sft"),
             ("#abcdef", .ambiguous, "main@100 (#abcdef010000), main@200"),
             ("best:f1", .notFound, "acc, loss"), ("empty@latest", .notFound, "holds no iteration"),
             ("empty@best:x", .notFound, "holds no iteration"), ("old@latest", .notFound, "superseded"),
-            ("old@best", .notFound, "best:METRIC."), ("old@best:x", .notFound, "annotate"),
+            ("old@best", .notFound, "best:METRIC"), ("old@best:x", .notFound, "annotate"),
         ])
     func missing(text: String, code: CairnError.Code, hint: String) throws {
         let found = try #require(Self.code(text))
@@ -82,6 +82,9 @@ struct ResolutionTests {
         let ambiguous = try #require(Self.code("latest", scope))
         #expect(ambiguous.0 == .ambiguous && ambiguous.1.contains("old, sft"))
         #expect(try Reference("v1.0").resolve(in: scope).number == 5)
+        scope.runs = ["sft", "only-a-policy", "main"]
+        scope.iterations.removeAll { $0.run == "main" }
+        #expect(try Reference("latest").resolve(in: scope).number == 6)
         scope = Reference.Scope(iterations: [], pins: [:], runs: [])
         #expect(Self.code("latest", scope)?.0 == .notFound)
         #expect(Self.code("x@latest", scope)?.0 == .notFound)
