@@ -26,13 +26,32 @@ enum Failure {
 
     /// ArgumentParser's message as one sentence that ends with where to look.
     static func usageError(_ message: String, _ arguments: [String]) -> CairnError {
-        let lines = message.split(whereSeparator: \.isNewline)
-        let text = lines.map { $0.trimmingSpaces }.joined(separator: " ")
         let known = CairnCommand.configuration.groupedSubcommands.flatMap(\.subcommands).compactMap {
             $0.configuration.commandName
         }
-        let command = arguments.first.flatMap { known.contains($0) ? " " + $0 : nil } ?? ""
-        return CairnError(.usage, "\(text.withoutFinalPoint) (see cairn\(command) --help)")
+        let first = arguments.first ?? ""
+        guard known.contains(first) else {
+            return CairnError(.usage, "\(noCommand(first, known)) (see cairn --help)")
+        }
+        let lines = message.split(whereSeparator: \.isNewline)
+        let text = plain(lines.map { $0.trimmingSpaces }.joined(separator: " "))
+        return CairnError(.usage, "\(text.withoutFinalPoint) (see cairn \(first) --help)")
+    }
+
+    private static func noCommand(_ word: String, _ known: [String]) -> String {
+        if word.hasPrefix("-") { return "'\(word)' is no command: the command comes first, then its options" }
+        let near = known.filter { $0.first == word.first && word.isNear($0) }
+        let hint = near.isEmpty ? "" : "; did you mean \(near.joined(separator: " or "))?"
+        return "there is no command '\(word)'\(hint)"
+    }
+
+    /// Where one of our own sentences says what is wrong with a value, only that, behind the option's name.
+    private static func plain(_ text: String) -> String {
+        let parts = text.split(separator: "' is invalid for '", maxSplits: 1)
+        if parts.count == 2, let end = parts[1].firstRange(of: "': ") {
+            return "\(parts[1].prefix { $0 != " " && $0 != "'" }): \(parts[1][end.upperBound...])"
+        }
+        return text.prefix(1).lowercased() + text.dropFirst()
     }
 
     /// Writes it out. Returns the exit status.
@@ -65,6 +84,21 @@ enum Failure {
 extension StringProtocol {
     fileprivate var trimmingSpaces: String {
         String(drop { $0.isWhitespace }.reversed().drop { $0.isWhitespace }.reversed())
+    }
+
+    /// Whether at most two letters have to be put, dropped or changed to make the other word of it, and not all of them.
+    fileprivate func isNear(_ other: some StringProtocol) -> Bool {
+        var distances = Array(0...other.count)
+        for (row, letter) in enumerated() {
+            var diagonal = distances[0]
+            distances[0] = row + 1
+            for (column, wanted) in other.enumerated() {
+                let change = diagonal + (letter == wanted ? 0 : 1)
+                diagonal = distances[column + 1]
+                distances[column + 1] = Swift.min(change, diagonal + 1, distances[column] + 1)
+            }
+        }
+        return distances[other.count] <= 2 && distances[other.count] * 2 <= other.count
     }
 
     fileprivate var withoutFinalPoint: String { hasSuffix(".") ? String(dropLast()) : String(self) }

@@ -40,6 +40,28 @@ struct CommandTests {
         #expect(!error.message.contains("\n"))
     }
 
+    @Test(arguments: [
+        (["lsit"], "there is no command 'lsit'; did you mean list? (see cairn --help)"),
+        (["frobnicate", "x"], "there is no command 'frobnicate' (see cairn --help)"),
+        (
+            ["--store", "x", "list"],
+            "'--store' is no command: the command comes first, then its options (see cairn --help)"
+        ),
+        (
+            ["save", "x", "--step", "-1"],
+            "--step: '-1' is not a step: give a whole number from 0 to 9007199254740991 (see cairn save --help)"
+        ),
+        (["gc", "now"], "unexpected argument 'now' (see cairn gc --help)"),
+    ])
+    func `Wrong usage says what, where and what to do`(arguments: [String], sentence: String) throws {
+        let thrown = #expect(throws: (any Error).self) { try CairnCommand.parseAsRoot(arguments) }
+        guard case .error(let error) = Failure(try #require(thrown), arguments: arguments) else {
+            Issue.record("not an error")
+            return
+        }
+        #expect(error.message == sentence)
+    }
+
     @Test func `What a save is told`() throws {
         let words = [
             "save", "out", "--run", "sft", "--step", "7", "--metric", "loss=nan", "--metric", "acc=0.5",

@@ -23,6 +23,14 @@ struct TableTests {
                 """)
     }
 
+    @Test func `A list shows losses first and leaves the timings out`() {
+        let metrics: [String: Double] = [
+            "epoch": 1, "eval_loss": 2, "eval_runtime": 3, "eval_steps_per_second": 4, "loss": 5,
+        ]
+        #expect(ListCommand.metrics(metrics) == "eval_loss 2, loss 5, epoch 1")
+        #expect(ListCommand.metrics(["eval_runtime": 3]) == "")
+    }
+
     @Test func `A text column without a text is left out`() {
         var table = Table([.number("STEP"), .text("PINS")])
         table.add(["500", ""])

@@ -13,8 +13,6 @@ struct AnnotateCommand: StoreCommand {
               cairn annotate latest --note "diverged after this one"
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Argument(help: .reference, completion: ReferenceCompletion.kind)
     var reference: String
 
@@ -24,13 +22,15 @@ struct AnnotateCommand: StoreCommand {
         transform: Arguments.metric)
     var metrics: [(name: String, value: Double)] = []
 
-    @Option(help: ArgumentHelp("A note.", valueName: "text"))
+    @Option(parsing: .unconditional, help: ArgumentHelp("A note.", valueName: "text"))
     var note: String?
+
+    @OptionGroup var common: CommonOptions
 
     var writes: Bool { true }
 
     func validate() throws {
-        if metrics.isEmpty, note == nil {
+        if metrics.isEmpty, note?.isEmpty != false {
             throw ValidationError("nothing to add: give --metric NAME=VALUE or --note TEXT")
         }
     }

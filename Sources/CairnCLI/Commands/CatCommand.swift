@@ -16,13 +16,13 @@ struct CatCommand: ParsableCommand {
               cairn cat main@500 model.safetensors > model.safetensors
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Argument(help: .reference, completion: ReferenceCompletion.kind)
     var reference: String
 
     @Argument(help: "The file.")
     var file: String
+
+    @OptionGroup var common: CommonOptions
 
     func validate() throws {
         if common.json { throw ValidationError("--json is not for cat, which writes the file's own bytes") }

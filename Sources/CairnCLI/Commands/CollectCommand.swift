@@ -11,10 +11,10 @@ struct CollectCommand: StoreCommand {
               cairn gc
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Flag(help: "Say what would go, and delete nothing.")
     var dryRun = false
+
+    @OptionGroup var common: CommonOptions
 
     var writes: Bool { !dryRun }
 

@@ -14,8 +14,6 @@ struct DeleteCommand: StoreCommand {
               cairn delete --damaged
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Argument(
         help: ArgumentHelp("The iterations: [RUN@]SELECTOR, such as main@500.", valueName: "ref"),
         completion: ReferenceCompletion.kind)
@@ -26,6 +24,8 @@ struct DeleteCommand: StoreCommand {
 
     @Flag(help: "All iterations that can't be read whole.")
     var damaged = false
+
+    @OptionGroup var common: CommonOptions
 
     var writes: Bool { true }
 

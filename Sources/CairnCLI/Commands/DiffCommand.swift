@@ -11,8 +11,6 @@ struct DiffCommand: StoreCommand {
               cairn diff sft@latest base@latest --json
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Argument(help: .reference, completion: ReferenceCompletion.kind)
     var first: String
 
@@ -20,6 +18,8 @@ struct DiffCommand: StoreCommand {
         help: ArgumentHelp("The iteration to compare it with.", valueName: "ref"),
         completion: ReferenceCompletion.kind)
     var second: String
+
+    @OptionGroup var common: CommonOptions
 
     var writes: Bool { false }
 

@@ -7,16 +7,14 @@ struct ExportCommand: StoreCommand {
         abstract: "Write an iteration's tensors in another layout.",
         discussion: """
             Layouts:
-              hf   Hugging Face: model.safetensors, or shards with an index, with the configuration files \
-              beside them
+              hf   Hugging Face: model.safetensors, or shards with an index;
+                   the configuration files beside them
 
             Examples:
               cairn export latest handover --layout hf
               cairn export best:eval_loss handover --layout hf --max-shard-size 5GB
               cairn export main@500 attention --layout hf --only '\\.attn\\.'
             """)
-
-    @OptionGroup var common: CommonOptions
 
     @Argument(help: .reference, completion: ReferenceCompletion.kind)
     var reference: String
@@ -43,6 +41,8 @@ struct ExportCommand: StoreCommand {
 
     @Flag(help: "Take the place of a destination that exists.")
     var force = false
+
+    @OptionGroup var common: CommonOptions
 
     var writes: Bool { false }
 

@@ -14,13 +14,13 @@ struct InitCommand: ParsableCommand {
             more time and a larger index. The size is fixed from then on.
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Option(
         help: ArgumentHelp(
             "Bytes in a chunk: a power of two from 4KiB to 4MiB (default: 256KiB).", valueName: "size"),
         transform: { text in Int(clamping: try ByteSize.parse(text)) })
     var chunkSize = 256 << 10
+
+    @OptionGroup var common: CommonOptions
 
     func validate() throws {
         guard chunkSize.nonzeroBitCount == 1, (4 << 10)...(4 << 20) ~= chunkSize else {

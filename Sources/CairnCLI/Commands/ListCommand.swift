@@ -6,23 +6,32 @@ struct ListCommand: StoreCommand {
         commandName: "list",
         abstract: "List the iterations.",
         discussion: """
-            LOGICAL is the size of the files, STORED what the save added to the store.
+            LOGICAL is the size of the files, STORED what the save added to the store. METRICS begins with \
+            the losses, without the timings; cairn show has all.
 
             Examples:
               cairn list
               cairn list --run qwen3-sft --json | jq '.[].step'
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Option(help: ArgumentHelp("Only this run.", valueName: "name"))
     var run: String?
+
+    @OptionGroup var common: CommonOptions
 
     var writes: Bool { false }
 
     func perform(_ session: Session) throws -> Answer {
         let iterations = try session.store.iterations(run: run)
         return Answer(json: .list(iterations) { JSON($0) }, text: Self.text(iterations, session.style))
+    }
+
+    /// What tells iterations apart at a glance: losses first, no runtimes and rates.
+    static func metrics(_ metrics: [String: Double]) -> String {
+        let shown = metrics.filter { !$0.key.hasSuffix("_runtime") && !$0.key.hasSuffix("_per_second") }
+        let losses = shown.filter { $0.key.hasSuffix("loss") }
+        let others = shown.filter { !$0.key.hasSuffix("loss") }
+        return [losses, others].map(Sentences.metrics).filter { !$0.isEmpty }.joined(separator: ", ")
     }
 
     static func text(_ iterations: [IterationInfo], _ style: Style) -> String {
@@ -34,7 +43,7 @@ struct ListCommand: StoreCommand {
         for info in iterations {
             table.add([
                 info.run, String(info.step), Units.age(of: info.createdAt, now: style.now),
-                Units.size(info.logicalBytes), Units.size(info.storedBytes), Sentences.metrics(info.metrics),
+                Units.size(info.logicalBytes), Units.size(info.storedBytes), Self.metrics(info.metrics),
                 (info.pins + (info.superseded ? ["(superseded)"] : [])).joined(separator: ", "),
             ])
         }

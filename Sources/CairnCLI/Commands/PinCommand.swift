@@ -13,13 +13,13 @@ struct PinCommand: StoreCommand {
               cairn restore before-anneal restored
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Argument(help: .reference, completion: ReferenceCompletion.kind)
     var reference: String
 
     @Argument(help: "The name of the pin.")
     var name: String
+
+    @OptionGroup var common: CommonOptions
 
     var writes: Bool { true }
 

@@ -19,8 +19,6 @@ struct PolicyCommand: StoreCommand {
               cairn policy --clear
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Option(help: ArgumentHelp("The run (default: the store's only one, or main).", valueName: "name"))
     var run: String?
 
@@ -60,6 +58,8 @@ struct PolicyCommand: StoreCommand {
     @Flag(help: "Drop the rules that the run has.")
     var clear = false
 
+    @OptionGroup var common: CommonOptions
+
     private var setsRules: Bool {
         keepLast != nil || keepEvery != nil || !keepBest.isEmpty || keepWithin != nil || keepFirst
             || milestones != nil || maxSize != nil || auto != nil
@@ -78,6 +78,8 @@ struct PolicyCommand: StoreCommand {
     func perform(_ session: Session) throws -> Answer {
         guard writes else { return try show(session.store) }
         let run = try run ?? session.store.defaultRun()
+        // A run may have rules before its first save, but there is nothing to take away then.
+        if !setsRules { _ = try session.store.iterations(run: run) }
         let policy = setsRules ? changed(clear ? nil : try session.store.policy(run: run)) : nil
         try session.store.setPolicy(policy, run: run)
         return .report(json: Self.json(run, policy), text: Self.text(run, policy))
@@ -86,6 +88,7 @@ struct PolicyCommand: StoreCommand {
     /// One run's policy as an object; without `--run` all of them as an array.
     private func show(_ store: Store) throws -> Answer {
         if let run {
+            _ = try store.iterations(run: run)
             let policy = try store.policy(run: run)
             return Answer(json: Self.json(run, policy), text: Self.text(run, policy))
         }

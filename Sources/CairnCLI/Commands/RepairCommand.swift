@@ -15,12 +15,12 @@ struct RepairCommand: StoreCommand {
               cairn repair --from /backup/store out/checkpoint-500
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Option(
         name: .customLong("from"), parsing: .upToNextOption,
         help: ArgumentHelp("Where the same bytes may be found.", valueName: "path"), completion: .file())
     var sources: [String] = []
+
+    @OptionGroup var common: CommonOptions
 
     var writes: Bool { true }
     var repairs: Bool { true }

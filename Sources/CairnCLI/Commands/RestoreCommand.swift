@@ -14,8 +14,6 @@ struct RestoreCommand: StoreCommand {
               cairn restore main@500 rescued --skip-damaged
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Argument(help: .reference, completion: ReferenceCompletion.kind)
     var reference: String
 
@@ -32,6 +30,8 @@ struct RestoreCommand: StoreCommand {
 
     @Flag(help: "Leave out damaged files instead of failing; exit status 3 where there are any.")
     var skipDamaged = false
+
+    @OptionGroup var common: CommonOptions
 
     var writes: Bool { false }
 

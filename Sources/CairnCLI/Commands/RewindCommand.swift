@@ -13,10 +13,10 @@ struct RewindCommand: StoreCommand {
               cairn rewind main@500
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Argument(help: .reference, completion: ReferenceCompletion.kind)
     var reference: String
+
+    @OptionGroup var common: CommonOptions
 
     var writes: Bool { true }
 

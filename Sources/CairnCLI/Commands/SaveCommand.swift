@@ -20,8 +20,6 @@ struct SaveCommand: StoreCommand {
               cairn save out/checkpoint-500 --dry-run
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Argument(help: "The checkpoint.", completion: .file())
     var path: String
 
@@ -30,7 +28,9 @@ struct SaveCommand: StoreCommand {
             "The run (default: the folder's run, the store's only one, or main).", valueName: "name"))
     var run: String?
 
-    @Option(help: ArgumentHelp("The step.", valueName: "n"), transform: { try Step.parse($0) })
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("The step.", valueName: "n"),
+        transform: { try Step.parse($0) })
     var step: UInt64?
 
     @Option(
@@ -65,6 +65,8 @@ struct SaveCommand: StoreCommand {
 
     @Flag(help: "Read and compare everything, and write nothing.")
     var dryRun = false
+
+    @OptionGroup var common: CommonOptions
 
     var writes: Bool { !dryRun }
 

@@ -14,8 +14,6 @@ struct ShowCommand: StoreCommand {
               cairn show best:eval_loss --files
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Argument(help: .reference, completion: ReferenceCompletion.kind)
     var reference: String
 
@@ -24,6 +22,8 @@ struct ShowCommand: StoreCommand {
 
     @Flag(help: "List its files.")
     var files = false
+
+    @OptionGroup var common: CommonOptions
 
     var writes: Bool { false }
 

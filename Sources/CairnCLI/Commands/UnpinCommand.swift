@@ -10,10 +10,10 @@ struct UnpinCommand: StoreCommand {
               cairn unpin before-anneal
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Argument(help: "The name of the pin.")
     var name: String
+
+    @OptionGroup var common: CommonOptions
 
     var writes: Bool { true }
 

@@ -15,14 +15,14 @@ struct VerifyCommand: StoreCommand {
               cairn verify latest before-anneal
             """)
 
-    @OptionGroup var common: CommonOptions
-
     @Argument(
         help: ArgumentHelp("Only these iterations.", valueName: "ref"), completion: ReferenceCompletion.kind)
     var references: [String] = []
 
     @Flag(help: "Only the structure, not every byte.")
     var quick = false
+
+    @OptionGroup var common: CommonOptions
 
     // What is found damaged is marked, so that the next save of the same bytes writes them again: where that is possible.
     var writes: Bool { false }
