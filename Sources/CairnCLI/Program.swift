@@ -5,6 +5,7 @@ import Cairn
 @main
 enum Program {
     static func main() {
+        Terminal.openMissingStreams()
         Interruption.watch()
         // Exits without a word: every message is out by now.
         CairnCommand.exit(withError: ExitCode(run(Array(CommandLine.arguments.dropFirst()))))

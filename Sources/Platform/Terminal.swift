@@ -9,6 +9,15 @@ public enum Terminal {
         case error = 2
     }
 
+    /// Puts /dev/null in the place of what the process was started without, as with `>&-`. Otherwise the next file that is opened
+    /// gets the number of a standard stream, and what is printed goes into that file, which may be a journal.
+    public static func openMissingStreams() {
+        for number: Int32 in 0...2 where fcntl(number, F_GETFD) == -1 && errno == EBADF {
+            // Those below are open by now, so this gets exactly this number.
+            _ = open("/dev/null", O_RDWR)
+        }
+    }
+
     public static func isTerminal(_ stream: Stream) -> Bool { isatty(stream.rawValue) == 1 }
 
     /// The columns of the terminal behind the stream; nil where there is none or it does not say.
@@ -64,16 +73,16 @@ extension UnsafeRawBufferPointer.SubSequence {
     fileprivate var baseAddress: UnsafeRawPointer? { UnsafeRawBufferPointer(rebasing: self).baseAddress }
 }
 
-/// SIGINT and SIGTERM as a flag that long work looks at between chunks.
+/// SIGINT, SIGTERM and SIGHUP as a flag that long work looks at between chunks.
 public enum Interruption {
     private static let flag = Atomic<Bool>(false)
 
     /// Whether the user or the system has asked the process to stop. Always false without `watch()`.
     public static var isRequested: Bool { flag.load(ordering: .relaxed) }
 
-    /// From now on the first SIGINT or SIGTERM sets the flag, and a second one of either kind kills the
-    /// process, as both do without this. A signal that is ignored, as under `nohup` or in a background job,
-    /// stays ignored. SIGPIPE is ignored, so that writing to a closed pipe is an error like any other.
+    /// From now on the first SIGINT, SIGTERM or SIGHUP (the terminal was closed) sets the flag, and a second one of any kind
+    /// kills the process, as all do without this. A signal that is ignored, as under `nohup` or in a background job,
+    /// stays ignored. SIGPIPE and SIGXFSZ are ignored, so that writing to a closed pipe or beyond a limit is an error like any other.
     ///
     /// For programs, not for libraries inside of others: it changes what the whole process does with these
     /// signals.
@@ -81,7 +90,8 @@ public enum Interruption {
         // Touched here, so that the handler finds the static value made: making it is not safe in a handler.
         flag.store(false, ordering: .relaxed)
         signal(SIGPIPE, SIG_IGN)
-        for number in [SIGINT, SIGTERM] {
+        signal(SIGXFSZ, SIG_IGN)
+        for number in [SIGINT, SIGTERM, SIGHUP] {
             var action = sigaction()
             guard sigaction(number, nil, &action) == 0, !isIgnored(action) else { continue }
             action = sigaction()
@@ -89,6 +99,7 @@ public enum Interruption {
                 Interruption.flag.store(true, ordering: .relaxed)
                 signal(SIGINT, SIG_DFL)
                 signal(SIGTERM, SIG_DFL)
+                signal(SIGHUP, SIG_DFL)
             }
             action.sa_flags = SA_RESTART
             sigaction(number, &action, nil)

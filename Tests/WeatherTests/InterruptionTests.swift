@@ -3,7 +3,7 @@ import Synchronization
 import Testing
 
 extension Weather {
-    /// Ctrl-C and SIGTERM.
+    /// Ctrl-C, SIGTERM, and a terminal that is closed.
     @Suite struct InterruptionTests {
         @Test(
             "Ctrl-C at any call ends a save or a restore with status 130 and leaves nothing behind",
@@ -11,7 +11,10 @@ extension Weather {
         func interrupted(_ operation: Operation) throws {
             var generator = SeededGenerator(Weather.seed &+ 2)
             var cases: [Faults] = []
-            for (kind, calls) in [("int", Faults.Calls.changing), ("int", .reading), ("term", .changing)] {
+            let kinds: [(String, Faults.Calls)] = [
+                ("int", .changing), ("int", .reading), ("term", .changing), ("hup", .reading),
+            ]
+            for (kind, calls) in kinds {
                 let count = try operation.calls(kind, calls).count
                 cases += Weather.sample(8, of: count, &generator).map {
                     Faults(kind: kind, number: $0, calls: calls, under: [])

@@ -79,7 +79,7 @@ private struct Child {
         guard let said else { return nil }
         if let start = said.firstIndex(where: { $0 != 0 }) { return .answered([UInt8](said[(start + 1)...])) }
         let signal = status & 0x7F
-        if signal == SIGINT || signal == SIGTERM {
+        if [SIGINT, SIGTERM, SIGHUP].contains(signal) {
             throw CairnError(.interrupted, "interrupted while a child process was at work")
         }
         // Who lets nobody wait for its children is told nothing of their end; it was none that had an answer.

@@ -60,6 +60,7 @@ __attribute__((constructor(101))) static void readPlan(void) {
     else if (isKind(fault, "short")) plan.kind = SHORT;
     else if (isKind(fault, "int")) plan.kind = SIGNAL, plan.signal = SIGINT;
     else if (isKind(fault, "term")) plan.kind = SIGNAL, plan.signal = SIGTERM;
+    else if (isKind(fault, "hup")) plan.kind = SIGNAL, plan.signal = SIGHUP;
     else if (isKind(fault, "stop")) plan.kind = SIGNAL, plan.signal = SIGSTOP;
     else if (isKind(fault, "forkkill")) plan.kind = FORK_KILL;
     else {

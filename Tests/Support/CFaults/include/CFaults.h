@@ -9,7 +9,7 @@
 //                             only calls that can need space count: no unlink, no punching, no cutting
 //       short                 a write or read moves half of its bytes (whole blocks of 4,096 where it has several);
 //                             only calls of more than one byte (of direct I/O: than one block) count
-//       int, term, stop       the program sends itself SIGINT, SIGTERM or SIGSTOP, then makes the call
+//       int, term, hup, stop  the program sends itself SIGINT, SIGTERM, SIGHUP or SIGSTOP, then makes the call
 //       forkkill              fork(2), then SIGKILL; the child lives on for 60 s and holds what it inherited
 //   CAIRN_FAULT_CALLS=LIST    of write, sync, meta, read, all; write,sync,meta without it
 //   CAIRN_FAULT_UNDER=PATH    only calls on files whose absolute path begins so; several, separated by `:`
