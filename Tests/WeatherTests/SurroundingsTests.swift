@@ -232,6 +232,43 @@ extension Weather {
             try scene.checkIntact()
         }
 
+        @Test("What is printed goes into no file of the store where the standard streams are closed")
+        func closedStreams() throws {
+            let scene = try Scene()
+            try script(
+                scene,
+                """
+                for command in "save $DIR/source --run r --step 40" list stats verify gc "restore r@40 $DIR/back"; do
+                    $CAIRN $command --store $STORE <&- >&- 2>&-
+                done
+                """)
+            scene.committed.withLock { $0[40] = Scene.next }
+            try scene.checkIntact()
+        }
+
+        @Test("64 descriptors are enough for a store of more packs, and a limit of file sizes is an error")
+        func descriptors() throws {
+            let scene = try Scene()
+            for step in 1...40 {
+                try scene.cairn(["save", scene.source, "--run", "n", "--step", "\(step)"]).mustSucceed()
+            }
+            try script(
+                scene,
+                """
+                ulimit -n 64
+                $CAIRN verify --store $STORE
+                $CAIRN policy --run n --keep-last 1 --store $STORE
+                $CAIRN gc --store $STORE
+                $CAIRN repair --store $STORE
+                $CAIRN restore r@30 $DIR/back --store $STORE
+                ulimit -f 8
+                $CAIRN restore r@20 $DIR/small --store $STORE 2>$DIR/error && exit 1
+                [ $? = 1 ] && grep -q "larger than" $DIR/error && ! ls -A $DIR | grep small
+                """)
+            #expect(try scene.listed(run: "n") == [40])
+            try scene.checkIntact()
+        }
+
         @Test(
             "A file system that is not known to keep a store safe is refused, with what to do",
             arguments: [

@@ -20,15 +20,13 @@ extension ChunkStore {
         _ decide: (IndexTransaction) throws -> [JournalEvent.Deletion]
     ) throws -> (deleted: [JournalEvent.Deletion], inUse: [UInt64]) {
         try givingUpReserve {
-            var held: [ReaderLock] = []
-            defer { withExtendedLifetime(held) {} }
+            let lock = try locks.removalLock()
+            defer { withExtendedLifetime(lock) {} }
             return try transact { transaction, _, _ in
                 var deleted: [JournalEvent.Deletion] = []
                 var inUse: [UInt64] = []
                 for deletion in try decide(transaction) {
-                    if let lock = try locks.removalLock(deletion.iteration) {
-                        // Descriptors are scarce: beyond some hundreds the commit lock alone must do, and readers look again.
-                        if held.count < 256 { held.append(lock) }
+                    if try lock.tryRemoving(deletion.iteration) {
                         deleted.append(deletion)
                     } else {
                         inUse.append(deletion.iteration)

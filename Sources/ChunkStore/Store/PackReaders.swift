@@ -7,7 +7,8 @@ final class PackReaders: Sendable {
         var order: [PackName] = []
     }
 
-    private static let limit = 64
+    /// Two descriptors each: at most 128, and a quarter of what the process may have.
+    private static let limit = max(1, min(64, Process.descriptorLimit / 8))
     private let folder: Path
     private let store: [UInt8]
     private let state = Monitor(State())

@@ -254,7 +254,8 @@ public final class SaveSession: Sendable {
 
     private func removalLock(_ replaced: UInt64?) throws -> ReaderLock? {
         guard let replaced else { return nil }
-        guard let lock = try store.locks.removalLock(replaced) else {
+        let lock = try store.locks.removalLock()
+        guard try lock.tryRemoving(replaced) else {
             throw CairnError(
                 .busy, "someone is reading the iteration that is to be replaced; try again later")
         }

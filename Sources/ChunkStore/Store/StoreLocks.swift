@@ -82,10 +82,9 @@ final class StoreLocks: Sendable {
         return ReaderLock(file: file)
     }
 
-    /// The right to remove an iteration, or nil where someone reads it.
-    func removalLock(_ iteration: UInt64) throws -> ReaderLock? {
-        let file = try File(folder.appending("readers"), .write, closesInChild: true)
-        return try file.tryLock(.exclusive, at: iteration) ? ReaderLock(file: file) : nil
+    /// The right to remove those iterations for which `tryRemoving` says so: one descriptor for all of them.
+    func removalLock() throws -> ReaderLock {
+        ReaderLock(file: try File(folder.appending("readers"), .write, closesInChild: true))
     }
 
     /// The right to collect, or nil where someone else does.
@@ -99,4 +98,9 @@ final class StoreLocks: Sendable {
 public final class ReaderLock: Sendable {
     private let file: File
     init(file: File) { self.file = file }
+
+    /// Takes the right to remove an iteration; false where someone reads it.
+    func tryRemoving(_ iteration: UInt64) throws(CairnError) -> Bool {
+        try file.tryLock(.exclusive, at: iteration)
+    }
 }
