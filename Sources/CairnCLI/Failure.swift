@@ -30,12 +30,13 @@ enum Failure {
             $0.configuration.commandName
         }
         let first = arguments.first ?? ""
-        guard known.contains(first) else {
+        guard known.contains(first) || first.hasPrefix("--generate-completion-script") else {
             return CairnError(.usage, "\(noCommand(first, known)) (see cairn --help)")
         }
         let lines = message.split(whereSeparator: \.isNewline)
         let text = plain(lines.map { $0.trimmingSpaces }.joined(separator: " "))
-        return CairnError(.usage, "\(text.withoutFinalPoint) (see cairn \(first) --help)")
+        let command = known.contains(first) ? " " + first : ""
+        return CairnError(.usage, "\(text.withoutFinalPoint) (see cairn\(command) --help)")
     }
 
     private static func noCommand(_ word: String, _ known: [String]) -> String {

@@ -51,6 +51,11 @@ struct CommandTests {
             ["save", "x", "--step", "-1"],
             "--step: '-1' is not a step: give a whole number from 0 to 9007199254740991 (see cairn save --help)"
         ),
+        (
+            ["--generate-completion-script", "tcsh"],
+            "can't generate completion scripts for 'tcsh'. Please use --generate-completion-script=<shell> "
+                + "with one of: zsh bash fish (see cairn --help)"
+        ),
         (["gc", "now"], "unexpected argument 'now' (see cairn gc --help)"),
     ])
     func `Wrong usage says what, where and what to do`(arguments: [String], sentence: String) throws {

@@ -13,7 +13,7 @@ struct AnnotateCommand: StoreCommand {
               cairn annotate latest --note "diverged after this one"
             """)
 
-    @Argument(help: .reference, completion: ReferenceCompletion.kind)
+    @Argument(help: .reference, completion: StoreCompletion.references)
     var reference: String
 
     @Option(

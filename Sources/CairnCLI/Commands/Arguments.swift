@@ -36,21 +36,25 @@ enum Arguments {
     }
 }
 
-/// What the shell offers for a REF: the selectors, pins and steps of the store that the command line names.
-enum ReferenceCompletion {
-    static let kind = CompletionKind.custom { words, _, _ in candidates(words) }
+/// What the shell offers, from the store that the command line names.
+enum StoreCompletion {
+    /// The selectors, pins and steps.
+    static let references = CompletionKind.custom { words, _, _ in
+        let all = iterations(words)
+        let severalRuns = Set(all.map(\.run)).count > 1
+        return ["latest", "best"] + all.flatMap(\.pins)
+            + all.reversed().map { severalRuns ? "\($0.run)@\($0.step)" : "\($0.step)" }
+    }
+    static let runs = CompletionKind.custom { words, _, _ in Set(iterations(words).map(\.run)).sorted() }
+    static let pins = CompletionKind.custom { words, _, _ in iterations(words).flatMap(\.pins).sorted() }
 
-    /// A completion has no room for errors: without a store it offers the selectors.
-    private static func candidates(_ words: [String]) -> [String] {
+    /// A completion has no room for errors: without a store there are none.
+    private static func iterations(_ words: [String]) -> [IterationInfo] {
         let given = words.firstIndex(of: "--store").flatMap { words.dropFirst($0 + 1).first }
-        let selectors = ["latest", "best"]
         guard let path = given ?? Process.environment("CAIRN_STORE"),
-            let store = try? Store.open(at: path, settings: Settings(jobs: 1)),
-            let iterations = try? store.iterations(run: nil)
-        else { return selectors }
-        let severalRuns = Set(iterations.map(\.run)).count > 1
-        return selectors + iterations.flatMap(\.pins)
-            + iterations.reversed().map { severalRuns ? "\($0.run)@\($0.step)" : "\($0.step)" }
+            let store = try? Store.open(at: path, settings: Settings(jobs: 1))
+        else { return [] }
+        return (try? store.iterations()) ?? []
     }
 }
 

@@ -16,7 +16,7 @@ struct CatCommand: ParsableCommand {
               cairn cat main@500 model.safetensors > model.safetensors
             """)
 
-    @Argument(help: .reference, completion: ReferenceCompletion.kind)
+    @Argument(help: .reference, completion: StoreCompletion.references)
     var reference: String
 
     @Argument(help: "The file.")

@@ -16,10 +16,12 @@ struct DeleteCommand: StoreCommand {
 
     @Argument(
         help: ArgumentHelp("The iterations: [RUN@]SELECTOR, such as main@500.", valueName: "ref"),
-        completion: ReferenceCompletion.kind)
+        completion: StoreCompletion.references)
     var references: [String] = []
 
-    @Option(help: ArgumentHelp("All iterations of this run.", valueName: "name"))
+    @Option(
+        help: ArgumentHelp("All iterations of this run.", valueName: "name"), completion: StoreCompletion.runs
+    )
     var run: String?
 
     @Flag(help: "All iterations that can't be read whole.")

@@ -11,12 +11,12 @@ struct DiffCommand: StoreCommand {
               cairn diff sft@latest base@latest --json
             """)
 
-    @Argument(help: .reference, completion: ReferenceCompletion.kind)
+    @Argument(help: .reference, completion: StoreCompletion.references)
     var first: String
 
     @Argument(
         help: ArgumentHelp("The iteration to compare it with.", valueName: "ref"),
-        completion: ReferenceCompletion.kind)
+        completion: StoreCompletion.references)
     var second: String
 
     @OptionGroup var common: CommonOptions

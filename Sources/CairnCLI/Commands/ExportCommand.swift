@@ -16,7 +16,7 @@ struct ExportCommand: StoreCommand {
               cairn export main@500 attention --layout hf --only '\\.attn\\.'
             """)
 
-    @Argument(help: .reference, completion: ReferenceCompletion.kind)
+    @Argument(help: .reference, completion: StoreCompletion.references)
     var reference: String
 
     @Argument(

@@ -14,7 +14,7 @@ struct ListCommand: StoreCommand {
               cairn list --run qwen3-sft --json | jq '.[].step'
             """)
 
-    @Option(help: ArgumentHelp("Only this run.", valueName: "name"))
+    @Option(help: ArgumentHelp("Only this run.", valueName: "name"), completion: StoreCompletion.runs)
     var run: String?
 
     @OptionGroup var common: CommonOptions
@@ -44,7 +44,7 @@ struct ListCommand: StoreCommand {
             table.add([
                 info.run, String(info.step), Units.age(of: info.createdAt, now: style.now),
                 Units.size(info.logicalBytes), Units.size(info.storedBytes), Self.metrics(info.metrics),
-                (info.pins + (info.superseded ? ["(superseded)"] : [])).joined(separator: ", "),
+                ((info.superseded ? ["(superseded)"] : []) + info.pins).joined(separator: ", "),
             ])
         }
         return table.text(style)

@@ -13,7 +13,7 @@ struct PinCommand: StoreCommand {
               cairn restore before-anneal restored
             """)
 
-    @Argument(help: .reference, completion: ReferenceCompletion.kind)
+    @Argument(help: .reference, completion: StoreCompletion.references)
     var reference: String
 
     @Argument(help: "The name of the pin.")

@@ -19,7 +19,9 @@ struct PolicyCommand: StoreCommand {
               cairn policy --clear
             """)
 
-    @Option(help: ArgumentHelp("The run (default: the store's only one, or main).", valueName: "name"))
+    @Option(
+        help: ArgumentHelp("The run (default: the store's only one, or main).", valueName: "name"),
+        completion: StoreCompletion.runs)
     var run: String?
 
     @Option(help: ArgumentHelp("The last N iterations.", valueName: "n"))

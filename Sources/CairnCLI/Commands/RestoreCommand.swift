@@ -14,7 +14,7 @@ struct RestoreCommand: StoreCommand {
               cairn restore main@500 rescued --skip-damaged
             """)
 
-    @Argument(help: .reference, completion: ReferenceCompletion.kind)
+    @Argument(help: .reference, completion: StoreCompletion.references)
     var reference: String
 
     @Argument(

@@ -13,7 +13,7 @@ struct RewindCommand: StoreCommand {
               cairn rewind main@500
             """)
 
-    @Argument(help: .reference, completion: ReferenceCompletion.kind)
+    @Argument(help: .reference, completion: StoreCompletion.references)
     var reference: String
 
     @OptionGroup var common: CommonOptions

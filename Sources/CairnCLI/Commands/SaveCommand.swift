@@ -25,7 +25,8 @@ struct SaveCommand: StoreCommand {
 
     @Option(
         help: ArgumentHelp(
-            "The run (default: the folder's run, the store's only one, or main).", valueName: "name"))
+            "The run (default: the folder's run, the store's only one, or main).", valueName: "name"),
+        completion: StoreCompletion.runs)
     var run: String?
 
     @Option(

@@ -14,7 +14,7 @@ struct ShowCommand: StoreCommand {
               cairn show best:eval_loss --files
             """)
 
-    @Argument(help: .reference, completion: ReferenceCompletion.kind)
+    @Argument(help: .reference, completion: StoreCompletion.references)
     var reference: String
 
     @Flag(help: "List its tensors.")
@@ -60,7 +60,9 @@ struct ShowCommand: StoreCommand {
         fields.add(
             "size", Sentences.contents(bytes: info.logicalBytes, files: info.files, tensors: info.tensors))
         fields.add("stored", Units.size(info.storedBytes))
-        fields.add("metrics", Sentences.metrics(info.metrics))
+        for (index, metric) in info.metrics.sorted(by: { $0.key < $1.key }).enumerated() {
+            fields.add(index == 0 ? "metrics" : "", "\(metric.key) \(Units.value(metric.value))")
+        }
         for (index, item) in info.metadata.sorted(by: { $0.key < $1.key }).enumerated() {
             fields.add(index == 0 ? "metadata" : "", "\(item.key) = \(item.value)")
         }

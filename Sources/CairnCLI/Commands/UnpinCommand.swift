@@ -10,7 +10,7 @@ struct UnpinCommand: StoreCommand {
               cairn unpin before-anneal
             """)
 
-    @Argument(help: "The name of the pin.")
+    @Argument(help: "The name of the pin.", completion: StoreCompletion.pins)
     var name: String
 
     @OptionGroup var common: CommonOptions

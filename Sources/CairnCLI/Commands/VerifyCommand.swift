@@ -16,7 +16,8 @@ struct VerifyCommand: StoreCommand {
             """)
 
     @Argument(
-        help: ArgumentHelp("Only these iterations.", valueName: "ref"), completion: ReferenceCompletion.kind)
+        help: ArgumentHelp("Only these iterations.", valueName: "ref"), completion: StoreCompletion.references
+    )
     var references: [String] = []
 
     @Flag(help: "Only the structure, not every byte.")
