@@ -1,17 +1,24 @@
 import Cairn
+import Synchronization
 
 /// Progress as one line on standard error that writes over itself.
 enum TerminalProgress {
     private static let clear = "\r\u{1B}[K"
+    /// Whether there is a line of ours: what others have written there is not cleared.
+    private static let isShown = Atomic<Bool>(false)
 
     /// Progress that stops at Ctrl-C, and shows itself where standard error is a terminal.
     static func make(quiet: Bool) -> Progress {
         let shows = !quiet && Terminal.isTerminal(.error) && Process.environment("TERM") != "dumb"
         guard shows else { return Progress(isInterrupted: { Interruption.isRequested }) }
         return Progress(isInterrupted: { Interruption.isRequested }) { snapshot in
-            guard let snapshot else { return write(clear) }
+            guard let snapshot else {
+                if isShown.exchange(false, ordering: .relaxed) { write(clear) }
+                return
+            }
             // What is done within a second needs no line.
             guard snapshot.seconds >= 1 else { return }
+            isShown.store(true, ordering: .relaxed)
             let width = Terminal.width(.error) ?? 80
             write(clear + line(snapshot).shortened(to: width - 1, .end))
         }
