@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Testing
 
 extension Weather {
@@ -62,6 +63,25 @@ extension Weather {
                     try require(!FileManager.default.fileExists(atPath: place), "left a folder behind")
                 }
             }
+        }
+
+        @Test("Of two that make a store in one empty folder the slower one leaves the other's alone")
+        func rivalInitialization() throws {
+            let scene = try Scene()
+            let place = scene.folder + "/new"
+            try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: false)
+            let arguments = ["init", "--store", place]
+            let slow = try Child(
+                [Weather.program] + arguments,
+                environment: Faults(kind: "stop", number: 1, under: [place]).environment)
+            try require(try slow.waitUntilStopped(), "did not stop")
+            try Scene.cairn(arguments).mustSucceed()
+            try Scene.cairn(["save", scene.source, "--run", "r", "--step", "40", "--store", place])
+                .mustSucceed()
+            slow.send(SIGCONT)
+            try slow.wait().mustFail(1, mentioning: "exists")
+            try Scene.cairn(["verify", "--store", place]).mustSucceed()
+            try Scene.cairn(["restore", "r@40", scene.folder + "/back", "--store", place]).mustSucceed()
         }
 
         private func check(

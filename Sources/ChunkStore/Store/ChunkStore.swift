@@ -78,7 +78,7 @@ public final class ChunkStore: Sendable {
         do {
             try fill(folder, description, settings)
         } catch {
-            _ = try? FileSystem.removeTree(folder)
+            _ = try? FileSystem.removeFolder(folder)
             throw error
         }
         try FileSystem.syncFolder(folder.parent)
@@ -86,9 +86,10 @@ public final class ChunkStore: Sendable {
 
     /// `cairn.json` comes last: without it the folder is no store.
     private static func fill(_ folder: Path, _ description: StoreDescription, _ settings: Settings) throws {
+        try FileSystems.check(folder)
+        // Of several that saw the folder empty only one makes this: what is in the folder from here on is its own.
+        try FileSystem.makeFolder(folder.appending("packs"))
         do {
-            try FileSystems.check(folder)
-            try FileSystem.makeFolder(folder.appending("packs"))
             try FileSystem.makeFolder(folder.appending("index"))
             try StoreLocks.create(folder.appending("locks"))
             let journal = try Journal(folder.appending("journal"), store: description.id, access: .create)
@@ -98,10 +99,10 @@ public final class ChunkStore: Sendable {
             state.journal = first.next
             try Index.create(indexPath(folder), state: state, first: first)
             try fillReserve(folder, indexBytes: 0)
-            try FileSystem.syncFolder(folder.appending("index"))
+            for name in ["index", "locks"] { try FileSystem.syncFolder(folder.appending(name)) }
             try FileSystem.publish(description.encoded(), at: folder.appending("cairn.json"), exclusive: true)
         } catch {
-            for name in ["packs", "index", "locks", "journal", "reserve"] {
+            for name in ["cairn.json", "packs", "index", "locks", "journal", "reserve"] {
                 _ = try? FileSystem.removeTree(folder.appending(name))
             }
             throw error

@@ -87,6 +87,13 @@ public enum FileSystem {
         throw .system(errno, "remove", path)
     }
 
+    /// Removes an empty folder. - Throws: `.exists` where something is in it.
+    public static func removeFolder(_ path: Path) throws(CairnError) {
+        guard path.withCString({ rmdir($0) }) == 0 || errno == ENOENT else {
+            throw .system(errno, "remove", path)
+        }
+    }
+
     /// Removes a file, a link, or a folder with all that is in it; makes folders writable that are not.
     public static func removeTree(_ path: Path) throws(CairnError) {
         guard let status = try status(path) else { return }
@@ -96,9 +103,7 @@ public enum FileSystem {
         }
         if status.mode & 0o700 != 0o700 { try setMode(path, 0o700) }
         for name in try names(in: path) { try removeTree(path.appending(name)) }
-        guard path.withCString({ rmdir($0) }) == 0 || errno == ENOENT else {
-            throw .system(errno, "remove", path)
-        }
+        try removeFolder(path)
     }
 
     public static func target(ofLink path: Path) throws(CairnError) -> [UInt8] {
