@@ -44,9 +44,12 @@ struct Manifest {
         do { manifest = try Manifest(head: head, read: read) } catch let error as SchemaDamage {
             throw error.error
         }
-        var blobs = [manifest.head.roots, manifest.head.metadata] + Array(manifest.schemas.keys)
-        for entry in manifest.roots.entries { blobs += manifest.contentBlobs(of: entry) }
-        return blobs
+        return manifest.blobs
+    }
+
+    /// Every blob that it refers to.
+    var blobs: [BlobRef] {
+        [head.roots, head.metadata] + schemas.keys + roots.entries.flatMap { contentBlobs(of: $0) }
     }
 
     /// The blobs with a file's own bytes, in the order of its schema; none for folders and links.

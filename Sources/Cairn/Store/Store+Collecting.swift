@@ -14,11 +14,14 @@ extension Store {
         var result = CollectionResult(dryRun: dryRun)
         var doomed: [Doomed] = []
         var inUse: [UInt64] = []
+        // What is known to be damaged takes no place from what is whole. Only looked for where something is to go.
+        let runs = Set(try chunks.read { try self.doomed($0, []) }.map(\.info.run))
+        let incomplete = try runs.isEmpty ? [] : incomplete(try iterations().filter { runs.contains($0.run) })
         if dryRun {
-            doomed = try chunks.read { try self.doomed($0) }
+            doomed = try chunks.read { try self.doomed($0, incomplete) }
         } else {
             inUse = try chunks.delete { transaction in
-                doomed = try self.doomed(transaction)
+                doomed = try self.doomed(transaction, incomplete)
                 return doomed.map { JournalEvent.Deletion(iteration: $0.info.number, reason: $0.reason) }
             }.inUse
         }
@@ -45,14 +48,15 @@ extension Store {
     private typealias Doomed = (info: IterationInfo, reason: String)
 
     /// What the policies delete, with each reason, by run and step.
-    private func doomed(_ transaction: IndexTransaction) throws -> [Doomed] {
+    private func doomed(_ transaction: IndexTransaction, _ incomplete: Set<UInt64>) throws -> [Doomed] {
         let scope = try scope(transaction)
         var doomed: [Doomed] = []
         for run in scope.runs.sorted() {
             guard let policy = scope.policies[run] else { continue }
             let infos = scope.iterations.filter { $0.run == run }
             let byNumber = Dictionary(infos.map { ($0.number, $0) }) { first, _ in first }
-            let decisions = Retention.decide(infos.map { .init($0, complete: true) }, policy: policy)
+            let decisions = Retention.decide(
+                infos.map { .init($0, complete: !incomplete.contains($0.number)) }, policy: policy)
             for decision in decisions {
                 guard case .delete(let reason) = decision.verdict,
                     let info = byNumber[decision.number]
@@ -66,11 +70,16 @@ extension Store {
     /// Forgets iterations. The space comes back with the next collection.
     /// - Throws: `.protected` for a pinned iteration and for the newest of a run; nothing is deleted then.
     public func delete(_ references: [String]) throws -> DeleteResult {
-        try delete { scope in
+        let runs = Set(try references.map { try resolve($0).run })
+        var incomplete: Set<UInt64> = []
+        for run in runs { try incomplete.formUnion(newestIncomplete(try iterations(run: run))) }
+        return try delete { scope in
             let chosen = try references.map { try Reference($0).resolve(in: scope) }
             for info in chosen {
                 try Self.checkUnpinned(info)
-                let newest = scope.iterations.last { $0.run == info.run && !$0.superseded }
+                let newest = scope.iterations.last {
+                    $0.run == info.run && !$0.superseded && !incomplete.contains($0.number)
+                }
                 if newest?.number == info.number {
                     throw CairnError(
                         .protected,

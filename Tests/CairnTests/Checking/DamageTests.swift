@@ -106,6 +106,37 @@ import Testing
         try heal()
     }
 
+    /// Flips a bit in the pack of the newest save, in the bytes behind `needle`.
+    private func damageNewest(_ needle: String) throws {
+        for pack in try packs() {
+            let bytes = try [UInt8](Data(contentsOf: URL(fileURLWithPath: pack)))
+            let find = { (text: String) in
+                bytes.indices.first { bytes[$0...].starts(with: [UInt8](text.utf8)) }
+            }
+            guard find("step 3") != nil else { continue }
+            try bench.flip(pack, try #require(find(needle)) + 5)
+        }
+    }
+
+    @Test func aPolicyCountsOnNothingThatIsKnownToBeDamaged() throws {
+        try damageNewest("step 3")
+        try bench.store.setPolicy(Policy(keepLast: 1), run: "main")
+        #expect(try bench.store.verify().damaged.map(\.step) == [3])
+        #expect(try bench.store.collect(dryRun: true).deletedIterations.map(\.step) == [1])
+        #expect(try bench.store.collect(dryRun: false).deletedIterations.map(\.step) == [1])
+        #expect(restores(2) == nil)
+        #expect(bench.code { _ = try bench.store.delete(["2"]) } == .protected)
+        #expect(try bench.store.delete(["3"]).deleted.map(\.step) == [3])
+        #expect(try bench.store.verify().ok)
+    }
+
+    @Test func aPolicyCountsOnNoManifestThatCannotBeRead() throws {
+        try damageNewest("CRT1")
+        try bench.store.setPolicy(Policy(keepLast: 1), run: "main")
+        #expect(bench.code { _ = try bench.store.collect(dryRun: false) } == .damage)
+        #expect(restores(2) == nil)
+    }
+
     @Test func anOlderIndexIsBroughtUpToDateAndBringsNothingBack() throws {
         let index = bench.path("store/index/data.mdb")
         try FileManager.default.copyItem(atPath: index, toPath: bench.path("old.mdb"))
