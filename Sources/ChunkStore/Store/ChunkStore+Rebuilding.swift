@@ -65,14 +65,21 @@ extension ChunkStore {
 extension ChunkStore {
     /// Makes the index anew from the journal and the packs' tables, and puts it in the place of the old one, which is not read.
     /// Under the commit lock.
+    ///
+    /// What the new index leaves out is given back from now on, so no copy of the old one may count any more: the journal gets a
+    /// sweep, across which no index is brought up to date.
     func rebuildIndex(_ opened: inout Opened) throws {
         try checkWritable()
         opened.index = nil
+        let journal = opened.journal
         let temporary = folder.appending("index/.\(Random.hex(8)).partial")
         do {
-            try makeIndex(at: temporary, opened.journal)
+            let (records, end) = try journal.records()
+            let sweep = journal.prepare(.sweep(token: Random.bytes(16), removedPacks: []), at: end)
+            try makeIndex(at: temporary, records, sweep)
             let file = try File(temporary, .read)
             try file.sync()
+            try journal.append(sweep)
             try FileSystem.rename(temporary, to: indexPath)
             try FileSystem.syncFolder(folder.appending("index"))
         } catch {
@@ -83,12 +90,12 @@ extension ChunkStore {
     }
 
     /// Writes a new index, made from the journal and the packs' tables.
-    func makeIndex(at path: Path, _ journal: Journal) throws {
-        let (records, end) = try journal.records()
-        guard !records.isEmpty else {
+    /// - Parameter last: a record that is to follow the others.
+    func makeIndex(at path: Path, _ records: [Journal.Stored], _ last: Journal.Stored? = nil) throws {
+        guard let end = (last ?? records.last)?.next, !records.isEmpty else {
             throw CairnError(
                 .damage, "the journal of \(folder) is empty; restore it from a copy",
-                path: journal.file.path.text)
+                path: folder.appending("journal").text)
         }
         let fold = JournalFold(records)
         var located = try locations(fold)
@@ -99,7 +106,7 @@ extension ChunkStore {
             reached.contains(id)
                 || !isComplete && (try? read(id, names[Int(location.pack)], location)) != nil
         }
-        try writeIndex(path, fold, records, end, located, isComplete)
+        try writeIndex(path, fold, records + [last].compactMap { $0 }, end, located, isComplete)
     }
 
     /// Where the tables say that chunks are, the last entry of each winning.
