@@ -43,10 +43,11 @@ import Testing
         _ mark: (Reach, Journal.Position), _ plan: ChunkStore.SweepPlan
     ) throws -> (removed: Int, kept: Set<UInt32>) {
         var (reach, marked) = mark
+        var token = plan.token
         var kept: Set<UInt32> = []
-        let removed = try collector.sweep(plan.dead[...], [], &reach, &marked, &kept)
+        let removed = try collector.sweep(plan.dead[...], [], &token, &reach, &marked, &kept)
         let packs = plan.deadPacks.filter { !kept.contains($0.number) }
-        _ = try collector.sweep([], packs, &reach, &marked, &kept)
+        _ = try collector.sweep([], packs, &token, &reach, &marked, &kept)
         try collector.removeOrphans()
         _ = try collector.freeSpace(in: plan.packs.subtracting(packs.map(\.number)))
         return (removed, kept)
@@ -147,6 +148,20 @@ import Testing
         _ = try saver.delete { _ in [.init(iteration: a, reason: "test")] }
         _ = try collector.collect(dryRun: false)
         try check(b, contents)
+    }
+
+    @Test func aPlanOfBeforeARebuildIsGivenUp() throws {
+        _ = try collector.collect(dryRun: false)
+        let mark = try collector.mark(without: [])
+        let number = try ToyStore.save(saver, step: 3, [shared])
+        let plan = try plan(mark)
+        #expect(plan.deadPacks.count == 1)
+        // The first pack is gone, so that the others get smaller numbers than the plan has.
+        try saver.rebuild()
+        #expect(throws: ChunkStore.OutdatedPlan.self) { try sweep(mark, plan) }
+        try check(number, [shared])
+        _ = try collector.collect(dryRun: false)
+        try check(number, [shared])
     }
 
     @Test func aPackThatIsBeingWrittenIsNotTakenForALeftover() throws {

@@ -17,6 +17,8 @@ extension ChunkStore {
     private static let sweepBatch = 8000
     /// The same on a full disk: each entry may dirty a page of the index, and all of them must fit into the reserve.
     private static let sweepBatchInReserve = 1000
+    /// How often a collection starts again because the index was made anew in its midst.
+    private static let collectionAttempts = 5
     /// Seconds that a collection waits for another one.
     private static let collectionPatience = 10.0
 
@@ -35,7 +37,7 @@ extension ChunkStore {
             throw CairnError(.busy, "another collection is at work in \(folder); try again when it has ended")
         }
         return try givingUpReserve {
-            var result = try collectLocked(dryRun, doomed)
+            var result = try collectRepeatedly(dryRun, doomed)
             if !dryRun {
                 result.reclaimedBytes += try removeOrphans()
                 try restoreReserve()
@@ -54,10 +56,24 @@ extension ChunkStore {
         }
     }
 
+    private func collectRepeatedly(_ dryRun: Bool, _ doomed: Set<UInt64>) throws -> CollectionOutcome {
+        for attempt in 1... {
+            do {
+                return try collectLocked(dryRun, doomed)
+            } catch is OutdatedPlan {
+                guard attempt < Self.collectionAttempts else {
+                    throw CairnError(
+                        .busy, "the index of \(folder) changes again and again; collect again later")
+                }
+            }
+        }
+        preconditionFailure("the loop only ends by returning or throwing")
+    }
+
     private func collectLocked(_ dryRun: Bool, _ doomed: Set<UInt64>) throws -> CollectionOutcome {
         var (reach, marked) = try mark(without: doomed)
         var result = CollectionOutcome()
-        let plan = try planSweep(reach, &result)
+        var plan = try planSweep(reach, &result)
         if dryRun {
             let deadPacks = Set(plan.deadPacks.map(\.number))
             let whole = try plan.deadPacks.reduce(0 as UInt64) {
@@ -76,10 +92,10 @@ extension ChunkStore {
         while !rest.isEmpty {
             let batch = rest.prefix(size)
             rest = rest.dropFirst(batch.count)
-            result.removedChunks += try sweep(batch, [], &reach, &marked, &kept)
+            result.removedChunks += try sweep(batch, [], &plan.token, &reach, &marked, &kept)
         }
         let deadPacks = plan.deadPacks.filter { !kept.contains($0.number) }
-        if !deadPacks.isEmpty { _ = try sweep([], deadPacks, &reach, &marked, &kept) }
+        if !deadPacks.isEmpty { _ = try sweep([], deadPacks, &plan.token, &reach, &marked, &kept) }
         result.removedPacks = deadPacks.count
         result.reclaimedBytes = try removeOrphans()
         let freed = try freeSpace(in: plan.packs.subtracting(deadPacks.map(\.number)))
@@ -122,10 +138,15 @@ extension ChunkStore {
         var packs: Set<UInt32> = []
         /// Packs without any live chunk.
         var deadPacks: [(number: UInt32, name: PackName)] = []
+        /// The sweep token of the index that was looked at. Under another one packs may have other numbers, and chunks be back.
+        var token: [UInt8] = []
     }
 
+    /// The index is not the one any more that a collection made its plan by.
+    struct OutdatedPlan: Error {}
+
     func planSweep(_ reach: Reach, _ result: inout CollectionOutcome) throws -> SweepPlan {
-        var plan = SweepPlan()
+        var plan = SweepPlan(token: try read { try $0.state().sweepToken })
         var found = 0
         let packs = try livePacks { id, _ in
             let isLive = reach.ids.contains(id)
@@ -146,13 +167,17 @@ extension ChunkStore {
     }
 
     /// One sweep transaction: marks what was committed since the mark, then removes what is still dead.
+    /// - Parameter token: of the plan, and then of this sweep.
+    /// - Throws: `OutdatedPlan` where the index has another one.
     func sweep(
-        _ batch: ArraySlice<ChunkID>, _ deadPacks: [(number: UInt32, name: PackName)], _ reach: inout Reach,
-        _ marked: inout Journal.Position, _ kept: inout Set<UInt32>
+        _ batch: ArraySlice<ChunkID>, _ deadPacks: [(number: UInt32, name: PackName)], _ token: inout [UInt8],
+        _ reach: inout Reach, _ marked: inout Journal.Position, _ kept: inout Set<UInt32>
     ) throws -> Int {
         var newReach = reach
         var newMarked = marked
+        let newToken = Random.bytes(16)
         let removed = try transact { transaction, state, position in
+            guard state.sweepToken == token else { throw OutdatedPlan() }
             while newMarked != position {
                 guard let (_, bytes) = try transaction.record(newMarked.sequence) else {
                     throw CairnError(.damage, "the index of \(folder) lacks a record; run `cairn repair`")
@@ -178,10 +203,10 @@ extension ChunkStore {
                 removed += 1
             }
             for pack in deadPacks { transaction.removePack(pack.number) }
-            let event = JournalEvent.sweep(token: Random.bytes(16), removedPacks: deadPacks.map(\.name))
+            let event = JournalEvent.sweep(token: newToken, removedPacks: deadPacks.map(\.name))
             return Decision(event: event, result: removed)
         }
-        (reach, marked) = (newReach, newMarked)
+        (token, reach, marked) = (newToken, newReach, newMarked)
         return removed
     }
 }
