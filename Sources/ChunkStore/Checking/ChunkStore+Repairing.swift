@@ -97,11 +97,9 @@ extension ChunkStore {
             throw CairnError(.busy, "a collection is at work in \(folder); repair again when it has ended")
         }
         defer { withExtendedLifetime(lock) {} }
-        let live = try chunks(in: damaged)
-        let old = try read { try $0.packs().filter { damaged.contains($0.summary.name) } }
         let session = try SaveSession(self, dryRun: false)
         var lost = false
-        for id in live {
+        for id in try chunks(in: damaged) {
             guard let bytes = try? chunk(id) else {
                 lost = true
                 continue
@@ -111,12 +109,50 @@ extension ChunkStore {
         try session.commitRepair()
         // A pack with a chunk that could not be read stays: a later repair may have the bytes.
         guard !lost else { return }
-        try transact { transaction, state, _ in
-            for pack in old { transaction.removePack(pack.number) }
-            return Decision(
-                event: .sweep(token: Random.bytes(16), removedPacks: old.map(\.summary.name)), result: ())
-        }
+        try giveUpPacks(damaged.subtracting(try awaitedPacks(damaged)))
         try removeOrphans()
+    }
+
+    /// Of these packs those whose file is missing or cut short, as long as iterations need chunks that are nowhere else: the file
+    /// may come back from a copy.
+    private func awaitedPacks(_ names: Set<PackName>) throws -> Set<PackName> {
+        let fold = try opened.change { opened in
+            try locks.reading { JournalFold(try opened.journal.records().records) }
+        }
+        let gone = try fold.packs.map(\.summary).filter { summary in
+            let size = try FileSystem.status(packs.path(summary.name))?.size
+            return names.contains(summary.name) && (size ?? 0) < summary.fileLength
+        }
+        guard !gone.isEmpty else { return [] }
+        let located = try locations(fold)
+        let (ids, isComplete) = reachable(fold, located)
+        return isComplete && ids.allSatisfy { located[$0] != nil } ? [] : Set(gone.map(\.name))
+    }
+
+    /// Journals that packs are gone. Those in which the index has a chunk after all stay: it may have been made anew meanwhile.
+    private func giveUpPacks(_ names: Set<PackName>) throws {
+        try transact { transaction, _, _ in
+            let used = try transaction.packsInUse()
+            let old = try transaction.packs().filter {
+                names.contains($0.summary.name) && !used.contains($0.number)
+            }
+            for pack in old { transaction.removePack(pack.number) }
+            let event = JournalEvent.sweep(
+                token: Random.bytes(16), removedPacks: old.map(\.summary.name))
+            return Decision(event: old.isEmpty ? nil : event, result: ())
+        }
+    }
+}
+
+extension IndexTransaction {
+    /// The numbers of the packs in which chunks are.
+    fileprivate func packsInUse() throws -> Set<UInt32> {
+        var numbers: Set<UInt32> = []
+        try scanChunks { _, location in
+            numbers.insert(location.pack)
+            return true
+        }
+        return numbers
     }
 }
 

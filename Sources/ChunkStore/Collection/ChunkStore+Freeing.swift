@@ -15,6 +15,8 @@ extension ChunkStore {
         var freed = Freed()
         for pack in try livePacks(where: { id, _ in !dead.contains(id) }) where numbers.contains(pack.number)
         {
+            // A pack that is missing has nothing to free, and is no reason to stop.
+            guard try FileSystem.status(packs.path(pack.summary.name)) != nil else { continue }
             let file = try File(packs.path(pack.summary.name), dryRun ? .read : .write)
             let before = try file.status().allocated
             for range in try freeBlocks(of: pack) {

@@ -137,6 +137,32 @@ import Testing
         #expect(restores(2) == nil)
     }
 
+    @Test func aPackThatIsMissingMayComeBackAfterARepair() throws {
+        // Step 1 is the only one whose manifest lies there; the others need its chunks.
+        _ = try bench.store.delete(["1"])
+        let pack = try firstPack()
+        try FileManager.default.moveItem(atPath: pack, toPath: bench.path("pack"))
+        let repaired = try Store.open(at: bench.path("store"), repairing: true).repair()
+        #expect(repaired.damaged.map(\.step) == [2, 3])
+        // Whatever happens in between, the pack is not forgotten.
+        try bench.store.save(try bench.write("out/checkpoint-4", ["a.bin": [4]]))
+        #expect(bench.code { _ = try bench.store.collect(dryRun: false) } == .damage)
+        try FileManager.default.moveItem(atPath: bench.path("pack"), toPath: pack)
+        try bench.store.save(try bench.write("out/checkpoint-5", ["a.bin": [5]]))
+        #expect(try Store.open(at: bench.path("store"), repairing: true).repair().ok)
+        for step in 2...3 { #expect(restores(step) == nil) }
+    }
+
+    @Test func aPackThatIsMissingGoesWithWhatNeedsIt() throws {
+        try FileManager.default.removeItem(atPath: try firstPack())
+        #expect(try !Store.open(at: bench.path("store"), repairing: true).repair().ok)
+        try bench.store.save(try bench.write("out/checkpoint-4", ["a.bin": [4]]))
+        #expect(try bench.store.deleteDamaged().deleted.map(\.step) == [1, 2, 3])
+        _ = try bench.store.collect(dryRun: false)
+        #expect(try bench.store.verify().ok)
+        #expect(try bench.store.iterations().map(\.step) == [4])
+    }
+
     @Test func anOlderIndexIsBroughtUpToDateAndBringsNothingBack() throws {
         let index = bench.path("store/index/data.mdb")
         try FileManager.default.copyItem(atPath: index, toPath: bench.path("old.mdb"))
