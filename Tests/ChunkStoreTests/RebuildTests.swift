@@ -43,4 +43,42 @@ import Testing
         let number = try ToyStore.save(try toy.open(), step: 3, [lost])
         try check(number, [lost])
     }
+
+    /// Commits `main@3`, a blob of two chunks whose list is in a codec that belongs to a later version.
+    private func saveOfLaterVersion() throws {
+        let chunks = [kept, lost].map { [UInt8]($0.prefix(ToyStore.chunkSize)) }
+        var list: [UInt8] = []
+        let root = BlobTree(chunkSize: ToyStore.chunkSize).root(over: chunks.map { .of($0) }) { list = $1 }
+        let head = ToyStore.head([BlobRef(length: UInt64(2 * ToyStore.chunkSize), id: root)], salt: 3)
+        let writer = try PackWriter(
+            folder: toy.folder.appending("packs"), store: store.id, memory: 16 << 20)
+        for (bytes, codec) in [(chunks[0], 0), (chunks[1], 0), (list, 1), (head, 0)] as [([UInt8], UInt8)] {
+            let entry = PackEntry(
+                id: .of(bytes), offset: 0, rawLength: UInt32(bytes.count), storedLength: UInt32(bytes.count),
+                codec: Codec(rawValue: codec))
+            try bytes.withUnsafeBytes { try writer.append([(entry, $0)]) }
+        }
+        let (summary, entries) = try writer.finish()
+        try store.transact { transaction, state, _ in
+            let pack = CommittedPack(summary: summary, voids: [])
+            try store.putChunks(pack, entries, into: transaction, &state)
+            let commit = JournalEvent.Commit(
+                run: "main", step: 3, head: head, origin: "", replaces: nil, packs: [pack], storedBytes: 0,
+                pins: [], version: "9.8.7")
+            return .init(event: .commit(commit), result: ())
+        }
+    }
+
+    @Test(.timeLimit(.minutes(1)))
+    func manifestsOfALaterVersionStopNobody() throws {
+        try saveOfLaterVersion()
+        try FileSystem.removeFile(index)
+        let store = try toy.open()
+        let number = try #require(try store.read { try $0.iterationNumber(run: "main", step: 3) })
+        let error = #expect(throws: CairnError.self) { try ToyStore.read(store, number) }
+        #expect(error?.code == .newerVersion && error?.message.contains("9.8.7") == true)
+        #expect(throws: CairnError.self) { try store.collect(dryRun: false) }
+        let second = try #require(try store.read { try $0.iterationNumber(run: "main", step: 2) })
+        #expect(try ToyStore.read(store, second) == [kept])
+    }
 }

@@ -20,7 +20,6 @@ extension ChunkStore {
         var report = StructureReport()
         try opened.change { opened in
             try locks.reading {
-                let journal = opened.journal
                 guard readsIndex, let index = try indexToCheck(&report, isAlive) else {
                     if let records = try checkJournal(journal, nil, &report) {
                         try checkPacks(JournalFold(records), &report, isAlive)

@@ -31,7 +31,7 @@ extension ChunkStore {
         let path = folder.appending(".cairn-index-\(Random.hex(8))")
         defer { _ = try? FileSystem.removeFile(path) }
         try opened.change { opened in
-            try locks.reading { try makeIndex(at: path, opened.journal.records().records) }
+            try locks.reading { try makeIndex(at: path, journal.records().records) }
             opened.index = try Index(path, readOnly: true)
             opened.ownsIndex = true
         }

@@ -18,7 +18,6 @@ extension ChunkStore {
     /// Writes the index's copies of damaged records to their places. Each copy proves itself by its checksum and the chain.
     /// - Throws: `.damage` where a record before valid ones can't be brought back.
     private func healJournal(_ opened: inout Opened) throws {
-        let journal = opened.journal
         let damage: CairnError?
         do {
             let end = try journal.records().end
@@ -43,7 +42,7 @@ extension ChunkStore {
     private func lostRecords() throws -> [(offset: UInt64, bytes: [UInt8])] {
         let answer = try? inChild { store, _ in
             var writer = ByteWriter()
-            let journal = store.opened.change { $0.journal }
+            let journal = store.journal
             try Index(store.indexPath, readOnly: true).read { transaction in
                 for copy in try store.lostRecords(journal, transaction) {
                     writer.u64(copy.offset)
@@ -117,7 +116,7 @@ extension ChunkStore {
     /// may come back from a copy.
     private func awaitedPacks(_ names: Set<PackName>) throws -> Set<PackName> {
         let fold = try opened.change { opened in
-            try locks.reading { JournalFold(try opened.journal.records().records) }
+            try locks.reading { JournalFold(try journal.records().records) }
         }
         let gone = try fold.packs.map(\.summary).filter { summary in
             let size = try FileSystem.status(packs.path(summary.name))?.size

@@ -108,7 +108,7 @@ extension ChunkStore {
     func mark(without doomed: Set<UInt64>) throws -> (Reach, Journal.Position) {
         let (fold, end) = try opened.change { opened in
             try locks.reading {
-                let (records, end) = try opened.journal.records()
+                let (records, end) = try journal.records()
                 let fold = JournalFold(records)
                 try currentIndex(&opened).read { try compare(fold, end, $0) }
                 return (fold, end)

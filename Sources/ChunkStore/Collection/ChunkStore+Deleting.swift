@@ -58,7 +58,7 @@ extension ChunkStore {
                     guard try transaction.iteration(iteration) != nil,
                         let (offset, bytes) = try transaction.record(iteration)
                     else { return nil }
-                    return try opened.journal.holds(bytes, at: offset)
+                    return try journal.holds(bytes, at: offset)
                 }
             }
         }

@@ -92,7 +92,7 @@ extension ChunkStore {
         try checkProcess()
         return try opened.change { opened in
             try locks.reading {
-                Set(JournalFold(try opened.journal.records().records).packs.map(\.summary.name))
+                Set(JournalFold(try journal.records().records).packs.map(\.summary.name))
             }
         }
     }

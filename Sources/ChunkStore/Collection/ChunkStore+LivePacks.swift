@@ -37,7 +37,7 @@ extension ChunkStore {
         var found: [UInt32: [Found]] = [:]
         let summaries = try opened.change { opened in
             try locks.reading {
-                let (records, end) = try opened.journal.records()
+                let (records, end) = try journal.records()
                 let fold = JournalFold(records)
                 return try currentIndex(&opened).read { transaction in
                     try compare(fold, end, transaction)

@@ -71,7 +71,6 @@ extension ChunkStore {
     func rebuildIndex(_ opened: inout Opened) throws {
         try checkWritable()
         opened.index = nil
-        let journal = opened.journal
         let temporary = folder.appending("index/.\(Random.hex(8)).partial")
         do {
             let (records, end) = try journal.records()
@@ -103,10 +102,19 @@ extension ChunkStore {
         let names = fold.packs.map(\.summary.name)
         // Behind a damaged piece of a manifest may be anything: what can be read stays, so that a repair finds it.
         located = located.filter { id, location in
-            reached.contains(id)
-                || !isComplete && (try? read(id, names[Int(location.pack)], location)) != nil
+            reached.contains(id) || !isComplete && isWhole(id, names[Int(location.pack)], location)
         }
         try writeIndex(path, fold, records + [last].compactMap { $0 }, end, located, isComplete)
+    }
+
+    /// Whether a chunk can be read, or could be by a later version.
+    private func isWhole(_ id: ChunkID, _ pack: PackName, _ location: ChunkLocation) -> Bool {
+        do {
+            _ = try read(id, pack, location)
+            return true
+        } catch {
+            return (error as? CairnError)?.code == .newerVersion
+        }
     }
 
     /// Where the tables say that chunks are, the last entry of each winning.

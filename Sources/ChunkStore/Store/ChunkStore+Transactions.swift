@@ -12,8 +12,8 @@ extension ChunkStore {
                 opened.index = index
                 return try index.read { transaction in
                     let state = try transaction.state()
-                    return try follows(state, transaction, opened.journal)
-                        && opened.journal.record(at: state.journal) == nil
+                    return try follows(state, transaction, journal)
+                        && journal.record(at: state.journal) == nil
                 }
             }
         }
@@ -38,9 +38,9 @@ extension ChunkStore {
         guard let index = opened.index else { return false }
         return try index.read { transaction in
             let state = try transaction.state()
-            guard try !follows(state, transaction, opened.journal) else { return false }
+            guard try !follows(state, transaction, journal) else { return false }
             do {
-                try checkTail(state, transaction, opened.journal)
+                try checkTail(state, transaction, journal)
                 return false
             } catch let error as CairnError where error.code == .damage {
                 return true
@@ -94,11 +94,11 @@ extension ChunkStore {
         do {
             let index = try currentIndex(&opened)
             let transaction = try index.begin()
-            guard try follows(transaction.state(), transaction, opened.journal) else {
-                try checkTail(transaction.state(), transaction, opened.journal)
+            guard try follows(transaction.state(), transaction, journal) else {
+                try checkTail(transaction.state(), transaction, journal)
                 throw NeedsRebuild()
             }
-            guard try fold(opened.journal, into: transaction) else { return transaction.abort() }
+            guard try fold(journal, into: transaction) else { return transaction.abort() }
             try transaction.commit()
         } catch is NeedsRebuild {
             try rebuildIndex(&opened)
@@ -181,17 +181,17 @@ extension ChunkStore {
                     transaction.abort()
                     return decision.result
                 }
-                let stored = opened.journal.prepare(event, at: position)
+                let stored = journal.prepare(event, at: position)
                 try apply(stored, to: transaction, &state)
                 try transaction.seal(state)
                 try transaction.checkWrites()
-                try opened.journal.append(stored)
+                try journal.append(stored)
                 do {
                     try transaction.commit()
                 } catch {
                     // What the index holds now is unknown: it is opened anew, and compared with the journal, next time.
                     opened.index = nil
-                    try opened.journal.cut(back: position)
+                    try journal.cut(back: position)
                     throw error
                 }
                 return decision.result

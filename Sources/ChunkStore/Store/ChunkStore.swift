@@ -40,7 +40,6 @@ public final class ChunkStore: Sendable {
         var index: Index?
         /// The index is nobody else's, so no repair replaces it.
         var ownsIndex = false
-        let journal: Journal
     }
 
     public let folder: Path
@@ -50,7 +49,8 @@ public final class ChunkStore: Sendable {
     public let settings: Settings
     public let isReadOnly: Bool
     let locks: StoreLocks
-    let opened: Monitor<Opened>
+    let journal: Journal
+    let opened = Monitor(Opened())
     let packs: PackReaders
     private let generation = Process.forkGeneration
 
@@ -141,9 +141,8 @@ public final class ChunkStore: Sendable {
         chunkSize = file.chunkSize
         isReadOnly = access == .read || !FileSystem.isWritable(self.folder)
         locks = try StoreLocks(self.folder.appending("locks"), readOnly: isReadOnly, onWait: settings.onWait)
-        let journal = try Journal(
+        journal = try Journal(
             self.folder.appending("journal"), store: id, access: isReadOnly ? .read : .write)
-        opened = Monitor(Opened(index: nil, journal: journal))
         packs = PackReaders(folder: self.folder.appending("packs"), store: id)
         if access == .write { try checkWritable() }
         if !repairing { try openIndex() }
