@@ -150,6 +150,29 @@ import Testing
         try check(b, contents)
     }
 
+    @Test func whatWasPutBeforeARepetitionMayBeInTheStoreByThen() throws {
+        let many = (0..<5 * ToyStore.chunkSize).map { UInt8($0 / ToyStore.chunkSize) }
+        let session = try SaveSession(saver, dryRun: false)
+        defer { session.abandon() }
+        let first = try manifest(session, step: 3, [shared, many])
+        _ = try collector.collect(dryRun: false)
+        // One save has its entries in a table, the other one in the tree.
+        let other = try ToyStore.save(try toy.open(tableThreshold: 2), step: 4, [many])
+        guard case .mustRepeat = try commit(session, first) else {
+            Issue.record("committed chunks that are gone")
+            return
+        }
+        let second = try manifest(session, step: 3, [shared, many])
+        guard case .committed(let number, _) = try commit(session, second) else {
+            Issue.record("was not committed")
+            return
+        }
+        try check(number, [shared, many])
+        try check(other, [many])
+        _ = try collector.collect(dryRun: false)
+        try check(number, [shared, many])
+    }
+
     @Test func aPlanOfBeforeARebuildIsGivenUp() throws {
         _ = try collector.collect(dryRun: false)
         let mark = try collector.mark(without: [])

@@ -17,6 +17,8 @@ public final class SaveSession: Sendable {
         var views: Set<View> = []
         /// A chunk was there and damaged: it is written again.
         var foundDamaged = false
+        /// Some chunks were written before a repetition: what `views` has says nothing of them.
+        var isRepeated = false
         var writer: PackWriter?
         /// All packs of this save, whatever became of them.
         var writers: [PackWriter] = []
@@ -247,6 +249,7 @@ public final class SaveSession: Sendable {
             state.change { state in
                 state.relied = []
                 state.views = []
+                state.isRepeated = true
             }
         }
         return outcome
@@ -280,7 +283,7 @@ public final class SaveSession: Sendable {
         let before = try transaction.usedBytes()
         var committed: [CommittedPack] = []
         let (packs, areNew) = state.change { state in
-            (state.finished, state.views == [View(indexState)] && !state.foundDamaged)
+            (state.finished, state.views == [View(indexState)] && !state.foundDamaged && !state.isRepeated)
         }
         for pack in packs {
             let voids = areNew ? [] : try voids(pack.entries, transaction)
