@@ -119,6 +119,7 @@ extension Store {
             chunks: draft.chunks, newChunks: session.new.chunks, dryRun: options.dryRun)
         let existing = try iteration(run: head.run, step: head.step)
         if let existing, try isSame(draft, existing) {
+            if !options.dryRun { try session.commitHealing() }
             return try keep(existing, draft, options, result)
         }
         if let existing, !options.replace {

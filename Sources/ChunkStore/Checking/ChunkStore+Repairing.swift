@@ -161,4 +161,9 @@ extension SaveSession {
         try store.commitRepair(try finishPacks())
         markDone()
     }
+
+    /// Makes the chunks count that were written in the place of damaged ones, where there is nothing else to commit.
+    public func commitHealing() throws {
+        if foundDamaged { try commitRepair() }
+    }
 }

@@ -180,6 +180,8 @@ public final class SaveSession: Sendable {
         return state.change { $0.finished }
     }
 
+    var foundDamaged: Bool { state.change { $0.foundDamaged } }
+
     func markDone() { state.change { $0.isDone = true } }
 
     /// Writes chunks that the store has, or had, once more.

@@ -137,6 +137,16 @@ import Testing
         #expect(restores(2) == nil)
     }
 
+    @Test func savingADamagedIterationAgainHealsIt() throws {
+        try damageNewest("step 3")
+        #expect(try bench.store.verify().damaged.map(\.step) == [3])
+        let again = try bench.store.save(bench.path("out/checkpoint-3"))
+        #expect(again.unchanged)
+        let report = try bench.store.verify()
+        #expect(report.ok, "\(report.problems) \(report.damaged)")
+        #expect(restores(3) == nil)
+    }
+
     @Test func aPackThatIsMissingMayComeBackAfterARepair() throws {
         // Step 1 is the only one whose manifest lies there; the others need its chunks.
         _ = try bench.store.delete(["1"])
