@@ -65,6 +65,18 @@ extension Weather {
             }
         }
 
+        @Test("A commit that can neither be ended nor taken back is there and whole, or not there")
+        func failingCutBack() throws {
+            let count = try Operation.save.calls("eio+", .changing).filter { $0.path.hasSuffix("/journal") }
+                .count
+            for number in 1...count {
+                let scene = try Scene()
+                let faults = Faults(kind: "eio+", number: number, under: [scene.store + "/journal"])
+                try scene.cairn(scene.saveArguments, faults: faults).mustFail(1)
+                try scene.checkIntact(maybe: (40, Scene.next))
+            }
+        }
+
         @Test("Of two that make a store in one empty folder the slower one leaves the other's alone")
         func rivalInitialization() throws {
             let scene = try Scene()

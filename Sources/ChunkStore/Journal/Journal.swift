@@ -26,6 +26,10 @@ final class Journal: Sendable {
 
     let file: File
     private let store: [UInt8]
+    private let uncertain = Monitor(false)
+
+    /// A record could not be taken back, so that it may or may not stay.
+    var isUncertain: Bool { uncertain.change { $0 } }
 
     init(_ path: Path, store: [UInt8], access: File.Access) throws {
         file = try File(path, access)
@@ -170,6 +174,7 @@ final class Journal: Sendable {
             try file.truncate(to: position.offset)
             try file.sync()
         } catch {
+            uncertain.change { $0 = true }
             throw CairnError(
                 .system,
                 "\(error) while taking back a commit that failed, so it may or may not have been kept; "

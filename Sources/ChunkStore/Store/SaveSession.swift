@@ -327,8 +327,10 @@ public final class SaveSession: Sendable {
         return ranges
     }
 
-    /// Removes what was written and not committed.
+    /// Removes what was written and not committed. After a commit that could not be taken back the journal may name it: then the
+    /// next save or collection sees what is to be done.
     public func abandon() {
+        guard !store.journal.isUncertain else { return }
         let writers = state.change { state in
             guard !state.isDone else { return [PackWriter]() }
             state.isDone = true
