@@ -135,9 +135,15 @@ final class PackWriter: Sendable {
             }
             guard let wanted else { return }
             if wanted > 0 {
-                for _ in 0..<wanted {
-                    let block = Block(try Buffer(size: Self.blockSize))
-                    state.change { $0.free.append(block) }
+                do {
+                    for _ in 0..<wanted {
+                        let block = Block(try Buffer(size: Self.blockSize))
+                        state.change { $0.free.append(block) }
+                    }
+                } catch {
+                    // Others may be waiting for these blocks.
+                    state.change { $0.failure = $0.failure ?? error }
+                    throw error
                 }
             } else if try !writeOne() {
                 // Another thread is copying into or writing what is to be free: wait for a change.

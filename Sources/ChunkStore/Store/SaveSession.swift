@@ -159,7 +159,13 @@ public final class SaveSession: Sendable {
             state.appending[ObjectIdentifier(writer), default: 0] += 1
             return (writer, full)
         }
-        if let full { try finish(full) }
+        do {
+            if let full { try finish(full) }
+        } catch {
+            // Whoever completes this pack would wait for this thread.
+            state.change { $0.appending[ObjectIdentifier(writer)]! -= 1 }
+            throw error
+        }
         return writer
     }
 
