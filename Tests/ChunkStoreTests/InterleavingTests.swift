@@ -173,6 +173,14 @@ import Testing
         try check(number, [shared, many])
     }
 
+    @Test func aCommitterThatIsKilledBeforeItsIndexCommitIsNoDamageToACollection() throws {
+        let mark = try collector.mark(without: [])
+        let position = try saver.read { try $0.state().journal }
+        try saver.journal.append(saver.journal.prepare(.unpin(name: "none"), at: position))
+        #expect(try sweep(mark, try plan(mark)).removed > 0)
+        #expect(try saver.checkStructure().problems.isEmpty)
+    }
+
     @Test func aPlanOfBeforeARebuildIsGivenUp() throws {
         _ = try collector.collect(dryRun: false)
         let mark = try collector.mark(without: [])

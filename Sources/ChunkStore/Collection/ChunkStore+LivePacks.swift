@@ -34,6 +34,7 @@ extension ChunkStore {
     /// - Throws: `.damage` where it is not so.
     func livePacks(where isLive: (ChunkID, ChunkLocation) -> Bool) throws -> [LivePack] {
         try checkProcess()
+        try catchUp()
         var found: [UInt32: [Found]] = [:]
         let summaries = try opened.change { opened in
             try locks.reading {

@@ -89,6 +89,12 @@ extension ChunkStore {
             path: journal.file.path.text)
     }
 
+    /// Brings the index to the end of the journal, if it may: a committer that was killed may have left it behind.
+    func catchUp() throws {
+        guard !isReadOnly else { return }
+        try opened.change { opened in try locks.committing { try catchUp(&opened) } }
+    }
+
     /// Brings the index to the end of the journal, by folding what it lacks or by making it anew. Under the commit lock.
     func catchUp(_ opened: inout Opened) throws {
         do {
