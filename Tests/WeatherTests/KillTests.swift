@@ -21,6 +21,19 @@ extension Weather {
             Weather.forEach(cases) { try operation.check($0) }
         }
 
+        @Test("A commit record that a killed process did not sync is synced by whoever finds it")
+        func unsyncedRecord() throws {
+            let scene = try Scene()
+            let journal = scene.store + "/journal"
+            let faults = Faults(kind: "killafter", number: 1, calls: .writing, under: [journal])
+            try require(try scene.cairn(scene.saveArguments, faults: faults).signal == SIGKILL, "not killed")
+            let log = scene.folder + "/calls.log"
+            let counting = Faults(kind: "eio", number: 0, under: [journal], log: log)
+            try scene.cairn(["list"], faults: counting).mustSucceed()
+            try require(LoggedCall.read(log).map(\.name) == ["fdatasync"], "\(LoggedCall.read(log))")
+            try require(try scene.listed().contains(40), "the record was not there")
+        }
+
         @Test("Processes killed at random times never lose what was committed")
         func killedAtRandomTimes() throws {
             let lanes = 4

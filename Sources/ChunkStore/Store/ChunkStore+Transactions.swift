@@ -118,6 +118,8 @@ extension ChunkStore {
         var state = try transaction.state()
         let records = try journal.records(from: state.journal).records
         guard !records.isEmpty else { return false }
+        // Whoever wrote them may have been killed before its own sync, and what follows relies on them.
+        try journal.file.syncData()
         try transaction.checkCatalog()
         // All are looked at first: the packs of the earlier ones may be gone by a later sweep.
         for stored in records {
