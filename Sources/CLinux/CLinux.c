@@ -29,6 +29,14 @@ int cl_ofdLock(int descriptor, int64_t offset, int type, int wait) {
     return fcntl(descriptor, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock) == 0 ? 0 : errno;
 }
 
+int cl_ofdUnlockAll(int descriptor) {
+    struct flock lock;
+    memset(&lock, 0, sizeof lock);
+    lock.l_type = F_UNLCK;
+    lock.l_whence = SEEK_SET;
+    return fcntl(descriptor, F_OFD_SETLK, &lock) == 0 ? 0 : errno;
+}
+
 int cl_fallocate(int descriptor, int mode, int64_t offset, int64_t length) {
     int flags = mode == 0 ? 0 : FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     return fallocate(descriptor, flags, offset, length) == 0 ? 0 : errno;

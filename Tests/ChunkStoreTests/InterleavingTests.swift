@@ -1,3 +1,4 @@
+import Glibc
 import Platform
 import Testing
 
@@ -219,5 +220,22 @@ import Testing
         reader = nil
         #expect(try collector.delete { _ in [deletion] }.deleted.count == 1)
         #expect(throws: CairnError.self) { try saver.reading(number) }
+    }
+
+    @Test func aChildThatIsAboutToRunAnotherProgramKeepsNoLockOfItsParent() throws {
+        let number = try ToyStore.save(saver, step: 3, [shared])
+        var reader: ReaderLock? = try saver.reading(number)
+        // Between fork and exec a child has all descriptors. This one stays there.
+        let fork = try #require(dlsym(nil, "_Fork"))
+        let pid = unsafeBitCast(fork, to: (@convention(c) () -> Int32).self)()
+        if pid == 0 { while true { pause() } }
+        defer {
+            kill(pid, SIGKILL)
+            waitpid(pid, nil, 0)
+        }
+        withExtendedLifetime(reader) {}
+        reader = nil
+        let deletion = JournalEvent.Deletion(iteration: number, reason: "test")
+        #expect(try collector.delete { _ in [deletion] }.inUse.isEmpty)
     }
 }

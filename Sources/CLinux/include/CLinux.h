@@ -11,6 +11,9 @@ extern const int cl_o_directory;
 /// `wait` 0: returns at once. Returns 0, or an errno value.
 int cl_ofdLock(int descriptor, int64_t offset, int type, int wait);
 
+/// Unlocks every byte that the open file description holds. Returns 0, or an errno value.
+int cl_ofdUnlockAll(int descriptor);
+
 /// fallocate(2). `mode` 0: preallocate, the size grows; 1: punch a hole. Returns 0, or an errno value.
 int cl_fallocate(int descriptor, int mode, int64_t offset, int64_t length);
 

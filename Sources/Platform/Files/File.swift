@@ -64,6 +64,8 @@ public final class File: Sendable {
         if closesInChild {
             // In a child the number may be another file's by now.
             guard generation == cl_forkGeneration() else { return }
+            // A child that is not as far yet as to close it, or to run another program, would keep the locks.
+            _ = cl_ofdUnlockAll(descriptor)
             cl_keepInChild(descriptor)
         }
         close(descriptor)
