@@ -206,8 +206,11 @@ extension Weather {
                     { try Data([0, 255, 1, 2]).write(to: URL(fileURLWithPath: $0 + "/cairn.json")) }
                 ),
                 (
-                    "an empty journal", 3, "journal",
-                    { try Data().write(to: URL(fileURLWithPath: $0 + "/journal")) }
+                    "an empty journal without an index", 3, "journal",
+                    {
+                        try Data().write(to: URL(fileURLWithPath: $0 + "/journal"))
+                        try FileManager.default.removeItem(atPath: $0 + "/index/data.mdb")
+                    }
                 ),
                 ("no journal", 2, "journal", { try FileManager.default.removeItem(atPath: $0 + "/journal") }),
                 ("no locks", 2, "locks", { try FileManager.default.removeItem(atPath: $0 + "/locks") }),

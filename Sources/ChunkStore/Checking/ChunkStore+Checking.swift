@@ -87,13 +87,14 @@ extension ChunkStore {
     }
 
     /// What the index has of a record that the journal has lost. It proves itself by its checksum and the chain. nil where the
-    /// journal has nothing at all in that place: then the record was taken back after a commit that failed.
+    /// journal has nothing at all in the place of the last one: then that was taken back after a commit that failed.
     func recordCopy(
         at position: Journal.Position, _ journal: Journal, _ transaction: IndexTransaction
     ) throws -> Journal.Stored? {
         guard let (offset, bytes) = try? transaction.record(position.sequence), offset == position.offset,
             let record = try? JournalRecord(decoding: bytes, store: id), record.sequence == position.sequence,
-            record.previous == position.previous, try journal.hasBytes(at: offset)
+            record.previous == position.previous,
+            try journal.hasBytes(at: offset) || isCutShort(journal, transaction)
         else { return nil }
         let next = Journal.Position(
             offset: offset + UInt64(JournalRecord.padded(bytes.count)), sequence: position.sequence + 1,

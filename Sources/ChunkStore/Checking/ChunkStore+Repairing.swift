@@ -3,7 +3,7 @@ internal import Platform
 extension ChunkStore {
     /// Brings damaged records of the journal back from the index's copies, and makes the index anew from journal and packs.
     ///
-    /// The old index is read only where the journal is damaged. Killed at any instant, it leaves a store no worse than before.
+    /// The old index is read for the copies alone, in a child process. Killed at any instant, it leaves a store no worse than before.
     /// - Throws: `.damage` where the journal can't be brought back; nothing has changed then.
     public func rebuild() throws {
         try checkWritable()
@@ -18,17 +18,18 @@ extension ChunkStore {
     /// Writes the index's copies of damaged records to their places. Each copy proves itself by its checksum and the chain.
     /// - Throws: `.damage` where a record before valid ones can't be brought back.
     private func healJournal(_ opened: inout Opened) throws {
-        let damage: CairnError?
+        var damage: CairnError?
         do {
-            let end = try journal.records().end
-            // Bytes behind the last record: a torn tail, or a last record that was committed and damaged since.
-            guard try journal.hasBytes(at: end.offset) else { return }
-            damage = nil
+            _ = try journal.records()
         } catch let error as CairnError where error.code == .damage {
             damage = error
         }
+        // Also without an error: the end may be damaged or lost.
         let copies = try lostRecords()
-        if copies.isEmpty, let damage { throw damage }
+        if copies.isEmpty {
+            if let damage { throw damage }
+            return
+        }
         for copy in copies {
             let padding = JournalRecord.padded(copy.bytes.count) - copy.bytes.count
             try journal.file.write(copy.bytes + [UInt8](repeating: 0, count: padding), at: copy.offset)

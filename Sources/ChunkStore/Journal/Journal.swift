@@ -77,9 +77,10 @@ final class Journal: Sendable {
         return Stored(record: record, offset: position.offset, bytes: bytes, next: next)
     }
 
-    /// Whether these bytes, a record without its padding, stand at `offset`.
+    /// Whether these bytes, a record without its padding, stand at `offset`, with room for the padding behind them.
     func holds(_ bytes: [UInt8], at offset: UInt64) throws -> Bool {
-        guard try file.status().size >= offset + UInt64(bytes.count) else { return false }
+        let end = offset + UInt64(JournalRecord.padded(bytes.count))
+        guard try file.status().size >= end else { return false }
         return try file.read(bytes.count, at: offset) == bytes
     }
 

@@ -74,15 +74,30 @@ extension ChunkStore {
         return try journal.holds(bytes, at: offset)
     }
 
-    /// - Throws: `.damage` where the journal still has other bytes in the place of the index's last record. Where it has none any
-    ///   more, that record was taken back after a commit that failed, and the index is what is wrong.
+    /// Whether the journal lacks more than the index's last record, which alone may have been taken back after a commit that failed.
+    func isCutShort(_ journal: Journal, _ transaction: IndexTransaction) throws -> Bool {
+        let state = try transaction.state()
+        guard state.store == id, state.journal.sequence > 1,
+            let (offset, bytes) = try transaction.record(state.journal.sequence - 2)
+        else { return false }
+        return try !journal.holds(bytes, at: offset)
+    }
+
+    /// - Throws: `.damage` where the journal still has other bytes in the place of the index's last record, or was cut short. Where
+    ///   it has none any more, that record was taken back after a commit that failed, and the index is what is wrong.
     private func checkTail(
         _ state: IndexState, _ transaction: IndexTransaction, _ journal: Journal
     ) throws {
         guard state.store == id, state.journal.sequence > 0,
-            let (offset, _) = try transaction.record(state.journal.sequence - 1),
-            try journal.hasBytes(at: offset)
+            let (offset, _) = try transaction.record(state.journal.sequence - 1)
         else { return }
+        guard try !isCutShort(journal, transaction) else {
+            throw CairnError(
+                .damage,
+                "\(journal.file.path) has lost records that the index still has; run `cairn repair` to bring them back",
+                path: journal.file.path.text)
+        }
+        guard try journal.hasBytes(at: offset) else { return }
         throw CairnError(
             .damage,
             "record \(state.journal.sequence - 1) of \(journal.file.path) is damaged; run `cairn repair` to bring it back",

@@ -173,6 +173,24 @@ import Testing
         #expect(try bench.store.iterations().map(\.step) == [4])
     }
 
+    /// Only the last record is ever taken back, after a commit that failed; without those before it, the journal was cut.
+    @Test(arguments: [0, 1, 4096, 5000, 8192, 12_287])
+    func aJournalThatWasCutIsNamedAndHealedFromTheIndex(size: UInt64) throws {
+        let journal = try #require(FileHandle(forWritingAtPath: bench.path("store/journal")))
+        try journal.truncate(atOffset: size)
+        try journal.close()
+        #expect(try Store.open(at: bench.path("store")).iterations().map(\.step) == [1, 2, 3])
+        let report = try Store.open(at: bench.path("store"), repairing: true).verify()
+        #expect(!report.problems.isEmpty && report.damaged.map(\.step).contains(3))
+        let packs = try packs()
+        #expect(
+            bench.code { _ = try Store.open(at: bench.path("store")).collect(dryRun: false) } == .damage)
+        #expect(
+            bench.code { _ = try Store.open(at: bench.path("store")).pin("1", name: "gold") } == .damage)
+        #expect(try self.packs().sorted() == packs.sorted())
+        try heal()
+    }
+
     @Test func anOlderIndexIsBroughtUpToDateAndBringsNothingBack() throws {
         let index = bench.path("store/index/data.mdb")
         try FileManager.default.copyItem(atPath: index, toPath: bench.path("old.mdb"))
