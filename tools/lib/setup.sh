@@ -15,7 +15,7 @@ find_swift() {
     local folder
     for folder in "${SWIFT_HOME:+$SWIFT_HOME/bin}" "$(dirname "$(command -v swift || echo /)")" \
         /opt/swift/usr/bin /usr/share/swift/usr/bin /usr/local/swift/usr/bin \
-        "$HOME/.local/share/swiftly/bin" "$HOME"/swift*/usr/bin; do
+        "${HOME-}/.local/share/swiftly/bin" "${HOME-}"/swift*/usr/bin; do
         if [ -x "$folder/swift" ] && is_swift "$folder/swift"; then
             export PATH="$folder:$PATH"
             return
