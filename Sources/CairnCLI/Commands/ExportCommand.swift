@@ -13,7 +13,7 @@ struct ExportCommand: StoreCommand {
             Examples:
               cairn export latest handover --layout hf
               cairn export best:eval_loss handover --layout hf --max-shard-size 5GB
-              cairn export main@500 attention --layout hf --only '\\.attn\\.'
+              cairn export main@500 attention --layout hf --only '\\.self_attn\\.'
             """)
 
     @Argument(help: .reference, completion: StoreCompletion.references)
