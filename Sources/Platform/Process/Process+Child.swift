@@ -9,28 +9,30 @@ extension Process {
         case crashed(signal: Int32)
     }
 
-    private static let attempts = 3
+    /// What part of the patience each attempt gets: a lock that stays locked is met at once, and seldom twice.
+    private static let shares = [6.0, 3, 1]
 
     /// Runs `body` in a forked child and returns the bytes that it returns: for reading what may crash whoever reads it.
     ///
     /// The child has one thread and a copy of all memory; what it changes there is lost. Of its parent's open files and locks it
     /// must use none: it opens its own. A lock in memory that another thread held at the fork stays locked in the child for good.
     /// For `malloc` the C library sees to that; our own locks are avoided by making new objects in the child; what is left are
-    /// the moments in which the Swift runtime or the loader hold one of theirs. So a child that is silent for `patience` is killed,
-    /// and another one tried. A program of its own, started by posix_spawn(3), would not have this problem, but a library inside
-    /// another program has none to start.
+    /// the moments in which the Swift runtime or the loader hold one of theirs: that of a generic type's witness tables, say, which
+    /// each child makes anew. So a child that is silent for too long is killed, and another one tried. A program of its own,
+    /// started by posix_spawn(3), would not have this problem, but a library inside another program has none to start.
     /// - Parameters:
-    ///   - patience: seconds.
-    ///   - body: calls what it is given now and then, at least once in `patience`.
+    ///   - patience: seconds that the last child may be silent.
+    ///   - body: calls what it is given now and then.
     /// - Throws: `.interrupted` where the user stopped the child; `.system` where it could not be run to its end.
     public static func inChild(
         patience: Double = 60, _ body: (_ isAlive: @escaping () -> Void) -> [UInt8]
     ) throws(CairnError) -> ChildOutcome {
-        for _ in 1...attempts {
-            if let outcome = try Child(body).outcome(patience) { return outcome }
+        for share in shares {
+            if let outcome = try Child(body).outcome(patience / share) { return outcome }
         }
         throw CairnError(
-            .system, "a child process did not answer for \(patience) s, \(attempts) times; try again")
+            .system,
+            "\(shares.count) child processes did not answer, the last one for \(patience) s; try again")
     }
 }
 
