@@ -93,6 +93,31 @@ extension Weather {
             #expect(asked.split(separator: "\n").count == 1 && asked.contains("resolve"), "went on: \(asked)")
         }
 
+        @Test("The demo saves, lists, restores, exports, keeps what is pinned and gives space back")
+        func demo() throws {
+            let run = { (arguments: [String]) in
+                try Child.run(
+                    ["bash", Self.project + "/tools/demo"] + arguments,
+                    environment: ["CAIRN": Weather.program])
+            }
+            let samples = try run([])
+            try samples.mustSucceed("the demo")
+            for part in [
+                "saved basic@3", "saved lora@2", "The same bytes, modes, times to the nanosecond, and links.",
+                "adapter_model.safetensors", "deleted basic@2", "The pinned iteration is still there.",
+                "no damage", "KiB  and after it",
+            ] { #expect(samples.output.contains(part), "the demo does not say \(part)") }
+            // Somebody's own checkpoints: an output folder, and a checkpoint whose name says no step.
+            let scene = try Scene()
+            for step in [5, 10] {
+                try Checkpoint(run: 1, step: step).write(to: scene.folder + "/out/checkpoint-\(step)")
+            }
+            let own = try run([scene.folder + "/out", scene.source])
+            try own.mustSucceed("the demo of other checkpoints")
+            #expect(own.output.contains("saved out@10") && own.output.contains("saved source@1"))
+            #expect(own.output.contains("The same bytes") && own.output.contains("no damage"))
+        }
+
         @Test("A folder that is none, or an option that nobody knows, is wrong usage")
         func wrongUsage() throws {
             for arguments in [["demo", "/nowhere"], ["test", "--nonsense"]] {
