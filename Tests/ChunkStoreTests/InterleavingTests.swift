@@ -209,6 +209,21 @@ import Testing
         try check(number, contents)
     }
 
+    @Test func anIterationThatIsReadIsNotReplaced() throws {
+        let number = try ToyStore.save(saver, step: 3, [shared])
+        var reader: ReaderLock? = try saver.reading(number)
+        let error = #expect(throws: CairnError.self) {
+            try ToyStore.save(collector, step: 3, [[3]], replace: true)
+        }
+        #expect(error?.code == .busy)
+        try check(number, [shared])
+        withExtendedLifetime(reader) {}
+        reader = nil
+        let other = try ToyStore.save(collector, step: 3, [[3]], replace: true)
+        #expect(other != number)
+        try check(other, [[3]])
+    }
+
     @Test func anIterationThatIsReadIsNotDeletedAndAnIterationThatIsDeletedIsNotRead() throws {
         let number = try ToyStore.save(saver, step: 3, [shared])
         try ToyStore.save(saver, step: 4, [[4]])
