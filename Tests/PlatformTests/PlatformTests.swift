@@ -41,6 +41,14 @@ import Testing
         #expect(read.bytes[4096..<12288].elementsEqual(buffer.bytes))
     }
 
+    @Test func aBufferIsAlignedForDirectTransfersAndHugePages() throws {
+        for size in [4096, 4 << 20, 5 << 20] {
+            let buffer = try Buffer(size: size)
+            #expect(
+                buffer.bytes.count == size && UInt(bitPattern: buffer.bytes.baseAddress!) % (2 << 20) == 0)
+        }
+    }
+
     @Test func publishingReplacesAllOrNothing() throws {
         defer { remove() }
         let path = folder.appending("x")
