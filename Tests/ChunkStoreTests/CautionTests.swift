@@ -75,11 +75,13 @@ import Testing
         #expect(try bytes() == before)
     }
 
-    /// Its true place would be freed as if nobody needed it.
-    @Test func whereTheIndexHasAChunkInAnotherPlace() throws {
+    /// What it says to be free is not: with a smaller record, or one in a place that is free.
+    @Test(arguments: [0, 1 << 20] as [UInt64])
+    func whereTheIndexHasAChunkInAnotherPlace(distance: UInt64) throws {
         try store.changeIndex { transaction in
             var location = try #require(try transaction.chunk(chunk))
-            location.offset += 1 << 20
+            location.offset += distance
+            if distance == 0 { (location.rawLength, location.storedLength) = (1, 1) }
             try transaction.updateChunk(chunk, location)
         }
         let packs = try bytes().dropFirst()
