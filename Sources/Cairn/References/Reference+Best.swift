@@ -52,15 +52,23 @@ extension Reference.Scope {
                 + (known.isEmpty ? "" : ", with \(listed(known))"))
     }
 
-    /// What the newest iteration that has it says, the superseded ones last.
+    /// What the newest iteration that has it says.
     private func recordedMetric(_ iterations: [IterationInfo]) -> String? {
-        let newestFirst =
-            iterations.filter { !$0.superseded }.reversed() + iterations.filter(\.superseded).reversed()
-        for iteration in newestFirst {
-            guard let text = iteration.metadata[TrainerState.bestMetricNameKey] else { continue }
-            if let name = (try? JSON(parsing: [UInt8](text.utf8)))?.stringValue { return name }
-        }
-        return nil
+        iterations.newestFirst.lazy.compactMap { TrainerState.bestMetricName(in: $0.metadata) }.first
+    }
+}
+
+extension [IterationInfo] {
+    /// Of iterations by step, the superseded ones last.
+    var newestFirst: [IterationInfo] {
+        filter { !$0.superseded }.reversed() + filter(\.superseded).reversed()
+    }
+}
+
+extension TrainerState {
+    /// The metric that a save recorded as the framework's own.
+    static func bestMetricName(in metadata: [String: String]) -> String? {
+        metadata[bestMetricNameKey].flatMap { (try? JSON(parsing: [UInt8]($0.utf8)))?.stringValue }
     }
 }
 

@@ -19,11 +19,33 @@ extension Store {
 
     /// The iteration that a reference names, such as `latest`, `main@500` or `#3fa91c`.
     public func resolve(_ reference: String) throws -> IterationInfo {
-        try chunks.read { try self.resolve(reference, $0) }
+        let reference = try self.reference(reference)
+        return try chunks.read { try self.resolve(reference, $0) }
     }
 
-    func resolve(_ reference: String, _ transaction: IndexTransaction) throws -> IterationInfo {
-        try Reference(reference).resolve(in: try scope(transaction))
+    func resolve(_ reference: Reference, _ transaction: IndexTransaction) throws -> IterationInfo {
+        try reference.resolve(in: try scope(transaction))
+    }
+
+    /// What people write to name an iteration. Plain `best` gets the metric that the framework recorded, unless a policy says one:
+    /// it stands in the manifests, which no transaction reads.
+    func reference(_ text: String) throws -> Reference {
+        var reference = try Reference(text)
+        guard case .best(nil, _) = reference.selector else { return reference }
+        let scope = try chunks.read { try self.scope($0) }
+        let run = try scope.run(reference.run)
+        guard (scope.policies[run]?.keepBest ?? []).isEmpty else { return reference }
+        for info in scope.iterations(of: run).newestFirst {
+            // A damaged one says nothing.
+            guard let head = try? Head(decoding: try chunks.chunk(info.id)),
+                let metadata = try? metadata(of: info, head)
+            else { continue }
+            if let metric = TrainerState.bestMetricName(in: metadata) {
+                reference.selector = .best(metric: metric, direction: nil)
+                break
+            }
+        }
+        return reference
     }
 
     /// The iteration that a run has at a step, or nil. Costs the same however many there are.
@@ -82,10 +104,10 @@ extension Store {
     }
 
     /// What was written beside an iteration, later annotations folded in; values are JSON texts.
-    func metadata(of info: IterationInfo, _ manifest: Manifest) throws -> [String: String] {
+    func metadata(of info: IterationInfo, _ head: Head) throws -> [String: String] {
         var values: [String: String] = [:]
-        if manifest.head.metadata.length > 0 {
-            values = try Metadata(decoding: try chunks.bytes(of: manifest.head.metadata)).values
+        if head.metadata.length > 0 {
+            values = try Metadata(decoding: try chunks.bytes(of: head.metadata)).values
         }
         return values.merging(info.metadata) { _, later in later }
     }

@@ -70,11 +70,13 @@ extension Store {
     /// Forgets iterations. The space comes back with the next collection.
     /// - Throws: `.protected` for a pinned iteration and for the newest of a run; nothing is deleted then.
     public func delete(_ references: [String]) throws -> DeleteResult {
-        let runs = Set(try references.map { try resolve($0).run })
+        let references = try references.map { try reference($0) }
+        let runs = Set(
+            try chunks.read { transaction in try references.map { try resolve($0, transaction).run } })
         var incomplete: Set<UInt64> = []
         for run in runs { try incomplete.formUnion(newestIncomplete(try iterations(run: run))) }
         return try delete { scope in
-            let chosen = try references.map { try Reference($0).resolve(in: scope) }
+            let chosen = try references.map { try $0.resolve(in: scope) }
             for info in chosen {
                 try Self.checkUnpinned(info)
                 let newest = scope.iterations.last {

@@ -6,6 +6,7 @@ extension Store {
     /// - Throws: `.exists` where another iteration has the pin.
     public func pin(_ reference: String, name: String) throws -> PinInfo {
         let name = try PinName(name).text
+        let reference = try self.reference(reference)
         return try chunks.change { transaction in
             let info = try resolve(reference, transaction)
             if let other = try transaction.pins().first(where: { $0.name == name }) {
@@ -24,7 +25,7 @@ extension Store {
     /// Takes a pin away. The iteration stays, until a policy or a deletion takes it.
     public func unpin(_ name: String) throws -> PinInfo {
         try chunks.change { transaction in
-            let info = try resolve(name, transaction)
+            let info = try resolve(try Reference(name), transaction)
             guard info.pins.contains(name) else {
                 throw CairnError(.notFound, "no pin is called \(name); see `cairn pins`")
             }
@@ -62,9 +63,10 @@ extension Store {
     /// Marks what came after an iteration, in its run, as superseded: never `latest`, first to go. Pins still hold.
     /// - Returns: the iterations that are superseded now and were not before.
     public func rewind(to reference: String) throws -> [IterationInfo] {
-        try chunks.change { transaction in
+        let reference = try self.reference(reference)
+        return try chunks.change { transaction in
             let scope = try scope(transaction)
-            let info = try Reference(reference).resolve(in: scope)
+            let info = try reference.resolve(in: scope)
             let later = scope.iterations.filter {
                 $0.run == info.run && $0.step > info.step && !$0.superseded
             }

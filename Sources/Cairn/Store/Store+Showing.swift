@@ -7,7 +7,7 @@ extension Store {
         var info = try resolve(reference)
         let (manifest, lock) = try manifest(of: info)
         defer { withExtendedLifetime(lock) {} }
-        info.metadata = try metadata(of: info, manifest)
+        info.metadata = try metadata(of: info, manifest.head)
         var tensors: [TensorInfo] = []
         var files: [FileInfo] = []
         for entry in manifest.roots.entries where !entry.path.isEmpty {

@@ -71,6 +71,7 @@ extension ChunkStore {
     func rebuildIndex(_ opened: inout Opened) throws {
         try checkWritable()
         opened.index = nil
+        try FileSystem.makeFolders(folder.appending("index"))
         let temporary = folder.appending("index/.\(Random.hex(8)).partial")
         do {
             let (records, end) = try journal.records()

@@ -208,6 +208,78 @@ import Testing
         #expect(try again.verify().ok)
     }
 
+    /// Damages what only the third iteration has, and lets a check find it.
+    private func damageTheNewest() throws {
+        let head = try [UInt8](
+            Data(contentsOf: URL(fileURLWithPath: bench.path("out/checkpoint-3/model.safetensors"))))
+        // Not at the file's end, where the frozen tensor lies; and behind its header.
+        let needle = head[1000..<1064]
+        for pack in try packs() {
+            let bytes = try [UInt8](Data(contentsOf: URL(fileURLWithPath: pack)))
+            guard let place = bytes.indices.first(where: { bytes[$0...].starts(with: needle) }) else {
+                continue
+            }
+            try bench.flip(pack, place)
+        }
+        #expect(try bench.store.verify().damaged.map(\.step) == [3])
+    }
+
+    @Test func aDamagedIterationIsNotTheNewestThatEveryPolicyKeeps() throws {
+        try damageTheNewest()
+        try bench.store.setPolicy(Policy(keepLast: 1, maxSize: 1), run: "main")
+        let planned = try bench.store.collect(dryRun: true)
+        let done = try bench.store.collect(dryRun: false)
+        #expect(done.deletedIterations.map(\.step) == [1, 3])
+        #expect(planned.deletedIterations == done.deletedIterations)
+        #expect(restores(2) == nil)
+    }
+
+    @Test func aDamagedIterationTakesNoPlaceFromAWholeOne() throws {
+        try damageTheNewest()
+        try bench.store.setPolicy(Policy(keepLast: 1), run: "main")
+        #expect(try bench.store.collect(dryRun: false).deletedIterations.map(\.step) == [1])
+        #expect(bench.code { _ = try bench.store.delete(["2"]) } == .protected)
+        #expect(try bench.store.delete(["3"]).deleted.map(\.step) == [3])
+        #expect(restores(2) == nil)
+    }
+
+    /// What a check found damaged is written again by the next save that holds the same bytes, without being asked.
+    @Test func aSaveHealsWhatACheckFound() throws {
+        let packs = try packs()
+        let needle = frozen[4096..<4160]
+        for pack in packs {
+            let bytes = try [UInt8](Data(contentsOf: URL(fileURLWithPath: pack)))
+            guard let place = bytes.indices.first(where: { bytes[$0...].starts(with: needle) }) else {
+                continue
+            }
+            try bench.flip(pack, place)
+        }
+        #expect(try bench.store.verify().damaged.map(\.step) == [1, 2, 3])
+        let again = try bench.write(
+            "out/checkpoint-4", ["model.safetensors": Workbench.safetensors([("frozen", frozen)])])
+        #expect(try bench.store.save(again).newBytes == 4096)
+        #expect(try Store.open(at: bench.path("store")).verify().ok)
+        for step in 1...3 { #expect(restores(step) == nil) }
+    }
+
+    @Test func whatIsWholeIsRestoredOnRequest() throws {
+        try damageTheNewest()
+        let place = bench.path("to")
+        let result = try bench.store.restore("3", to: place, options: RestoreOptions(skipDamaged: true))
+        #expect(result.damagedFiles == ["model.safetensors"] && result.files == 1)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: place) == ["notes.txt"])
+    }
+
+    @Test func aLostIndexFolderIsMadeAnew() throws {
+        _ = try bench.store.pin("2", name: "gold")
+        try FileManager.default.removeItem(atPath: bench.path("store/index"))
+        let again = try Store.open(at: bench.path("store"))
+        #expect(try again.iterations().map(\.step) == [1, 2, 3] && again.pins().map(\.name) == ["gold"])
+        #expect(try again.verify().ok)
+        try FileManager.default.removeItem(atPath: bench.path("store/index"))
+        #expect(try Store.open(at: bench.path("store"), repairing: true).repair().ok)
+    }
+
     @Test func damagedIterationsCanBeGivenUp() throws {
         let pack = try firstPack()
         try bench.flip(pack, 64 + 96 + 100)
