@@ -9,6 +9,7 @@ extension ChunkStore {
 
     /// Reads chunks past the page cache, neighbours in one go, checks each and hands it on: in any order, the place in `ids` with it.
     /// - Parameter failed: told of each chunk that is damaged or missing; throws to stop.
+    /// - Throws: `.newerVersion` for a chunk in a codec that is not known here, which is no damage.
     public func readChunks(
         _ ids: [ChunkID], scratch: Buffer, hasher: borrowing SHA256Hasher,
         deliver: (Int, UnsafeRawBufferPointer) throws -> Void, failed: (Int, CairnError) throws -> Void
@@ -80,7 +81,7 @@ extension ChunkStore {
         let bytes: [UInt8]
         do {
             bytes = try chunk(id)
-        } catch let error as CairnError {
+        } catch let error as CairnError where error.code != .newerVersion {
             return try failed(index, error)
         }
         try bytes.withUnsafeBytes { try deliver(index, $0) }
