@@ -128,19 +128,42 @@ import Testing
         }
     }
 
-    @Test func ofTwoSavesWithTheSameNewChunksBothAreWhole() throws {
+    /// Where the index has a chunk; it stands there once.
+    private func place(_ chunk: ChunkID) throws -> PackName {
+        try saver.read { transaction in
+            var count = 0
+            try transaction.scanChunks { id, _ in
+                count += id == chunk ? 1 : 0
+                return true
+            }
+            #expect(count == 1)
+        }
+        return try #require(try saver.locate([chunk])[0]).pack
+    }
+
+    /// With single entries in the index, and with tables.
+    @Test(arguments: [4096, 2])
+    func ofTwoSavesWithTheSameNewChunksBothAreWhole(tableThreshold: Int) throws {
         let contents = [[UInt8](repeating: 5, count: 20_000)]
-        let (one, other) = (try SaveSession(saver, dryRun: false), try SaveSession(collector, dryRun: false))
+        let chunk = ChunkID.of([UInt8](contents[0][..<ToyStore.chunkSize]))
+        let stores = try [0, 1].map { _ in try toy.open(tableThreshold: tableThreshold) }
+        let (one, other) = (
+            try SaveSession(stores[0], dryRun: false), try SaveSession(stores[1], dryRun: false)
+        )
         let (first, second) = (
             try manifest(one, step: 3, contents), try manifest(other, step: 4, contents)
         )
         #expect(one.new.chunks > 0 && one.new.chunks == other.new.chunks)
-        guard case .committed(let a, _) = try commit(one, first),
-            case .committed(let b, _) = try commit(other, second)
-        else {
+        guard case .committed(let a, _) = try commit(one, first) else {
             Issue.record("was not committed")
             return
         }
+        let pack = try place(chunk)
+        guard case .committed(let b, _) = try commit(other, second) else {
+            Issue.record("was not committed")
+            return
+        }
+        #expect(try place(chunk) == pack, "what was committed first counts")
         try check(a, contents)
         // The second one's records are void, so its pack is space to give back; but not the first one's.
         _ = try collector.collect(dryRun: false)
@@ -194,6 +217,37 @@ import Testing
         try check(number, [shared])
         _ = try collector.collect(dryRun: false)
         try check(number, [shared])
+    }
+
+    @Test(arguments: [4096, 2])
+    func aChunkThatIsKnownToBeDamagedIsPutAgain(tableThreshold: Int) throws {
+        let contents = [[UInt8](repeating: 5, count: 20_000), [1]]
+        let store = try toy.open(tableThreshold: tableThreshold)
+        try ToyStore.save(store, step: 3, contents)
+        let chunk = ChunkID.of([UInt8](contents[0][..<ToyStore.chunkSize]))
+        let pack = try place(chunk)
+        try store.markDamaged([chunk])
+        #expect(try store.damagedChunks() == [chunk])
+        let number = try ToyStore.save(store, step: 4, contents)
+        #expect(try place(chunk) != pack && store.damagedChunks().isEmpty)
+        _ = try collector.collect(dryRun: false)
+        try check(number, contents)
+        let known = try place(chunk)
+        try FileSystem.removeFile(toy.folder.appending("index/data.mdb"))
+        try check(number, contents)
+        #expect(try place(chunk) == known, "the last record of a chunk counts, in a new index as well")
+    }
+
+    /// As after a commit whose index could not be written, or with a journal from a copy.
+    @Test func anIndexThatIsAheadOfItsJournalIsMadeAnew() throws {
+        let number = try ToyStore.save(saver, step: 3, [own])
+        let end = try saver.read { try $0.state().journal.offset }
+        try ToyStore.save(saver, step: 4, [shared])
+        try File(toy.folder.appending("journal"), .write).truncate(to: end)
+        let again = try toy.open()
+        #expect(try again.read { try $0.iterationNumbers() }.last == number)
+        #expect(try again.read { try $0.iterationNumber(run: "main", step: 4) } == nil)
+        try check(number, [own])
     }
 
     @Test func aPackThatIsBeingWrittenIsNotTakenForALeftover() throws {
