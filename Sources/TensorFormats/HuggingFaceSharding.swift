@@ -25,10 +25,7 @@ public struct HuggingFaceSharding: Sendable {
 
     /// The name of the file that `indexJSON` is for.
     public static let indexFileName = "model.safetensors.index.json"
-    /// What transformers 5 takes unless told otherwise: 50 GB. Version 4 took 5 GB.
-    public static let defaultMaximumShardSize: UInt64 = 50_000_000_000
 
-    public let items: [Item]
     /// In the order of their numbers. One is called `model.safetensors` and needs no index; without items there is
     /// none.
     public let shards: [Shard]
@@ -55,7 +52,6 @@ public struct HuggingFaceSharding: Sendable {
             currentSize += item.byteCount
         }
         if !current.isEmpty { groups.append(current) }
-        self.items = items
         shards = groups.enumerated().map { number, items in
             Shard(fileName: Self.fileName(number: number + 1, of: groups.count), items: items)
         }
@@ -72,52 +68,25 @@ public struct HuggingFaceSharding: Sendable {
 
     /// The bytes of `model.safetensors.index.json`, as `save_pretrained` writes them.
     ///
-    /// - Parameter parameterCount: what the model reports. The default, all elements of all tensors, is the same
-    ///   number unless tensors are buffers (which count for nothing) or packed (4-bit ones count per value).
-    public func indexJSON(parameterCount: UInt64? = nil) -> [UInt8] {
-        let weightMap = shards.flatMap { shard in
-            shard.items.map { JSON.Member(items[$0].name, .string(shard.fileName)) }
+    /// It counts all elements of all tensors as parameters. A model reports the same number unless tensors are buffers (which
+    /// count for nothing) or packed (4-bit ones count per value).
+    ///
+    /// - Parameter shards: the tensors of each file, in the order of the files.
+    public static func indexJSON(of shards: [[Item]]) -> [UInt8] {
+        let items = shards.flatMap(\.self)
+        let weightMap = shards.enumerated().flatMap { number, items in
+            let name = fileName(number: number + 1, of: shards.count)
+            return items.map { JSON.Member($0.name, .string(name)) }
         }
-        let elementCount = items.reduce(0 as UInt64) { $0 + $1.elementCount }
         let index = JSON.object([
             .init(
                 "metadata",
                 .object([
-                    .init("total_parameters", JSON(parameterCount ?? elementCount)),
+                    .init("total_parameters", JSON(items.reduce(0 as UInt64) { $0 + $1.elementCount })),
                     .init("total_size", JSON(items.reduce(0 as UInt64) { $0 + $1.byteCount })),
                 ])),
             .init("weight_map", .object(weightMap)),
         ])
         return index.serialized(.python) + [UInt8(ascii: "\n")]
-    }
-}
-
-extension HuggingFaceSharding {
-    /// Reads a size such as `5GB`, `1.5 mb`, `100KB` or `4096`: decimal units as in huggingface_hub, any case, a
-    /// fraction allowed and cut to whole bytes.
-    ///
-    /// - Returns: nil for anything else, among it binary units and sizes beyond 2^63.
-    public static func parseSize(_ text: String) -> UInt64? {
-        let spaces: [UInt8] = [0x20, 0x09, 0x0A, 0x0D]
-        func trimmed(_ bytes: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
-            var bytes = bytes.drop { spaces.contains($0) }
-            while let last = bytes.last, spaces.contains(last) { bytes.removeLast() }
-            return bytes
-        }
-        let bytes = trimmed(Array(text.utf8)[...])
-        let units: [([UInt8], Double)] = [
-            (Array("KB".utf8), 1e3), (Array("MB".utf8), 1e6), (Array("GB".utf8), 1e9),
-            (Array("TB".utf8), 1e12),
-        ]
-        let unit = bytes.suffix(2).map { $0 & 0xDF }
-        guard let multiplier = units.first(where: { $0.0 == unit })?.1 else {
-            guard bytes.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
-            return UInt64(String(decoding: bytes, as: UTF8.self))
-        }
-        let digits = trimmed(bytes.dropLast(2))
-        guard digits.allSatisfy({ (0x30...0x39).contains($0) || $0 == UInt8(ascii: ".") }),
-            let value = Double(String(decoding: digits, as: UTF8.self)), value * multiplier < 0x1p63
-        else { return nil }
-        return UInt64(value * multiplier)
     }
 }

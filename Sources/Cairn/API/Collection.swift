@@ -4,7 +4,7 @@ public struct DeletedIteration: Sendable, Hashable {
     public var step: UInt64
     /// The manifest id in hex.
     public var id: String
-    /// Why, as the end of a sentence: `not among the last 5, and no other rule keeps it`.
+    /// Why, as the end of a sentence: `no rule keeps it (last 5, first)`.
     public var reason: String
 
     public init(run: String, step: UInt64, id: String, reason: String) {

@@ -19,11 +19,11 @@ public struct RestoreOptions: Sendable {
 public struct ExportOptions: Sendable {
     /// The name of the layout, such as `hf`.
     public var layout: String
-    /// The most bytes in one shard; nil: as the layout's own library does.
+    /// The most bytes of tensors in one shard; nil: the files as they were saved.
     public var maxShardSize: UInt64?
-    /// Only tensors whose name this regular expression matches. Nil: those of the model.
+    /// Only tensors of the model whose name this regular expression matches somewhere; nil: all of them.
     public var only: String?
-    /// All tensors, also those that are not the model's (an optimizer's state, for instance).
+    /// Takes along what only continuing the training needs: the optimizer's state and the like.
     public var all: Bool
     /// Takes the place of a destination that exists.
     public var force: Bool

@@ -70,7 +70,7 @@ public struct SaveResult: Sendable {
     public var step: UInt64
     /// The manifest id in hex; nil for a dry run, which makes none.
     public var id: String?
-    /// The name of the layout it was read as, such as `huggingface`; empty for plain files.
+    /// The name of the layout it was read as, such as `hf`; `files` where it is none that is known.
     public var layout: String
     public var tensors: Int
     public var files: Int

@@ -149,32 +149,10 @@ struct HuggingFaceExport {
             written.append(file(prefix + [UInt8](name.utf8), tensors))
         }
         guard shards.count > 1 else { return }
-        let index = Self.index(shards)
+        let index = HuggingFaceSharding.indexJSON(of: shards.map { $0.map(Self.item) })
         written.append(
             OutputFile(
                 path: prefix + [UInt8](HuggingFaceSharding.indexFileName.utf8), parts: [.literal(index)]))
-    }
-
-    /// As `save_pretrained` writes it. (transformers, `modeling_utils.py`)
-    private static func index(_ shards: [[Tensor]]) -> [UInt8] {
-        var map: [JSON.Member] = []
-        var parameters: UInt64 = 0
-        var bytes: UInt64 = 0
-        for (number, tensors) in shards.enumerated() {
-            let name = HuggingFaceSharding.fileName(number: number + 1, of: shards.count)
-            for tensor in tensors {
-                map.append(.init(tensor.tensor.name, .string(name)))
-                parameters += item(tensor).elementCount
-                bytes += tensor.blob.length
-            }
-        }
-        let index = JSON.object([
-            .init(
-                "metadata",
-                .object([.init("total_parameters", JSON(parameters)), .init("total_size", JSON(bytes))])),
-            .init("weight_map", .object(map)),
-        ])
-        return index.serialized(.python) + [UInt8(ascii: "\n")]
     }
 
     /// A canonical safetensors file.

@@ -44,9 +44,4 @@ public enum StepNames {
             a.step != b.step ? a.step < b.step : a.name.lexicographicallyPrecedes(b.name)
         }
     }
-
-    /// Whether a folder with these entries holds iterations instead of being one.
-    public static func isOutputFolder(entryNames: [[UInt8]]) -> Bool {
-        !iterations(entryNames: entryNames).isEmpty
-    }
 }

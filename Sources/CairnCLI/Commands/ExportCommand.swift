@@ -29,7 +29,7 @@ struct ExportCommand: StoreCommand {
 
     @Option(
         help: ArgumentHelp(
-            "The most bytes in a shard (default: as the layout's own library).", valueName: "size"),
+            "The most bytes in a shard (default: the files as they were saved).", valueName: "size"),
         transform: { try ByteSize.parse($0) })
     var maxShardSize: UInt64?
 

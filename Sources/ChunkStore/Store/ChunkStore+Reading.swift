@@ -1,8 +1,5 @@
 internal import Platform
 
-/// Where chunks are, as one moment of the index or of a rebuild has it.
-typealias Locator = (ChunkID) throws -> (pack: PackName, location: ChunkLocation)?
-
 extension ChunkStore {
     /// The bytes of one chunk, checked.
     /// - Throws: `.damage` where the store does not have them any more.

@@ -95,6 +95,21 @@ import Testing
         #expect(try bench.store.show("3").files.map(\.bytes).reduce(0, +) == 1)
     }
 
+    @Test func aDestinationThatAppearsMeanwhileIsLeftAlone() throws {
+        try bench.store.save(bench.path("checkpoint-3"))
+        let place = bench.path("to")
+        let progress = Progress(isInterrupted: {
+            _ = try? FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: false)
+            return false
+        })
+        #expect(bench.code { try bench.store.restore("3", to: place, progress: progress) } == .exists)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: place).isEmpty)
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: bench.folder).allSatisfy {
+                !$0.hasPrefix(".")
+            })
+    }
+
     @Test func anIterationThatIsDeletedWhileItIsRestoredStays() throws {
         try bench.store.save(bench.path("checkpoint-3"))
         try bench.store.save(try bench.write("checkpoint-4", ["a.bin": [4]]))
