@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Synchronization
 import Testing
 
 extension Weather {
@@ -22,6 +23,23 @@ extension Weather {
             arguments: Operation.allCases.filter { $0 != .restoreForce })
         func shortWrites(_ operation: Operation) throws {
             try check(operation, ["short"], .writing)
+        }
+
+        @Test(
+            "Where there is no space for any one call, delete and gc give up the reserve and go on",
+            arguments: [Operation.delete, .gc])
+        func reserve(_ operation: Operation) throws {
+            let count = try operation.calls("enospc", .changing).count
+            Weather.forEach([Int](1...count)) { number in
+                let scene = try operation.makeScene()
+                let reserve = scene.store + "/reserve"
+                try operation.run(scene, Faults(kind: "enospc", number: number, under: [])).mustSucceed(
+                    "\(operation) without space at call \(number)")
+                scene.committed.withLock { $0[10] = nil }
+                try scene.checkIntact()
+                let size = try FileManager.default.attributesOfItem(atPath: reserve)[.size] as? Int
+                try require(size ?? 0 >= 8 << 20, "the next save has not restored the reserve")
+            }
         }
 
         @Test("A disk that can't read costs at most the command", arguments: [Operation.save, .gc, .restore])
