@@ -62,6 +62,7 @@ struct SafetensorsAcceptanceTests {
         (safetensors(#"{"a":{"dtype":"F33","shape":[2],"data_offsets":[0,8]}}"#), .invalidHeader),
         (safetensors(#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#), .invalidExtent),
         (safetensors(#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#), .invalidExtent),
+        (safetensors(#"{"a":{"dtype":"F4","shape":[15],"data_offsets":[0,7]}}"#, data: 7), .invalidExtent),
     ])
     func `each kind of rejection has its code`(_ file: [UInt8], _ code: SafetensorsError.Code) {
         #expect(#expect(throws: SafetensorsError.self) { try SafetensorsHeader(file: file) }?.code == code)

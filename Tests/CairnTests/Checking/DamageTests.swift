@@ -97,6 +97,23 @@ import Testing
         try heal()
     }
 
+    /// Every record says itself what it is: the frame of a pack is made anew from them, around what a collection has freed.
+    @Test(arguments: [Place.packHeader, .table, .trailer])
+    func theFrameOfAPackHealsWithoutACopy(place: Place) throws {
+        _ = try bench.store.delete(["1"])
+        _ = try bench.store.collect(dryRun: false)
+        let pack = try firstPack()
+        let bytes = try [UInt8](Data(contentsOf: URL(fileURLWithPath: pack)))
+        let table = bytes[(bytes.count - 56)...].prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
+        let offset = place == .packHeader ? 20 : place == .table ? table + 30 : bytes.count - 30
+        try bench.flip(pack, offset)
+        #expect(try !Store.open(at: bench.path("store")).verify().ok)
+        try FileManager.default.removeItem(atPath: bench.path("store/index/data.mdb"))
+        #expect(try Store.open(at: bench.path("store"), repairing: true).repair().ok)
+        #expect(try Store.open(at: bench.path("store")).verify().ok)
+        for step in 2...3 { #expect(restores(step) == nil) }
+    }
+
     @Test(arguments: [0, 1, 2, 3])
     func aDamagedJournalRecordIsNamedAndHealedFromTheIndex(record: Int) throws {
         try bench.flip(bench.path("store/journal"), record * 4096 + 115)

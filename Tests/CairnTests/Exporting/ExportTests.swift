@@ -79,6 +79,27 @@ import Testing
         #expect(try export(ExportOptions(layout: "hf", maxShardSize: 5000)) == model)
     }
 
+    @Test func smallShardsAreMergedAndLargeOnesCut() throws {
+        let halves = [
+            Workbench.safetensors(Array(tensors[..<2])), Workbench.safetensors(Array(tensors[2...])),
+        ]
+        let name = { (number: Int) in "model-0000\(number)-of-00002.safetensors" }
+        try save([
+            name(1): halves[0], name(2): halves[1],
+            "model.safetensors.index.json": [UInt8]("{\"weight_map\": {}}".utf8),
+        ])
+        // As they are, where they are what this size would have made, down to the index.
+        let place = bench.path("e")
+        try bench.store.export("1", to: place, options: ExportOptions(layout: "hf", maxShardSize: 500))
+        for file in [name(1), name(2), "model.safetensors.index.json"] {
+            #expect(
+                FileManager.default.contentsEqual(
+                    atPath: place + "/" + file, andPath: bench.path("checkpoint-1/" + file)))
+        }
+        #expect(try export(ExportOptions(layout: "hf", maxShardSize: 5000)) == ["model.safetensors"])
+        #expect(try export(ExportOptions(layout: "hf", maxShardSize: 499)).count == 4)
+    }
+
     @Test(arguments: ["nothing", "^attn", "["])
     func aPatternThatPicksNothingIsWrongUsage(pattern: String) throws {
         try saveModel()

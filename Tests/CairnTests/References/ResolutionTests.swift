@@ -11,7 +11,7 @@ struct ResolutionTests {
             iteration(3, "main", 300, ["loss": 1, "acc": 0.5]),
             iteration(4, "main", 400, ["acc": 0.9], superseded: true),
             iteration(5, "sft", 10, ["reward": -1], metadata: ["best_metric_name": "\"reward\""]),
-            iteration(6, "sft", 20, ["reward": -2]),
+            iteration(6, "sft", 20, ["reward": -2, "odd": .nan]),
             iteration(7, "old", 1, [:], superseded: true),
         ],
         pins: ["release": 2, "v1.0": 5],
@@ -66,6 +66,7 @@ struct ResolutionTests {
             ("best:f1", .notFound, "acc, loss"), ("empty@latest", .notFound, "holds no iteration"),
             ("empty@best:x", .notFound, "holds no iteration"), ("old@latest", .notFound, "superseded"),
             ("old@best", .notFound, "best:METRIC"), ("old@best:x", .notFound, "annotate"),
+            ("sft@best:odd", .notFound, "odd"),
         ])
     func missing(text: String, code: CairnError.Code, hint: String) throws {
         let found = try #require(Self.code(text))

@@ -1,5 +1,6 @@
 import Cairn
 import Foundation
+import Platform
 import Synchronization
 import Testing
 
@@ -93,6 +94,30 @@ import Testing
         }
         #expect(code == .exists)
         #expect(try bench.store.show("3").files.map(\.bytes).reduce(0, +) == 1)
+    }
+
+    /// Both find no such step before they commit.
+    @Test func ofTwoSavesOfOneStepOneIsRefused() throws {
+        for step in 10..<40 {
+            let folders = try ["x", "y"].map { name in
+                try bench.write("\(name)/checkpoint-\(step)", ["a.bin": [UInt8](name.utf8)])
+            }
+            let outcomes = Monitor<[CairnError.Code?]>([])
+            let path = bench.store.path
+            for folder in folders {
+                Thread.detachNewThread {
+                    var code: CairnError.Code?
+                    do {
+                        try Store.open(at: path).save(folder, options: SaveOptions(run: "main"))
+                    } catch { code = (error as? CairnError)?.code ?? .system }
+                    outcomes.change { $0.append(code) }
+                }
+            }
+            let found = outcomes.wait { $0.count == 2 ? $0 : nil }
+            #expect(found.filter { $0 == nil }.count == 1 && found.contains(.exists), "\(found)")
+        }
+        #expect(try bench.store.iterations().count == 31)
+        #expect(try bench.store.verify().ok)
     }
 
     @Test func aDestinationThatAppearsMeanwhileIsLeftAlone() throws {
