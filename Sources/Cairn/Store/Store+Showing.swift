@@ -97,6 +97,15 @@ extension StoreStats.Share {
     }
 }
 
+extension Roots.Entry {
+    /// Nanoseconds since 1970 UTC; the nearest that there is for years before 1678 and after 2262, which a file can have.
+    fileprivate var modifiedAt: Int64 {
+        let (whole, tooLarge) = mtime.multipliedReportingOverflow(by: 1_000_000_000)
+        let (sum, overflow) = whole.addingReportingOverflow(Int64(nanoseconds))
+        return tooLarge || overflow ? (mtime < 0 ? .min : .max) : sum
+    }
+}
+
 extension FileInfo {
     init(_ entry: Roots.Entry, size: UInt64) {
         var kind = FileInfo.Kind.file
@@ -110,6 +119,6 @@ extension FileInfo {
         }
         self.init(
             path: entry.text, bytes: size, kind: kind, mode: entry.mode,
-            modifiedAt: entry.mtime * 1_000_000_000 + Int64(entry.nanoseconds), target: target)
+            modifiedAt: entry.modifiedAt, target: target)
     }
 }

@@ -1,3 +1,4 @@
+import ChunkStore
 import Foundation
 import Testing
 
@@ -95,6 +96,37 @@ import Testing
         #expect(info.metadata == ["a": "1", "b": "2"] && info.metrics == ["loss": 1])
         try change([.posixPermissions: 0o600])
         #expect(bench.code { try bench.store.save(folder) } == .exists)
+    }
+
+    @Test(
+        arguments: [
+            (0, 5, 5), (-1, 999_999_999, -1), (9_223_372_036, 854_775_807, .max),
+            (9_223_372_036, 854_775_808, .max), (15_000_000_000, 0, .max), (.max, 0, .max),
+            (-9_223_372_036, 0, -9_223_372_036_000_000_000), (-15_000_000_000, 0, .min), (.min, 0, .min),
+        ] as [(Int64, UInt32, Int64)])
+    func aFileOfAnyTimeIsShown(seconds: Int64, nanoseconds: UInt32, expected: Int64) {
+        let entry = Roots.Entry(
+            path: [97], kind: .file(.opaque(.empty)), mode: 0o644, mtime: seconds, nanoseconds: nanoseconds)
+        #expect(FileInfo(entry, size: 0).modifiedAt == expected)
+    }
+
+    /// ext4 has times until 2446.
+    @Test func aTimeFarAwayComesBack() throws {
+        let folder = try bench.write("checkpoint-1", ["a.bin": [1], "b.bin": [2]])
+        for (name, seconds) in [("a.bin", 15_000_000_000), ("b.bin", -1)] {
+            var times = [timespec](repeating: timespec(tv_sec: seconds, tv_nsec: 123_456_789), count: 2)
+            #expect(utimensat(AT_FDCWD, folder + "/" + name, &times, 0) == 0)
+        }
+        try bench.store.save(folder)
+        #expect(try bench.store.show("1").files.count == 2)
+        try bench.store.restore("1", to: bench.path("to"))
+        for name in ["a.bin", "b.bin"] {
+            var (before, after) = (stat(), stat())
+            #expect(stat(folder + "/" + name, &before) == 0 && stat(bench.path("to/") + name, &after) == 0)
+            #expect(
+                before.st_mtim.tv_sec == after.st_mtim.tv_sec
+                    && before.st_mtim.tv_nsec == after.st_mtim.tv_nsec)
+        }
     }
 
     @Test func anIterationKnowsTheOneBeforeIt() throws {
