@@ -44,6 +44,19 @@ import Testing
         try check(number, [lost])
     }
 
+    /// As after a commit that was taken back, and a rebuild that was killed before it put the new index in its place.
+    @Test func anIndexWhoseLastRecordGaveWayToAnotherIsMadeAnew() throws {
+        let number = try #require(try store.read { try $0.iterationNumber(run: "main", step: 2) })
+        let position = try store.read { try $0.state().journal }
+        try ToyStore.save(store, step: 3, [lost])
+        try store.journal.cut(back: position)
+        try store.journal.append(
+            store.journal.prepare(.sweep(token: Random.bytes(16), removedPacks: []), at: position))
+        let again = try toy.open()
+        #expect(try again.read { try $0.iterationNumber(run: "main", step: 3) } == nil)
+        try check(number, [kept])
+    }
+
     /// Commits `main@3`, a blob of two chunks whose list is in a codec that belongs to a later version.
     private func saveOfLaterVersion() throws {
         let chunks = [kept, lost].map { [UInt8]($0.prefix(ToyStore.chunkSize)) }

@@ -291,6 +291,20 @@ extension Weather {
             #expect(!FileManager.default.fileExists(atPath: place))
         }
 
+        @Test(
+            "Where there are too few threads a save is one sentence, and the store is as it was",
+            arguments: [0, 1, 3])
+        func threads(_ limit: Int) throws {
+            let scene = try Scene()
+            let arguments = scene.saveArguments + ["--jobs", "4", "--store", scene.store]
+            let ending = try Child.run(
+                [Weather.program] + arguments,
+                environment: ["LD_PRELOAD": Weather.faultLibrary, "CAIRN_FAULT_THREADS": "\(limit)"])
+            try ending.mustFail(1, mentioning: "--jobs")
+            try scene.checkIntact()
+            try scene.cairn(scene.saveArguments).mustSucceed()
+        }
+
         @Test("What an ordinary user may not read or write is one sentence, and the store is as it was")
         func permissions() throws {
             let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]

@@ -118,11 +118,13 @@ extension Store {
             files: head.fileCount, logicalBytes: head.logicalBytes, newBytes: session.new.bytes,
             chunks: draft.chunks, newChunks: session.new.chunks, dryRun: options.dryRun)
         let existing = try iteration(run: head.run, step: head.step)
-        if let existing, try isSame(draft, existing) {
+        // A run that was rewound comes by once more: what was superseded counts again, or makes room unless it is pinned.
+        let makesRoom = existing.map { $0.superseded && $0.pins.isEmpty } ?? false
+        if let existing, !makesRoom, try isSame(draft, existing) {
             if !options.dryRun { try session.commitHealing() }
             return try keep(existing, draft, options, result)
         }
-        if let existing, !options.replace {
+        if let existing, !options.replace, !makesRoom {
             throw CairnError(
                 .exists,
                 "\(head.run)@\(head.step) exists with other content (#\(existing.id.hex.prefix(12))); pass --replace to "

@@ -84,12 +84,12 @@ extension ChunkStore {
     }
 
     /// - Throws: `.damage` where the journal still has other bytes in the place of the index's last record, or was cut short. Where
-    ///   it has none any more, that record was taken back after a commit that failed, and the index is what is wrong.
+    ///   it has none any more, or another record, that one was taken back after a commit that failed, and the index is what is wrong.
     private func checkTail(
         _ state: IndexState, _ transaction: IndexTransaction, _ journal: Journal
     ) throws {
         guard state.store == id, state.journal.sequence > 0,
-            let (offset, _) = try transaction.record(state.journal.sequence - 1)
+            let (offset, bytes) = try transaction.record(state.journal.sequence - 1)
         else { return }
         guard try !isCutShort(journal, transaction) else {
             throw CairnError(
@@ -97,7 +97,10 @@ extension ChunkStore {
                 "\(journal.file.path) has lost records that the index still has; run `cairn repair` to bring them back",
                 path: journal.file.path.text)
         }
-        guard try journal.hasBytes(at: offset) else { return }
+        let place = Journal.Position(
+            offset: offset, sequence: state.journal.sequence - 1,
+            previous: try JournalRecord.Header(bytes, store: id).previous)
+        guard try journal.hasBytes(at: offset), (try? journal.validRecord(at: place)) == nil else { return }
         throw CairnError(
             .damage,
             "record \(state.journal.sequence - 1) of \(journal.file.path) is damaged; run `cairn repair` to bring it back",

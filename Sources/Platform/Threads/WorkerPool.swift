@@ -8,39 +8,50 @@ public final class WorkerPool: @unchecked Sendable {
 
     private struct State {
         var jobs: [@Sendable () -> Void] = []
-        var idle = 0
-        var threads = 0
+        /// Threads that no job has a claim on, those that are just starting among them.
+        var free = 0
     }
 
     private let guardian = Monitor<(generation: UInt32, state: Monitor<State>)?>(nil)
 
     /// Runs `body(0)`, ..., `body(count - 1)`, each on a thread of its own, and returns when all have ended.
-    /// - Throws: the first error that one of them threw.
+    /// - Throws: the first error that one of them threw; `.system`, having run nothing, where there are not so many threads.
     public func run(_ count: Int, _ body: @escaping @Sendable (Int) throws -> Void) throws {
         let outcome = Monitor<(left: Int, failure: (any Error)?)>((count, nil))
-        for index in 0..<count {
-            submit {
-                var failure: (any Error)?
-                do { try body(index) } catch { failure = error }
-                outcome.change {
-                    $0.left -= 1
-                    if $0.failure == nil { $0.failure = failure }
+        try submit(
+            (0..<count).map { index in
+                {
+                    var failure: (any Error)?
+                    do { try body(index) } catch { failure = error }
+                    outcome.change {
+                        $0.left -= 1
+                        if $0.failure == nil { $0.failure = failure }
+                    }
                 }
-            }
-        }
+            })
         let failure = outcome.wait { $0.left == 0 ? .some($0.failure) : nil }
         if let failure { throw failure }
     }
 
-    private func submit(_ job: @escaping @Sendable () -> Void) {
+    /// All or none: jobs may wait for one another, so each must have a thread.
+    private func submit(_ jobs: [@Sendable () -> Void]) throws {
         let state = currentState()
-        let needsThread = state.change { state in
-            state.jobs.append(job)
-            guard state.idle < state.jobs.count else { return false }
-            state.threads += 1
-            return true
+        let code = state.change { current in
+            while current.free < jobs.count {
+                let code = Self.start(state)
+                guard code == 0 else { return code }
+                current.free += 1
+            }
+            current.free -= jobs.count
+            current.jobs += jobs
+            return 0
         }
-        if needsThread { Self.start(state) }
+        guard code == 0 else {
+            throw CairnError(
+                .system,
+                "there is no room for \(jobs.count) threads (\(String(cString: strerror(code)))); give fewer with --jobs, "
+                    + "or raise the limits of this shell (ulimit -u, ulimit -v)", errno: code)
+        }
     }
 
     private func currentState() -> Monitor<State> {
@@ -53,34 +64,22 @@ public final class WorkerPool: @unchecked Sendable {
         }
     }
 
-    private static func start(_ state: Monitor<State>) {
+    /// Returns 0, or what is wrong.
+    private static func start(_ state: Monitor<State>) -> Int32 {
         let context = Unmanaged.passRetained(state)
         var thread = pthread_t()
         let code = pthread_create(&thread, nil, threadMain, context.toOpaque())
-        // Without threads nothing can go on, and a pool that has one already still gets its work done.
-        if code != 0 {
-            context.release()
-            let left = state.change { state in
-                state.threads -= 1
-                return state.threads
-            }
-            precondition(left > 0, "cannot start a thread")
-            return
-        }
-        pthread_detach(thread)
+        if code == 0 { pthread_detach(thread) } else { context.release() }
+        return code
     }
 
     private static let threadMain: @convention(c) (UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? = {
         context in
         let state = Unmanaged<Monitor<State>>.fromOpaque(context!).takeRetainedValue()
         while true {
-            state.change { $0.idle += 1 }
-            let job: @Sendable () -> Void = state.wait { state in
-                guard !state.jobs.isEmpty else { return nil }
-                state.idle -= 1
-                return state.jobs.removeFirst()
-            }
+            let job: @Sendable () -> Void = state.wait { $0.jobs.isEmpty ? nil : $0.jobs.removeFirst() }
             job()
+            state.change { $0.free += 1 }
         }
     }
 }

@@ -160,6 +160,30 @@ import Testing
         #expect(try bench.store.iterations().filter(\.superseded).map(\.step) == [2, 3])
     }
 
+    @Test func whatIsSavedAfterGoingBackTakesThePlaceOfWhatWasSuperseded() throws {
+        for step in 1...4 {
+            try bench.store.save(try bench.write("checkpoint-\(step)", ["a.bin": bytes(UInt64(step), 2000)]))
+        }
+        _ = try bench.store.pin("4", name: "gold")
+        _ = try bench.store.rewind(to: "1")
+        // The same bytes come by again, then others; what is pinned stays.
+        let same = try bench.store.save(bench.path("checkpoint-2"))
+        #expect(same.newBytes == 0 && !same.unchanged)
+        #expect(try bench.store.save(bench.path("checkpoint-4")).unchanged)
+        for step in 3...4 {
+            try bench.write("checkpoint-\(step)", ["a.bin": bytes(UInt64(step + 6), 2000)])
+        }
+        try bench.store.save(bench.path("checkpoint-3"))
+        #expect(bench.code { try bench.store.save(bench.path("checkpoint-4")) } == .exists)
+        #expect(try bench.store.iterations().filter(\.superseded).map(\.step) == [4])
+        #expect(try bench.store.resolve("latest").step == 3)
+        try bench.store.restore("3", to: bench.path("to"))
+        #expect(
+            FileManager.default.contentsEqual(
+                atPath: bench.path("to/a.bin"), andPath: bench.path("checkpoint-3/a.bin")))
+        #expect(try bench.store.verify().ok)
+    }
+
     @Test func aLostIndexChangesNothing() throws {
         for step in 1...3 {
             try bench.store.save(

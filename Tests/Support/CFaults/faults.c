@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -406,6 +407,15 @@ DIR *opendir(const char *path) {
     DIR *result = ((DIR * (*)(const char *)) real)(path);
     if (action == GO_THEN_DIE) die();
     return result;
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *context) {
+    static atomic_long created;
+    static int (*next)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    if (next == NULL) next = (__typeof__(next))dlsym(RTLD_NEXT, "pthread_create");
+    const char *limit = getenv("CAIRN_FAULT_THREADS");
+    if (limit != NULL && atomic_fetch_add(&created, 1) >= strtol(limit, NULL, 10)) return EAGAIN;
+    return next(thread, attributes, body, context);
 }
 
 int fstatfs(int file, struct statfs *status) {
