@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 from measuring import (
-    GIB, KIB, Run, Table, alternate, cairn, copy, drop_from_cache, mebibytes, noise, remove, seconds)
+    CAIRN, GIB, KIB, Run, Table, alternate, cairn, copy, drop_from_cache, mebibytes, noise, remove, seconds)
 
 
 def first_save(table, folder):
@@ -92,8 +92,10 @@ def many(table, folder):
     chunks, live, file = index_use(store)
     table.row("index a chunk, 1 M chunks", (live / chunks, f"{live / chunks:.0f} B"), 170)
     table.row("index file / live pages", (file / live, f"{file / live:.2f}"), 3)
-    (listing,) = alternate(5, lambda: cairn("list", store).seconds)
-    table.row("list of 10,000 iterations", seconds(listing), 0.2)
+    text, as_json = alternate(
+        5, lambda: Run(CAIRN, "list", "--store", store).seconds, lambda: cairn("list", store).seconds)
+    table.row("list of 10,000 iterations", seconds(text), 0.2)
+    table.row("list --json of 10,000 iterations", seconds(as_json), 0.2)
     steps = iter(range(10_000, 10_100))
     cairn("init", fresh, "--chunk-size", "4KiB")
 
@@ -107,7 +109,7 @@ def many(table, folder):
 
     def into_full():
         run = cairn("save", store, source, "--step", 1, "--run", "added")
-        cairn("delete", store, "added@1")
+        cairn("delete", store, "--run", "added")
         cairn("gc", store)
         return run.seconds
 

@@ -1,8 +1,9 @@
-extension Sequence<UInt8> {
+extension [UInt8] {
     /// Two lower-case hex digits a byte.
     public var hex: String {
         let digits = [UInt8]("0123456789abcdef".utf8)
         var text: [UInt8] = []
+        text.reserveCapacity(2 * count)
         for byte in self {
             text.append(digits[Int(byte >> 4)])
             text.append(digits[Int(byte & 15)])

@@ -45,10 +45,3 @@ void cl_keepInChild(int descriptor);
 
 /// The processors that this process may use.
 int cl_availableProcessors(void);
-
-/// A pipe whose ends are closed on exec: `ends[0]` reads, `ends[1]` writes. 0, or an errno value.
-int cl_pipe(int ends[2]);
-
-/// fork(2). The child says nothing (standard error is /dev/null), leaves no core file, and ends by whatever signal meets it:
-/// its parent's handlers are not called. Returns the child's pid, 0 in the child, or -1 with errno set.
-int cl_forkQuietly(void);

@@ -4,9 +4,9 @@ internal import Platform
 extension Store {
     /// Checks that everything can be read back: journal, index, tables and, unless `quick`, every byte of every chunk.
     ///
-    /// Chunks that are found damaged are marked, so that the next save that holds the same bytes writes them again. A child process
-    /// reads the index first; where it is damaged, this process does without it. That needs a store that was opened with
-    /// `repairing`, as opening it otherwise reads the index already.
+    /// Chunks that are found damaged are marked, so that the next save that holds the same bytes writes them again. Where the index
+    /// is damaged, the rest is checked without it. That needs a store that was opened with `repairing`, as opening it otherwise reads
+    /// the index already, and what is damaged there may crash whoever reads it.
     /// - Parameter references: only these iterations; all where there are none.
     public func verify(
         _ references: [String] = [], quick: Bool = false, progress: Progress = .silent

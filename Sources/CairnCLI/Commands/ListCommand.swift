@@ -28,6 +28,7 @@ struct ListCommand: StoreCommand {
 
     /// What tells iterations apart at a glance: losses first, no runtimes and rates.
     static func metrics(_ metrics: [String: Double]) -> String {
+        guard !metrics.isEmpty else { return "" }
         let shown = metrics.filter { !$0.key.hasSuffix("_runtime") && !$0.key.hasSuffix("_per_second") }
         let losses = shown.filter { $0.key.hasSuffix("loss") }
         let others = shown.filter { !$0.key.hasSuffix("loss") }

@@ -27,7 +27,7 @@ struct VerifyCommand: StoreCommand {
 
     // What is found damaged is marked, so that the next save of the same bytes writes them again: where that is possible.
     var writes: Bool { false }
-    // A child process looks at the index first.
+    // The index is looked at before it is read.
     var repairs: Bool { true }
 
     func perform(_ session: Session) throws -> Answer {

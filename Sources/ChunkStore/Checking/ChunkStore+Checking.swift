@@ -2,35 +2,22 @@ internal import Platform
 
 extension ChunkStore {
     /// Checks journal, index and the packs' tables, and whether the index says what journal and tables say.
-    ///
-    /// A child process reads the index; where that crashes, the rest is checked without it.
     public func checkStructure() throws -> StructureReport {
-        let answer = try inChild { store, isAlive in
-            try store.structure(readsIndex: true, isAlive).encoded()
-        }
-        if let answer { return try StructureReport(decoding: answer) }
-        var report = try structure(readsIndex: false) {}
-        report.noteDamagedIndex(
-            "The index \(indexPath) is damaged so that a process that reads it may crash; run `cairn repair`, which rebuilds it."
-        )
-        return report
-    }
-
-    private func structure(readsIndex: Bool, _ isAlive: @escaping () -> Void) throws -> StructureReport {
+        try checkProcess()
         var report = StructureReport()
-        try opened.change { opened in
+        try opened.change { _ in
             try locks.reading {
-                guard readsIndex, let index = try indexToCheck(&report, isAlive) else {
+                guard let index = try indexToCheck(&report) else {
                     if let records = try checkJournal(journal, nil, &report) {
-                        try checkPacks(JournalFold(records), &report, isAlive)
+                        try checkPacks(JournalFold(records), &report)
                     }
                     return
                 }
                 try index.read { transaction in
                     guard let records = try checkJournal(journal, transaction, &report) else { return }
-                    try checkPacks(JournalFold(records), &report, isAlive)
+                    try checkPacks(JournalFold(records), &report)
                     do {
-                        try checkIndex(records, transaction, &report, isAlive)
+                        try checkIndex(records, transaction, &report)
                     } catch let error as CairnError where error.code == .damage {
                         report.noteDamagedIndex(error.message)
                     }
@@ -40,20 +27,19 @@ extension ChunkStore {
         return report
     }
 
-    private func indexToCheck(
-        _ report: inout StructureReport, _ isAlive: @escaping () -> Void
-    ) throws -> Index? {
+    private func indexToCheck(_ report: inout StructureReport) throws -> Index? {
         guard try FileSystem.status(indexPath, followLinks: true) != nil else {
             report.index = .obsolete
             return nil
         }
         do {
-            try Index.checkPages(indexPath, isAlive)
-            return try Index(indexPath, readOnly: true)
+            return try Index.checked(indexPath)
+        } catch let error as CairnError where error.code == .notFound {
+            report.index = .obsolete
         } catch let error as CairnError where error.code == .damage {
             report.noteDamagedIndex(error.message)
-            return nil
         }
+        return nil
     }
 
     /// All records, damaged ones as the index has them; nil where one can't be had.
@@ -103,10 +89,9 @@ extension ChunkStore {
     }
 
     private func checkPacks(
-        _ fold: JournalFold, _ report: inout StructureReport, _ isAlive: @escaping () -> Void
+        _ fold: JournalFold, _ report: inout StructureReport
     ) throws {
         for pack in fold.packs {
-            isAlive()
             do {
                 try checkFrame(pack.summary)
                 _ = try packs.table(pack.summary)

@@ -4,8 +4,7 @@ extension ChunkStore {
     /// Compares every entry of the index with the fold of the journal up to the record that the index folded last.
     /// - Throws: `.damage` where they differ.
     func checkIndex(
-        _ records: [Journal.Stored], _ transaction: IndexTransaction, _ report: inout StructureReport,
-        _ isAlive: @escaping () -> Void
+        _ records: [Journal.Stored], _ transaction: IndexTransaction, _ report: inout StructureReport
     ) throws {
         let state = try transaction.state()
         let known = records.prefix(Int(clamping: state.journal.sequence))
@@ -16,8 +15,8 @@ extension ChunkStore {
         let fold = JournalFold([Journal.Stored](known))
         try compare(fold, last.next, transaction)
         try compareRecords(known, transaction)
-        let located = try compareLocations(fold, transaction, except: report.damagedPacks, isAlive)
-        let lost = try reachable(fold, located, isAlive).ids.contains {
+        let located = try compareLocations(fold, transaction, except: report.damagedPacks)
+        let lost = try reachable(fold, located).ids.contains {
             try located[$0] != nil && transaction.chunk($0) == nil
         }
         if lost { throw differs("has lost chunks that iterations need") }
@@ -67,19 +66,13 @@ extension ChunkStore {
 
     /// Whether every chunk that the index knows is where the tables say. Says nothing of packs whose table is damaged.
     /// - Returns: where the tables say that chunks are; a location's pack is its place in the fold.
-    @discardableResult
-    func compareLocations(
-        _ fold: JournalFold, _ transaction: IndexTransaction, except damaged: Set<PackName> = [],
-        _ isAlive: @escaping () -> Void = {}
+    private func compareLocations(
+        _ fold: JournalFold, _ transaction: IndexTransaction, except damaged: Set<PackName>
     ) throws -> [ChunkID: ChunkLocation] {
-        isAlive()
         let located = try locations(fold)
         let names = Dictionary(
             try transaction.packs().map { ($0.number, $0.summary.name) }, uniquingKeysWith: { one, _ in one })
-        var count = 0
         try transaction.scanChunks { id, location in
-            count += 1
-            if count.isMultiple(of: 1000) { isAlive() }
             guard let name = names[location.pack] else { throw differs("has a chunk in no pack") }
             let truth = located[id]
             let trueName = truth.map { fold.packs[Int($0.pack)].summary.name }

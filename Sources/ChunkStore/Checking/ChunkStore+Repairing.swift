@@ -3,7 +3,7 @@ internal import Platform
 extension ChunkStore {
     /// Brings damaged records of the journal back from the index's copies, and makes the index anew from journal and packs.
     ///
-    /// The old index is read for the copies alone, in a child process. Killed at any instant, it leaves a store no worse than before.
+    /// The old index is read for the copies alone. Killed at any instant, it leaves a store no worse than before.
     /// - Throws: `.damage` where the journal can't be brought back; nothing has changed then.
     public func rebuild() throws {
         try checkWritable()
@@ -25,7 +25,7 @@ extension ChunkStore {
             damage = error
         }
         // Also without an error: the end may be damaged or lost.
-        let copies = try lostRecords()
+        let copies = (try? lostRecords()) ?? []
         if copies.isEmpty {
             if let damage { throw damage }
             return
@@ -38,43 +38,24 @@ extension ChunkStore {
         _ = try journal.records()
     }
 
-    /// What the index has of the records that the journal has lost, as far as the chain holds; nothing where reading it crashes a
-    /// child process.
-    private func lostRecords() throws -> [(offset: UInt64, bytes: [UInt8])] {
-        let answer = try? inChild { store, _ in
-            var writer = ByteWriter()
-            let journal = store.journal
-            try Index(store.indexPath, readOnly: true).read { transaction in
-                for copy in try store.lostRecords(journal, transaction) {
-                    writer.u64(copy.offset)
-                    writer.bytes(copy.bytes)
+    /// What the index has of the records that the journal has lost, as far as the chain holds; nothing where its pages are damaged.
+    private func lostRecords() throws -> [Journal.Stored] {
+        guard let index = try? Index.checked(indexPath) else { return [] }
+        return try index.read { transaction in
+            var position = Journal.Position.start
+            var copies: [Journal.Stored] = []
+            let end = try transaction.state().journal.sequence
+            while position.sequence < end {
+                if let stored = try? journal.validRecord(at: position) {
+                    position = stored.next
+                } else {
+                    guard let copy = try recordCopy(at: position, journal, transaction) else { break }
+                    copies.append(copy)
+                    position = copy.next
                 }
             }
-            return writer.bytes
+            return copies
         }
-        guard let answer else { return [] }
-        var reader = ByteReader(answer)
-        var copies: [(offset: UInt64, bytes: [UInt8])] = []
-        while reader.remaining > 0 { copies.append((try reader.u64(), try reader.bytes())) }
-        return copies
-    }
-
-    private func lostRecords(
-        _ journal: Journal, _ transaction: IndexTransaction
-    ) throws -> [Journal.Stored] {
-        var position = Journal.Position.start
-        var copies: [Journal.Stored] = []
-        let end = try transaction.state().journal.sequence
-        while position.sequence < end {
-            if let stored = try? journal.validRecord(at: position) {
-                position = stored.next
-            } else {
-                guard let copy = try recordCopy(at: position, journal, transaction) else { break }
-                copies.append(copy)
-                position = copy.next
-            }
-        }
-        return copies
     }
 
     /// Journals chunks that were found again, so that they count from now on.

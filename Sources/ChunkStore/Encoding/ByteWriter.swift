@@ -9,6 +9,9 @@ public struct ByteWriter: Sendable {
 
     public var count: Int { bytes.count }
 
+    /// Begins anew, with the memory that it has.
+    public mutating func removeAll() { bytes.removeAll(keepingCapacity: true) }
+
     public mutating func u8(_ value: UInt8) { bytes.append(value) }
     public mutating func u16(_ value: UInt16) { fixed(value) }
     public mutating func u32(_ value: UInt32) { fixed(value) }

@@ -80,14 +80,15 @@ final class Index {
         }
     }
 
-    /// Checks every page that counts, without LMDB.
-    /// - Throws: `.damage`.
-    static func checkPages(_ path: Path, _ isAlive: @escaping () -> Void) throws {
+    /// Opens an index of which every page that counts was looked at first: LMDB believes what stands in them, and may crash.
+    /// - Throws: `.damage`; `.notFound` where it is missing or of another version.
+    static func checked(_ path: Path) throws -> Index {
         do {
-            try LMDBPages.check(path, isAlive)
+            try LMDBPages.check(path)
         } catch let error as LMDBError {
             throw error.asCairnError(path)
         }
+        return try Index(path, readOnly: true)
     }
 
     /// A transaction that changes the index. The caller commits it.

@@ -23,16 +23,26 @@ extension IndexTransaction {
     func catalogDigest() throws -> ChunkID {
         let hasher = SHA256Hasher()
         hasher.begin()
+        // The hasher wants its bytes in large pieces.
+        var piece = ByteWriter(capacity: 1 << 16)
+        func add(_ bytes: UnsafeRawBufferPointer) {
+            piece.u32(UInt32(bytes.count))
+            piece.raw(bytes)
+        }
+        func flush() {
+            piece.bytes.withUnsafeBytes { hasher.update($0) }
+            piece.removeAll()
+        }
         for database in databases.catalog {
             try scan(database) { key, value in
-                for bytes in [key, value] {
-                    withUnsafeBytes(of: UInt32(bytes.count).littleEndian) { hasher.update($0) }
-                    hasher.update(bytes)
-                }
+                add(key)
+                add(value)
+                if piece.count > 1 << 15 { flush() }
                 return true
             }
-            withUnsafeBytes(of: UInt32.max) { hasher.update($0) }
+            piece.u32(.max)
         }
+        flush()
         return ChunkID(hasher.finish())
     }
 

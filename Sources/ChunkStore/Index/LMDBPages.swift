@@ -5,6 +5,8 @@ internal import Platform
 struct LMDBPages {
     /// One B-tree, as a meta page or the tree of names describes it.
     private struct Tree {
+        var pad: UInt64
+        var flags: UInt64
         var depth: Int
         var branches: UInt64
         var leaves: UInt64
@@ -13,6 +15,8 @@ struct LMDBPages {
         var root: UInt64
 
         init(_ bytes: ArraySlice<UInt8>) {
+            pad = bytes.number(0, 4)
+            flags = bytes.number(4, 2)
             depth = Int(bytes.number(6, 2))
             branches = bytes.number(8, 8)
             leaves = bytes.number(16, 8)
@@ -36,29 +40,28 @@ struct LMDBPages {
     private static let none = UInt64.max
 
     private let file: File
-    private let isAlive: () -> Void
     /// Behind the last page.
     private var end: UInt64 = 2
     private var reached: Set<UInt64> = []
     private var free: Set<UInt64> = []
 
     /// - Throws: `LMDBError.corrupted` where a page that counts has anything but what LMDB writes into it.
-    static func check(_ path: Path, _ isAlive: @escaping () -> Void) throws {
-        var pages = LMDBPages(file: try File(path, .read), isAlive: isAlive)
+    static func check(_ path: Path) throws {
+        var pages = LMDBPages(file: try File(path, .read))
         try pages.check()
     }
 
-    private init(file: File, isAlive: @escaping () -> Void) {
-        self.file = file
-        self.isAlive = isAlive
-    }
+    private init(file: File) { self.file = file }
 
     private mutating func check() throws {
         let metas = try [0, 1].map { try page($0) }
         for meta in metas {
-            // The head's flags, LMDB's magic, its version, the size of a page.
+            // The head's flags, LMDB's magic, its version, no address of its own.
             try require(meta.number(10, 2) == 8 && meta.number(16, 4) == 0xBEEF_C0DE)
-            try require(meta.number(20, 4) == 1 && meta.number(40, 4) == UInt64(Self.pageSize))
+            try require(meta.number(20, 4) == 1 && meta.number(24, 8) == 0)
+            // The tree of free pages has the size of a page and the flags MDB_NOSUBDIR and MDB_INTEGERKEY.
+            let free = Tree(meta.part(40, Tree.size))
+            try require(free.pad == UInt64(Self.pageSize) && free.flags == 0x4008)
         }
         let meta = metas[metas[0].number(144, 8) < metas[1].number(144, 8) ? 1 : 0]
         let last = meta.number(136, 8)
@@ -71,6 +74,8 @@ struct LMDBPages {
         try walk(Tree(meta.part(88, Tree.size)), isSorted: true, holdsTrees: true) { node in
             trees.append(Tree(node.value))
         }
+        // No other order of keys, no several values of one.
+        for tree in trees + [Tree(meta.part(88, Tree.size))] { try require(tree.pad == 0 && tree.flags == 0) }
         for tree in trees { try walk(tree, isSorted: true) { _ in } }
         for list in lists { try addFree(list) }
         try require(UInt64(reached.count + free.count) + 2 <= end)
@@ -117,7 +122,6 @@ struct LMDBPages {
         _ number: UInt64, _ depth: Int, _ low: Page?, _ high: Page?, _ isSorted: Bool, _ holdsTrees: Bool,
         _ counts: inout Counts, _ visit: (Node) throws -> Void
     ) throws {
-        isAlive()
         let page = try reach(number)
         let isLeaf = depth == 1
         try require(page.number(10, 2) == (isLeaf ? 2 : 1))

@@ -143,14 +143,13 @@ extension ChunkStore {
 
     /// What is reached, and whether all manifests could be read: a damaged one reaches less, and a collection refuses to run then.
     func reachable(
-        _ fold: JournalFold, _ located: [ChunkID: ChunkLocation], _ isAlive: @escaping () -> Void = {}
+        _ fold: JournalFold, _ located: [ChunkID: ChunkLocation]
     ) -> (ids: Set<ChunkID>, isComplete: Bool) {
         let names = fold.packs.map(\.summary.name)
         var reach = Reach(self)
         var isComplete = true
         let source = Reach.Source(
             read: { id in
-                isAlive()
                 guard let location = located[id] else { throw self.missing(id) }
                 return try self.read(id, names[Int(location.pack)], location)
             }, bases: { $0.map { located[$0]?.base ?? .zero } })

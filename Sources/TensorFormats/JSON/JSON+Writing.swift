@@ -113,7 +113,11 @@ extension [UInt8] {
     /// `\u00xx` in lower case.
     mutating func appendJSONString(_ text: String, asciiOnly: Bool) {
         append(UInt8(ascii: "\""))
-        if asciiOnly, !text.utf8.allSatisfy({ $0 < 0x7F }) {
+        if text.utf8.allSatisfy({
+            0x20 <= $0 && $0 < 0x7F && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\")
+        }) {
+            append(contentsOf: text.utf8)
+        } else if asciiOnly, !text.utf8.allSatisfy({ $0 < 0x7F }) {
             for unit in text.utf16 {
                 if unit < 0x7F { appendJSONByte(UInt8(unit)) } else { appendUnicodeEscape(unit) }
             }
