@@ -104,7 +104,7 @@ import Testing
     @Test func theHashIsSHA256() {
         let digest = Array("abc".utf8).withUnsafeBytes { SHA256Hasher().digest($0) }
         #expect(
-            digest.withUnsafeBytes { $0.hex }
+            digest.withUnsafeBytes { [UInt8]($0).hex }
                 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
     }
 }
