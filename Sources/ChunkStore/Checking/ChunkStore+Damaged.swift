@@ -33,7 +33,6 @@ extension ChunkStore {
         try opened.change { opened in
             try locks.reading { try makeIndex(at: path, journal.records().records) }
             opened.index = try Index(path, readOnly: true)
-            opened.ownsIndex = true
         }
     }
 

@@ -110,7 +110,7 @@ extension ChunkStore {
             try locks.reading {
                 let (records, end) = try journal.records()
                 let fold = JournalFold(records)
-                try currentIndex(&opened).read { try compare(fold, end, $0) }
+                try currentIndex().read { try compare(fold, end, $0) }
                 return (fold, end)
             }
         }

@@ -54,7 +54,7 @@ extension ChunkStore {
         try checkProcess()
         let isCommitted: Bool? = try opened.change { opened in
             try locks.reading {
-                try currentIndex(&opened).read { transaction in
+                try currentIndex().read { transaction in
                     guard try transaction.iteration(iteration) != nil,
                         let (offset, bytes) = try transaction.record(iteration)
                     else { return nil }

@@ -40,7 +40,7 @@ extension ChunkStore {
             try locks.reading {
                 let (records, end) = try journal.records()
                 let fold = JournalFold(records)
-                return try currentIndex(&opened).read { transaction in
+                return try currentIndex().read { transaction in
                     try compare(fold, end, transaction)
                     try transaction.scanChunks { id, location in
                         found[location.pack, default: []].append(

@@ -27,11 +27,13 @@ struct IndexDatabases {
     }
 }
 
-/// The fold of the journal in one LMDB file. Used by one thread at a time, under the store's locks.
+/// The fold of the journal in one LMDB file. Read by any number of threads, changed by one, under the store's locks.
 final class Index {
     let path: Path
     private let environment: LMDBEnvironment
     private let databases: IndexDatabases
+    /// The number of the state whose catalog was found, or made, to be what its checksum says.
+    private let checkedState = Monitor<Int?>(nil)
     /// The file that is open: a rebuild replaces it under the same name.
     let inode: UInt64
 
@@ -62,7 +64,7 @@ final class Index {
             let environment = try LMDBEnvironment(path, readOnly: false)
             let transaction = try LMDBTransaction(environment, readOnly: false)
             let databases = try IndexDatabases(transaction, create: true)
-            let index = IndexTransaction(transaction, databases, path)
+            let index = IndexTransaction(transaction, databases, path, Monitor(nil), writes: true)
             try index.seal(state)
             if let first { index.setRecord(first) }
             try index.commit()
@@ -74,7 +76,7 @@ final class Index {
     func read<R>(_ body: (IndexTransaction) throws -> R) throws -> R {
         do {
             let transaction = try LMDBTransaction(environment, readOnly: true)
-            return try body(IndexTransaction(transaction, databases, path))
+            return try body(IndexTransaction(transaction, databases, path, checkedState, writes: false))
         } catch let error as LMDBError {
             throw error.asCairnError(path)
         }
@@ -94,7 +96,9 @@ final class Index {
     /// A transaction that changes the index. The caller commits it.
     func begin() throws -> IndexTransaction {
         do {
-            return IndexTransaction(try LMDBTransaction(environment, readOnly: false), databases, path)
+            return IndexTransaction(
+                try LMDBTransaction(environment, readOnly: false), databases, path, checkedState, writes: true
+            )
         } catch {
             throw error.asCairnError(path)
         }
@@ -108,13 +112,21 @@ public final class IndexTransaction {
     let path: Path
     /// Read once: every look-up of a chunk needs them.
     var knownTables: [ChunkTable]?
-    /// The catalog was found to be what its checksum says.
-    var isCatalogChecked = false
+    /// The number of the state that it reads, or begins with.
+    private let initialState: Int
+    /// The state whose catalog is known to be right, for all transactions on this index.
+    private let checkedState: Monitor<Int?>
+    private var isSealed = false
     /// The first failure of a write: it surfaces at commit, so that the many writes of a save stay plain calls.
     private var failure: LMDBError?
 
-    init(_ transaction: LMDBTransaction, _ databases: IndexDatabases, _ path: Path) {
+    init(
+        _ transaction: LMDBTransaction, _ databases: IndexDatabases, _ path: Path,
+        _ checkedState: Monitor<Int?>, writes: Bool
+    ) {
         self.transaction = transaction
+        self.checkedState = checkedState
+        initialState = writes ? transaction.id - 1 : transaction.id
         self.databases = databases
         self.path = path
     }
@@ -122,7 +134,9 @@ public final class IndexTransaction {
     func commit() throws {
         do throws(LMDBError) {
             if let failure { throw failure }
+            let number = transaction.id
             try transaction.commit()
+            if isSealed { checkedState.change { $0 = number } }
         } catch {
             throw error.asCairnError(path)
         }
@@ -146,6 +160,16 @@ public final class IndexTransaction {
             .damage, "the index \(path) \(what); run `cairn repair`, which rebuilds it", path: path.text)
     }
 
+    /// Pages carry no checksums, so the catalog has one of its own. A transaction that changes the catalog checks it first.
+    /// - Throws: `.damage` where an entry was changed, lost or made up.
+    func checkCatalog() throws {
+        guard !isSealed, checkedState.change({ $0 }) != initialState else { return }
+        guard try catalogDigest() == state().catalog else {
+            throw damaged("has entries that are not what was written")
+        }
+        checkedState.change { $0 = initialState }
+    }
+
     // MARK: State
 
     func state() throws -> IndexState {
@@ -166,6 +190,7 @@ public final class IndexTransaction {
         var state = state
         state.catalog = try catalogDigest()
         setState(state)
+        isSealed = true
     }
 
     /// Bytes of all pages in use.

@@ -46,16 +46,6 @@ extension IndexTransaction {
         return ChunkID(hasher.finish())
     }
 
-    /// Pages carry no checksums, so the catalog has one of its own. A transaction that changes the catalog checks it first.
-    /// - Throws: `.damage` where an entry was changed, lost or made up.
-    func checkCatalog() throws {
-        guard !isCatalogChecked else { return }
-        guard try catalogDigest() == state().catalog else {
-            throw damaged("has entries that are not what was written")
-        }
-        isCatalogChecked = true
-    }
-
     private func stepKey(_ run: String, _ step: UInt64) -> [UInt8] {
         [UInt8](run.utf8) + [0] + Self.key(step)
     }

@@ -36,6 +36,9 @@ final class LMDBTransaction {
         return handle
     }
 
+    /// The number of the state that it reads, or of the one that it makes.
+    var id: Int { mdb_txn_id(pointer) }
+
     /// Branch, leaf and overflow pages of one database.
     func pages(_ database: MDB_dbi) throws(LMDBError) -> UInt64 {
         var status = MDB_stat()

@@ -116,7 +116,7 @@ extension ChunkStore {
     /// Brings the index to the end of the journal, by folding what it lacks or by making it anew. Under the commit lock.
     func catchUp(_ opened: inout Opened) throws {
         do {
-            let index = try currentIndex(&opened)
+            let index = try currentIndex()
             let transaction = try index.begin()
             guard try follows(transaction.state(), transaction, journal) else {
                 try checkTail(transaction.state(), transaction, journal)
@@ -162,22 +162,21 @@ extension ChunkStore {
     }
 
     /// The open index, reopened where a repair has replaced its file.
-    func currentIndex(_ opened: inout Opened) throws -> Index {
-        if opened.ownsIndex, let index = opened.index { return index }
-        let status = try FileSystem.status(indexPath, followLinks: true)
-        if let index = opened.index, index.inode == status?.inode { return index }
-        opened.index = nil
-        let index = try Index(indexPath, readOnly: isReadOnly)
-        opened.index = index
-        return index
+    func currentIndex() throws -> Index {
+        if let index = index.change({ $0 }) {
+            // No repair replaces one that is nobody else's.
+            if index.path != indexPath { return index }
+            if index.inode == (try FileSystem.status(indexPath, followLinks: true)?.inode) { return index }
+        }
+        let opened = try Index(indexPath, readOnly: isReadOnly)
+        index.change { $0 = opened }
+        return opened
     }
 
     /// Looks things up in one consistent state of the index.
     public func read<R>(_ body: (IndexTransaction) throws -> R) throws -> R {
         try checkProcess()
-        return try opened.change { opened in
-            try locks.reading { try currentIndex(&opened).read(body) }
-        }
+        return try locks.readingBesideOthers { try currentIndex().read(body) }
     }
 
     /// What a transaction decides: the record that says it, or nil to change nothing; and the result.
@@ -197,7 +196,7 @@ extension ChunkStore {
         return try opened.change { opened in
             try locks.committing {
                 try catchUp(&opened)
-                let index = try currentIndex(&opened)
+                let index = try currentIndex()
                 let transaction = try index.begin()
                 var state = try transaction.state()
                 try transaction.checkCatalog()
@@ -304,7 +303,7 @@ extension ChunkStore {
         try opened.change { opened in
             try locks.committing {
                 try catchUp(&opened)
-                let transaction = try currentIndex(&opened).begin()
+                let transaction = try currentIndex().begin()
                 try body(transaction)
                 do { try transaction.commit() } catch {
                     opened.index = nil

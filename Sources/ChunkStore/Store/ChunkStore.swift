@@ -35,11 +35,14 @@ public final class ChunkStore: Sendable {
         }
     }
 
-    /// What is open; nil for an index that a repair is to make anew.
+    /// The index that is open. Whoever changes the store holds the monitor of this; readers only look, so it has one of its own.
     struct Opened {
-        var index: Index?
-        /// The index is nobody else's, so no repair replaces it.
-        var ownsIndex = false
+        /// Nil for an index that a repair is to make anew.
+        var index: Index? {
+            get { current.change { $0 } }
+            nonmutating set { current.change { $0 = newValue } }
+        }
+        let current: Monitor<Index?>
     }
 
     public let folder: Path
@@ -50,7 +53,8 @@ public final class ChunkStore: Sendable {
     public let isReadOnly: Bool
     let locks: StoreLocks
     let journal: Journal
-    let opened = Monitor(Opened())
+    let index = Monitor<Index?>(nil)
+    let opened: Monitor<Opened>
     let packs: PackReaders
     private let generation = Process.forkGeneration
 
@@ -143,6 +147,7 @@ public final class ChunkStore: Sendable {
         locks = try StoreLocks(self.folder.appending("locks"), readOnly: isReadOnly, onWait: settings.onWait)
         journal = try Journal(
             self.folder.appending("journal"), store: id, access: isReadOnly ? .read : .write)
+        opened = Monitor(Opened(current: index))
         packs = PackReaders(folder: self.folder.appending("packs"), store: id)
         if access == .write { try checkWritable() }
         if !repairing { try openIndex() }

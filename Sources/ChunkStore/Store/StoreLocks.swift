@@ -14,13 +14,18 @@ final class StoreLocks: Sendable {
 
     private let folder: Path
     private let commitFile: File
+    private let access: File.Access
+    /// The commit file opened once more for each thread that reads beside others, as a lock belongs to the open file. Those that
+    /// nobody uses just now.
+    private let readerFiles = Monitor<[File]>([])
     /// Told, once, in a sentence, when a lock takes long.
     private let onWait: @Sendable (String) -> Void
 
     init(_ folder: Path, readOnly: Bool, onWait: @escaping @Sendable (String) -> Void) throws {
         self.folder = folder
         self.onWait = onWait
-        commitFile = try File(folder.appending("commit"), readOnly ? .read : .write, closesInChild: true)
+        access = readOnly ? .read : .write
+        commitFile = try File(folder.appending("commit"), access, closesInChild: true)
     }
 
     static func create(_ folder: Path) throws {
@@ -29,24 +34,34 @@ final class StoreLocks: Sendable {
     }
 
     /// Called by one thread at a time, as the lock belongs to the open file.
-    func reading<R>(_ body: () throws -> R) throws -> R {
-        try acquire(.shared, Self.gate)
+    func reading<R>(_ body: () throws -> R) throws -> R { try reading(commitFile, body) }
+
+    /// Called by any number of threads. `body` must not wait for a thread that commits.
+    func readingBesideOthers<R>(_ body: () throws -> R) throws -> R {
+        let free = readerFiles.change { $0.popLast() }
+        let file = try free ?? File(folder.appending("commit"), access, closesInChild: true)
+        defer { readerFiles.change { $0.append(file) } }
+        return try reading(file, body)
+    }
+
+    private func reading<R>(_ file: File, _ body: () throws -> R) throws -> R {
+        try acquire(.shared, Self.gate, file)
         do {
-            try acquire(.shared, Self.body)
+            try acquire(.shared, Self.body, file)
         } catch {
-            commitFile.unlock(at: Self.gate)
+            file.unlock(at: Self.gate)
             throw error
         }
-        commitFile.unlock(at: Self.gate)
-        defer { commitFile.unlock(at: Self.body) }
+        file.unlock(at: Self.gate)
+        defer { file.unlock(at: Self.body) }
         return try body()
     }
 
     /// Called by one thread at a time.
     func committing<R>(_ body: () throws -> R) throws -> R {
-        try acquire(.exclusive, Self.gate)
+        try acquire(.exclusive, Self.gate, commitFile)
         defer { commitFile.unlock(at: Self.gate) }
-        try acquire(.exclusive, Self.body)
+        try acquire(.exclusive, Self.body, commitFile)
         defer { commitFile.unlock(at: Self.body) }
         // Only a waiter's sentence needs it, so a full disk does not matter here.
         let name = "\(Process.identifier)"
@@ -55,11 +70,11 @@ final class StoreLocks: Sendable {
         return try body()
     }
 
-    private func acquire(_ kind: File.LockKind, _ byte: UInt64) throws {
+    private func acquire(_ kind: File.LockKind, _ byte: UInt64, _ file: File) throws {
         let start = Clock.monotonic
         var pause = 0.000_05
         var hasSpoken = false
-        while try !commitFile.tryLock(kind, at: byte) {
+        while try !file.tryLock(kind, at: byte) {
             if !hasSpoken, Clock.monotonic - start > Self.patience {
                 hasSpoken = true
                 onWait("waiting for \(holderText) to finish with the store \(folder.parent)")
