@@ -99,9 +99,11 @@ def many(table, folder):
     steps = iter(range(10_000, 10_100))
     cairn("init", fresh, "--chunk-size", "4KiB")
 
+    part = os.path.join(folder, "part")
+
     def small(where):
-        noise(source, 100 * 4 * KIB)
-        return cairn("save", where, source, "--step", next(steps), "--run", "series").seconds
+        noise(part, 100 * 4 * KIB)
+        return cairn("save", where, part, "--step", next(steps), "--run", "series").seconds
 
     ours, theirs = alternate(9, lambda: small(store), lambda: small(fresh))
     table.row("400 KiB into it", (ours, f"{ours * 1000:.0f} ms"), None, f"fresh {theirs * 1000:.0f} ms", ours / theirs)

@@ -57,7 +57,7 @@ import Testing
         try refuses { $0.removePack(pack) }
     }
 
-    @Test func whereTheIndexHasLostAChunk() throws { try refuses { try $0.removeChunk(chunk) } }
+    @Test func whereTheIndexHasLostAChunk() throws { try refuses { try $0.removeChunks([chunk]) } }
 
     @Test func whereAnIterationCanNotBeRead() throws {
         let head = ChunkID.of(try store.read { try $0.catalogEntry(number, store: store.id) }.head)

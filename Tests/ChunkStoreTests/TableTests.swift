@@ -68,10 +68,9 @@ import Testing
             for entry in new { expected[entry.id] = entry.location }
             // Half of all in some rounds, so that parts and tables become empty.
             let count = Int.random(in: 0...9, using: &generator) == 0 ? expected.count / 2 : 100
-            for id in expected.keys.sorted().shuffled(using: &generator).prefix(count) {
-                try transaction.removeChunk(id)
-                expected[id] = nil
-            }
+            let removed = expected.keys.sorted().shuffled(using: &generator).prefix(count).sorted()
+            try transaction.removeChunks(removed)
+            for id in removed { expected[id] = nil }
             for id in expected.keys.sorted().shuffled(using: &generator).prefix(50) {
                 let changed = location(&generator)
                 try transaction.updateChunk(id, changed)
@@ -82,7 +81,7 @@ import Testing
             try check(index, expected)
         }
         let transaction = try index.begin()
-        for id in expected.keys { try transaction.removeChunk(id) }
+        try transaction.removeChunks(expected.keys.sorted())
         #expect(try transaction.tables().isEmpty)
         try transaction.commit()
         try check(index, [:])

@@ -191,20 +191,20 @@ extension ChunkStore {
                     offset: newMarked.offset + UInt64(JournalRecord.padded(bytes.count)),
                     sequence: newMarked.sequence + 1, previous: hash)
             }
-            var removed = 0
+            var removed: [ChunkID] = []
             for chunk in batch {
                 guard let location = try transaction.chunk(chunk) else { continue }
                 guard !newReach.ids.contains(chunk) else {
                     kept.insert(location.pack)
                     continue
                 }
-                try transaction.removeChunk(chunk)
                 transaction.setPending(location.pack, true)
-                removed += 1
+                removed.append(chunk)
             }
+            try transaction.removeChunks(removed)
             for pack in deadPacks { transaction.removePack(pack.number) }
             let event = JournalEvent.sweep(token: newToken, removedPacks: deadPacks.map(\.name))
-            return Decision(event: event, result: removed)
+            return Decision(event: event, result: removed.count)
         }
         (token, reach, marked) = (newToken, newReach, newMarked)
         return removed

@@ -52,14 +52,18 @@ extension IndexTransaction {
     /// Changes the entry of a chunk that the index has.
     func updateChunk(_ id: ChunkID, _ location: ChunkLocation) throws {
         // It may need more bytes now than its part has: the tree has room for any.
-        try removeChunk(id)
+        try removeChunks([id])
         insertChunk(id, location)
     }
 
-    func removeChunk(_ id: ChunkID) throws {
-        var wasInTree = false
-        write { () throws(LMDBError) in wasInTree = try transaction.delete(databases.chunks, id.bytes) }
-        if !wasInTree { try removeFromTable(id) }
+    /// Removes entries, in the order of their ids.
+    func removeChunks(_ ids: [ChunkID]) throws {
+        let others = ids.filter { id in
+            var wasInTree = false
+            write { () throws(LMDBError) in wasInTree = try transaction.delete(databases.chunks, id.bytes) }
+            return !wasInTree
+        }
+        try removeFromTables(others)
     }
 
     /// All chunks, first those in the tree and then table by table, each in the order of the ids, until `body` returns false.

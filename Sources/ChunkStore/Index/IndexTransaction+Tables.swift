@@ -44,18 +44,33 @@ extension IndexTransaction {
         return nil
     }
 
-    /// Takes an entry out of the table that has it.
-    func removeFromTable(_ id: ChunkID) throws {
-        for table in try tables() {
-            let found = try part(of: table, around: id) { key, part -> ([UInt8], [ChunkEntry])? in
-                guard let index = part.find(id) else { return nil }
-                guard var rest = part.entries() else { throw damagedPart }
-                rest.remove(at: index)
-                return (key, rest)
+    /// Takes entries, in the order of their ids, out of the tables that have them. Each part is written once, however many it loses.
+    func removeFromTables(_ ids: [ChunkID]) throws {
+        var ids = ids
+        for table in try tables() where !ids.isEmpty {
+            var left: [ChunkID] = []
+            var open: OpenPart?
+            for id in ids {
+                if open?.reaches(id) != true {
+                    try close(open, of: table)
+                    open = try openPart(of: table, around: id)
+                }
+                if open?.remove(id) != true { left.append(id) }
             }
-            guard let (key, rest) = found ?? nil else { continue }
-            return try replacePart(key, rest, of: table)
+            try close(open, of: table)
+            ids = left
         }
+    }
+
+    private func openPart(of table: ChunkTable, around id: ChunkID) throws -> OpenPart? {
+        try part(of: table, around: id) { key, part in
+            guard let entries = part.entries() else { throw damagedPart }
+            return OpenPart(key: key, entries: entries)
+        }
+    }
+
+    private func close(_ part: OpenPart?, of table: ChunkTable) throws {
+        if let part, part.isChanged { try replacePart(part.key, part.entries, of: table) }
     }
 
     /// Keeps the key of a part: its first id may be greater from now on.
@@ -154,6 +169,28 @@ extension IndexTransaction {
     }
 
     var damagedPart: CairnError { damaged("has a table of chunks that is none") }
+}
+
+/// A part of which entries are taken out.
+private struct OpenPart {
+    let key: [UInt8]
+    private(set) var entries: [ChunkEntry]
+    private(set) var isChanged = false
+
+    init(key: [UInt8], entries: [ChunkEntry]) {
+        self.key = key
+        self.entries = entries
+    }
+
+    func reaches(_ id: ChunkID) -> Bool { entries.last.map { id <= $0.id } ?? false }
+
+    /// Returns false where it does not have the entry.
+    mutating func remove(_ id: ChunkID) -> Bool {
+        guard let place = entries.firstIndex(where: { $0.id == id }) else { return false }
+        entries.remove(at: place)
+        isChanged = true
+        return true
+    }
 }
 
 /// Reads a table from its first entry to its last, while another one is written.
