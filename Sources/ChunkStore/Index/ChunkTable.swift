@@ -1,4 +1,4 @@
-/// Many chunk entries in the order of their ids, cut into parts of a page. (Docs/format.md 8, `tables`)
+/// Many chunk entries in the order of their ids, cut into parts of some pages. (Docs/format.md 8, `tables`)
 ///
 /// A tree of random keys is the wrong place for many entries at once: 262,144 new chunks among a million dirty each of its
 /// pages, and a save took twice as long as into an empty store. So a save of many new chunks adds them as one table; of like
@@ -25,8 +25,9 @@ typealias ChunkEntry = (id: ChunkID, location: ChunkLocation)
 
 /// One part of a table, as it lies in the index: how many entries, their ids, their locations.
 struct ChunkTablePart {
-    /// Bytes at most, so that LMDB keeps a part in one page of its own.
-    static let maximumSize = 4080
+    /// Bytes at most: eight pages, but for LMDB's header. LMDB looks for eight in a row, mostly at the end of its file; single pages
+    /// it would take from among all that earlier commits freed, and write one by one.
+    static let maximumSize = 8 * LMDBEnvironment.pageSize - 16
 
     private let bytes: UnsafeRawBufferPointer
     let count: Int
@@ -35,7 +36,7 @@ struct ChunkTablePart {
     init?(_ bytes: UnsafeRawBufferPointer) {
         guard bytes.count >= 2 else { return nil }
         count = Int(UInt16(littleEndian: bytes.loadUnaligned(as: UInt16.self)))
-        guard 2 + count * 32 <= bytes.count else { return nil }
+        guard count > 0, 2 + count * 32 <= bytes.count else { return nil }
         self.bytes = bytes
     }
 

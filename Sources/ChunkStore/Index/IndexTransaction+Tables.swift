@@ -70,7 +70,7 @@ extension IndexTransaction {
     }
 
     private func close(_ part: OpenPart?, of table: ChunkTable) throws {
-        if let part, part.isChanged { try replacePart(part.key, part.entries, of: table) }
+        if let part, !part.removed.isEmpty { try replacePart(part.key, part.rest, of: table) }
     }
 
     /// Keeps the key of a part: its first id may be greater from now on.
@@ -174,22 +174,36 @@ extension IndexTransaction {
 /// A part of which entries are taken out.
 private struct OpenPart {
     let key: [UInt8]
-    private(set) var entries: [ChunkEntry]
-    private(set) var isChanged = false
+    let entries: [ChunkEntry]
+    /// Places among the entries, in ascending order.
+    private(set) var removed: [Int] = []
 
     init(key: [UInt8], entries: [ChunkEntry]) {
         self.key = key
         self.entries = entries
     }
 
-    func reaches(_ id: ChunkID) -> Bool { entries.last.map { id <= $0.id } ?? false }
+    /// Whether no later part can have the id.
+    func reaches(_ id: ChunkID) -> Bool { id <= entries.last!.id }
 
-    /// Returns false where it does not have the entry.
+    /// Takes out an entry behind those that were taken out before. Returns false where there is none.
     mutating func remove(_ id: ChunkID) -> Bool {
-        guard let place = entries.firstIndex(where: { $0.id == id }) else { return false }
-        entries.remove(at: place)
-        isChanged = true
+        let start = removed.last.map { $0 + 1 } ?? 0
+        guard let place = entries[start...].firstIndex(where: { id <= $0.id }), entries[place].id == id else {
+            return false
+        }
+        removed.append(place)
         return true
+    }
+
+    var rest: [ChunkEntry] {
+        var rest: [ChunkEntry] = []
+        var next = 0
+        for place in removed {
+            rest += entries[next..<place]
+            next = place + 1
+        }
+        return rest + entries[next...]
     }
 }
 
