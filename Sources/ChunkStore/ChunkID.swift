@@ -53,5 +53,8 @@ public struct ChunkID: Hashable, Sendable, Comparable, CustomStringConvertible {
     /// The first 8 bytes, which are as good as random.
     var prefix: UInt64 { words.0 }
 
+    /// The last 8 bytes.
+    var suffix: UInt64 { words.3 }
+
     public func hash(into hasher: inout Hasher) { hasher.combine(words.0) }
 }

@@ -142,11 +142,11 @@ import Testing
     }
 
     /// With single entries in the index, and with tables.
-    @Test(arguments: [4096, 2])
-    func ofTwoSavesWithTheSameNewChunksBothAreWhole(tableThreshold: Int) throws {
+    @Test(arguments: [false, true])
+    func ofTwoSavesWithTheSameNewChunksBothAreWhole(isLarge: Bool) throws {
         let contents = [[UInt8](repeating: 5, count: 20_000)]
         let chunk = ChunkID.of([UInt8](contents[0][..<ToyStore.chunkSize]))
-        let stores = try [0, 1].map { _ in try toy.open(tableThreshold: tableThreshold) }
+        let stores = try [0, 1].map { _ in try toy.open(isLarge: isLarge) }
         let (one, other) = (
             try SaveSession(stores[0], dryRun: false), try SaveSession(stores[1], dryRun: false)
         )
@@ -181,7 +181,7 @@ import Testing
         let first = try manifest(session, step: 3, [shared, many])
         _ = try collector.collect(dryRun: false)
         // One save has its entries in a table, the other one in the tree.
-        let other = try ToyStore.save(try toy.open(tableThreshold: 2), step: 4, [many])
+        let other = try ToyStore.save(try toy.open(isLarge: true), step: 4, [many])
         guard case .mustRepeat = try commit(session, first) else {
             Issue.record("committed chunks that are gone")
             return
@@ -219,10 +219,10 @@ import Testing
         try check(number, [shared])
     }
 
-    @Test(arguments: [4096, 2])
-    func aChunkThatIsKnownToBeDamagedIsPutAgain(tableThreshold: Int) throws {
+    @Test(arguments: [false, true])
+    func aChunkThatIsKnownToBeDamagedIsPutAgain(isLarge: Bool) throws {
         let contents = [[UInt8](repeating: 5, count: 20_000), [1]]
-        let store = try toy.open(tableThreshold: tableThreshold)
+        let store = try toy.open(isLarge: isLarge)
         try ToyStore.save(store, step: 3, contents)
         let chunk = ChunkID.of([UInt8](contents[0][..<ToyStore.chunkSize]))
         let pack = try place(chunk)

@@ -13,13 +13,13 @@ import Testing
         var pins: Set<String> = []
     }
 
-    /// Half of the stores keep new chunks in tables of the index, which are merged all the time.
+    /// Half of the stores work as if they were large.
     @Test(arguments: [1, 2, 3, 4, 5, 6] as [UInt64])
     func aStoreIsADictionary(seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
         let toy = try ToyStore()
-        let tableThreshold = seed.isMultiple(of: 2) ? 2 : 4096
-        var store = try toy.open(tableThreshold: tableThreshold)
+        let isLarge = seed.isMultiple(of: 2)
+        var store = try toy.open(isLarge: isLarge)
         var expected: [UInt64: Expected] = [:]
         var pool: [[UInt8]] = []
         var oldIndex: [UInt8]?
@@ -64,10 +64,10 @@ import Testing
                 guard let bytes = oldIndex else { continue }
                 try FileSystem.removeFile(index)
                 try FileSystem.publish(bytes, at: index)
-                store = try toy.open(tableThreshold: tableThreshold)
+                store = try toy.open(isLarge: isLarge)
             default:
                 try FileSystem.removeFile(index)
-                store = try toy.open(tableThreshold: tableThreshold)
+                store = try toy.open(isLarge: isLarge)
             }
             try check(store, expected, "seed \(seed), round \(round)")
         }

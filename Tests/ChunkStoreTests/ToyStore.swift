@@ -33,10 +33,10 @@ final class ToyStore: Sendable {
     static let settings = ChunkStore.Settings(
         jobs: 4, memory: 64 << 20, version: "test", onWait: { _ in }, trace: { head, _ in try blobs(head) })
 
-    /// - Parameter tableThreshold: so many new entries of the index become a table.
-    func open(tableThreshold: Int = 4096) throws -> ChunkStore {
+    /// - Parameter isLarge: works as where there are many chunks: with tables of them in the index, and filters.
+    func open(isLarge: Bool = false) throws -> ChunkStore {
         var settings = Self.settings
-        settings.tableThreshold = tableThreshold
+        if isLarge { (settings.tableThreshold, settings.filterThreshold) = (2, 0) }
         return try ChunkStore(folder, settings: settings)
     }
 

@@ -66,6 +66,29 @@ extension IndexTransaction {
         try removeFromTables(others)
     }
 
+    /// How many chunks there are, and a few that were in tables and are not any more.
+    func chunkCount() throws -> Int {
+        do {
+            return try transaction.count(databases.chunks) + tables().reduce(0) { $0 + Int($1.count) }
+        } catch let error as LMDBError {
+            throw error.asCairnError(path)
+        }
+    }
+
+    /// The ids of all chunks, in no order.
+    func scanChunkIDs(_ body: (ChunkID) -> Void) throws {
+        try scan(databases.chunks) { key, _ in
+            guard key.count == 32 else { throw damaged("has a chunk entry that is none") }
+            body(ChunkID(key))
+            return true
+        }
+        try scan(databases.tables) { _, value in
+            guard let part = ChunkTablePart(value) else { throw damagedPart }
+            for index in 0..<part.count { body(part.id(index)) }
+            return true
+        }
+    }
+
     /// All chunks, first those in the tree and then table by table, each in the order of the ids, until `body` returns false.
     func scanChunks(_ body: (ChunkID, ChunkLocation) throws -> Bool) throws {
         var goesOn = true

@@ -22,6 +22,8 @@ public final class ChunkStore: Sendable {
         public var trace: Tracer
         /// So many new entries of the index become a table: in the tree they would dirty as many of its pages.
         var tableThreshold = 4096
+        /// A save that has met so many new chunks makes a filter of those that the store has.
+        var filterThreshold = 8192
 
         public init(
             jobs: Int, memory: Int, version: String, onWait: @escaping @Sendable (String) -> Void,

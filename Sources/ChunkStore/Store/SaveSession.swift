@@ -19,6 +19,12 @@ public final class SaveSession: Sendable {
         var foundDamaged = false
         /// Some chunks were written before a repetition: what `views` has says nothing of them.
         var isRepeated = false
+        /// Chunks that were looked up and not found.
+        var misses = 0
+        /// Some thread makes the filter, or has made it.
+        var hasFilter = false
+        /// Of a state of the index among `views`.
+        var filter: ChunkFilter?
         var writer: PackWriter?
         /// All packs of this save, whatever became of them.
         var writers: [PackWriter] = []
@@ -96,25 +102,20 @@ public final class SaveSession: Sendable {
     /// Keeps chunks: writes those that neither the store nor this save has. The bytes are copied.
     /// - Parameter isContent: whether they count as the checkpoint's own bytes, rather than as its manifest's.
     public func put(_ chunks: [(id: ChunkID, bytes: UnsafeRawBufferPointer)], isContent: Bool) throws {
-        let unknown = state.change { state in
-            chunks.indices.filter {
+        let (unknown, filter) = state.change { state in
+            let unknown = chunks.indices.filter {
                 !state.written.contains(chunks[$0].id) && !state.relied.contains(chunks[$0].id)
             }
+            return (unknown, state.filter)
         }
         guard !unknown.isEmpty else { return }
-        let (found, view) = try store.read { transaction in
-            let found = try unknown.map { index in
-                try transaction.chunk(chunks[index].id, count: chunks[index].bytes.count)
-            }
-            return (found, View(try transaction.state()))
-        }
+        let found = try lookUp(chunks, unknown.filter { filter?.mayContain(chunks[$0].id) ?? true })
         var fresh: [Int] = []
         state.change { state in
-            state.views.insert(view)
-            for (place, index) in unknown.enumerated() {
+            for index in unknown {
                 let id = chunks[index].id
-                if found[place]?.isDamaged == true { state.foundDamaged = true }
-                if found[place]?.isDamaged == false {
+                if found[index]?.isDamaged == true { state.foundDamaged = true }
+                if found[index]?.isDamaged == false {
                     state.relied.insert(id)
                 } else if state.written.insert(id).inserted {
                     fresh.append(index)
@@ -127,6 +128,34 @@ public final class SaveSession: Sendable {
         }
         guard !isDryRun else { return }
         try append(fresh.map { chunks[$0] })
+    }
+
+    /// Where those of the chunks are that the store has.
+    private func lookUp(
+        _ chunks: [(id: ChunkID, bytes: UnsafeRawBufferPointer)], _ places: [Int]
+    ) throws -> [Int: ChunkLocation] {
+        guard !places.isEmpty else { return [:] }
+        return try store.read { transaction in
+            var found: [Int: ChunkLocation] = [:]
+            for place in places {
+                found[place] = try transaction.chunk(chunks[place].id, count: chunks[place].bytes.count)
+            }
+            let view = View(try transaction.state())
+            // From so many on, a pass over all ids costs less than the look-ups that are to come.
+            let most = max(store.settings.filterThreshold, try transaction.chunkCount() / 64)
+            let needsFilter = state.change { state in
+                state.views.insert(view)
+                state.misses += places.count - found.count
+                guard state.misses > most, !state.hasFilter else { return false }
+                state.hasFilter = true
+                return true
+            }
+            if needsFilter {
+                let filter = try transaction.chunkFilter()
+                state.change { $0.filter = filter }
+            }
+            return found
+        }
     }
 
     private func append(_ chunks: [(id: ChunkID, bytes: UnsafeRawBufferPointer)]) throws {
@@ -258,6 +287,7 @@ public final class SaveSession: Sendable {
                 state.relied = []
                 state.views = []
                 state.isRepeated = true
+                (state.hasFilter, state.filter) = (false, nil)
             }
         }
         return outcome
