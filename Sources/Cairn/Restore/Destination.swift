@@ -80,14 +80,14 @@ struct Destination {
         }
     }
 
-    /// Puts the filled folder in its place. When this throws, the destination is as it was, unless the error says otherwise.
+    /// Puts the filled folder in its place, and removes what was there before. When this throws, the destination is as it was,
+    /// unless the error says otherwise.
     func publish() throws {
         try FileSystem.syncFolder(temporary)
         if try force && FileSystem.status(path) != nil {
             if try FileSystem.exchange(temporary, path) {
                 try sync { _ = try FileSystem.exchange(temporary, path) }
-                // What was there has the temporary name now, and goes with it.
-                abandon()
+                try removeEarlier(temporary)
             } else {
                 try replace()
             }
@@ -113,7 +113,19 @@ struct Destination {
             try FileSystem.rename(path, to: temporary, exclusive: true)
             try FileSystem.rename(old, to: path)
         }
-        _ = try? FileSystem.removeTree(old)
+        try removeEarlier(old)
+    }
+
+    /// Removes what was at the destination before.
+    private func removeEarlier(_ folder: Path) throws {
+        do {
+            _ = try FileSystem.removeTree(folder)
+        } catch {
+            throw CairnError(
+                .system,
+                "\(path) is written and durable, but what was there before could not be removed (\(error)); "
+                    + "remove \(folder) by hand", path: folder.text)
+        }
     }
 
     /// Makes the new names durable; where that fails, takes them back and throws.
