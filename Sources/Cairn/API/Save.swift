@@ -14,7 +14,8 @@ public struct SaveOptions: Sendable {
     public var metadata: [String: String]
     /// The name of a pin that protects the iteration from the moment it exists.
     public var pin: String?
-    /// Takes the place of another iteration at the same run and step, unless that one is pinned.
+    /// Takes the place of another iteration at the same run and step, unless that one is pinned. A superseded one makes room
+    /// without it.
     public var replace: Bool
     /// Saves what symbolic links point to, instead of the links.
     public var followLinks: Bool

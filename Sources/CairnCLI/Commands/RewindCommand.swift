@@ -7,7 +7,8 @@ struct RewindCommand: StoreCommand {
         abstract: "Go back to an iteration: what came after it is superseded.",
         discussion: """
             Superseded iterations are still listed and can be restored. They are never the latest, and the \
-            first to go when space is needed; pins still hold.
+            first to go when space is needed; pins still hold. When the run comes by the same step once more, what \
+            is saved there takes the place of the superseded iteration, unless that one is pinned.
 
             Example:
               cairn rewind main@500
