@@ -147,7 +147,7 @@ extension Weather {
                     $CAIRN $command --store $STORE >$DIR/output 2>$DIR/error
                     [ "$command" = verify ] || grep -q 'can only be read: making one' $DIR/error
                 done
-                $CAIRN list --store $STORE >$DIR/list 2>/dev/null
+                $CAIRN list --json --store $STORE >$DIR/list 2>/dev/null
                 status=0; $CAIRN save $DIR/source --run r --step 40 --store $STORE 2>$DIR/error || status=$?
                 [ $status = 1 ]; [ $(wc -l < $DIR/error) = 1 ]; grep -q 'can only be read' $DIR/error
                 rmdir $DIR/tmp
@@ -155,9 +155,10 @@ extension Weather {
                 """, through: ["unshare", "-m"])
             guard output != nil else { return }
             #expect(try scene.contents() == before)
-            let list = try String(contentsOfFile: scene.folder + "/list", encoding: .utf8)
-            #expect(
-                list.contains("30") && list.contains("20") && list.contains(" 10 ") == (what == "missing"))
+            let list = try JSONSerialization.jsonObject(
+                with: Data(contentsOf: URL(fileURLWithPath: scene.folder + "/list")))
+            let steps = (list as? [[String: Any]] ?? []).compactMap { $0["step"] as? Int }
+            #expect(steps == (what == "missing" ? [10, 20, 30] : [20, 30]))
             #expect(
                 Checkpoint(run: 1, step: 30).difference(from: try Checkpoint.read(scene.folder + "/to"))
                     == nil)
