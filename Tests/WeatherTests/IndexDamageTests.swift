@@ -42,6 +42,23 @@ extension Weather {
             #expect(found["verify 3", default: 0] > flips.count / 4)
         }
 
+        @Test(
+            "A page of the index that seems empty, so that a search misses what a scan comes by, is noticed")
+        func hiddenEntries() throws {
+            let original = try DamagedIndex.Original()
+            let pages = try IndexPages(original.scene.store + "/index/data.mdb")
+            let flips = pages.hidingFlips.enumerated().map {
+                Flip(number: $0, offset: $1.offset, bit: $1.bit)
+            }
+            #expect(!flips.isEmpty)
+            Weather.forEach(flips) { flip in
+                let damaged = DamagedIndex(original, flip)
+                defer { damaged.remove() }
+                let failed = try damaged.checkReading { _, _ in }
+                try damaged.checkVerify(mustFind: failed) { _, _ in }
+            }
+        }
+
         @Sendable private static func count(_ command: String, _ ending: Child.Ending) {
             let how = ending.status.map { "\($0)" } ?? "signal \(ending.signal ?? 0)"
             Self.endings.withLock { $0["\(command) \(how)", default: 0] += 1 }

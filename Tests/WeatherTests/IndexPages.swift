@@ -27,6 +27,13 @@ struct IndexPages {
         return (page * Self.pageSize + offset, 1 << UInt8.random(in: 0..<8, using: &generator))
     }
 
+    /// For each page with a single entry, the bit by which it says that it has none.
+    var hidingFlips: [(offset: Int, bit: UInt8)] {
+        used.keys.sorted().filter { $0 > 1 && number($0, 12, bytes: 2) == 18 }.map {
+            ($0 * Self.pageSize + 12, 2)
+        }
+    }
+
     private func number(_ page: Int, _ offset: Int, bytes count: Int = 8) -> UInt64 {
         let start = page * Self.pageSize + offset
         return bytes[start..<start + count].reversed().reduce(0) { $0 << 8 | UInt64($1) }

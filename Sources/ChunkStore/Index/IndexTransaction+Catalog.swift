@@ -35,6 +35,9 @@ extension IndexTransaction {
         }
         for database in databases.catalog {
             try scan(database) { key, value in
+                // A search goes another way through the pages: where those are damaged, it may miss what a scan comes by.
+                let isFound = try? transaction.get(database, key) { $0.baseAddress == value.baseAddress }
+                guard isFound == true else { throw damaged("can't find an entry that it has") }
                 add(key)
                 add(value)
                 if piece.count > 1 << 15 { flush() }
