@@ -22,9 +22,10 @@ let package = Package(
     ],
     targets: [
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
         .target(name: "CLinux"),
-        .target(name: "Platform", dependencies: ["CLinux", "COpenSSL"], swiftSettings: strict),
+        .target(name: "Platform", dependencies: ["CLinux", "COpenSSL", "CZstd"], swiftSettings: strict),
         .target(name: "ChunkStore", dependencies: ["Platform", "CLMDB"], swiftSettings: strict),
         .target(name: "TensorFormats", swiftSettings: strict),
         .target(

@@ -64,11 +64,12 @@ import Testing
         let list = try ToyStore.blobs(
             try store.read { try $0.catalogEntry(number, store: store.id) }.head)[0].id
         #expect(list != head)
-        let (pack, location) = try #require(try store.locate([list])[0])
+        let place = try #require(try store.locate([list])[0])
+        let (pack, location) = (place.pack, place.location)
         let file = try File(store.packs.path(pack), .write)
-        let place = location.offset + UInt64(PackFormat.recordHeaderSize)
-        let byte = try file.read(1, at: place)
-        try file.write([byte[0] ^ 1], at: place)
+        let payload = location.offset + UInt64(PackFormat.recordHeaderSize)
+        let byte = try file.read(1, at: payload)
+        try file.write([byte[0] ^ 1], at: payload)
         let before = try bytes()
         let error = #expect(throws: CairnError.self) { try toy.open().collect(dryRun: false) }
         #expect(error?.code == .damage && error?.message.contains("main@2 is damaged") == true)

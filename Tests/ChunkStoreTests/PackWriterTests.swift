@@ -11,7 +11,7 @@ import Testing
         await #expect(processExitsWith: .success) {
             alarm(50)
             let toy = try ToyStore()
-            let session = try SaveSession(try toy.open(), dryRun: false, packLimit: 3 << 20)
+            let session = try SaveSession(try toy.open(), dryRun: false, encoding: .raw, packLimit: 3 << 20)
             // From here on no file can be longer than 2 MiB.
             signal(SIGXFSZ, SIG_IGN)
             var limit = rlimit(rlim_cur: 2 << 20, rlim_max: 2 << 20)

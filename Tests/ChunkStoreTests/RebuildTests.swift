@@ -65,7 +65,7 @@ import Testing
         let head = ToyStore.head([BlobRef(length: UInt64(2 * ToyStore.chunkSize), id: root)], salt: 3)
         let writer = try PackWriter(
             folder: toy.folder.appending("packs"), store: store.id, memory: 16 << 20)
-        for (bytes, codec) in [(chunks[0], 0), (chunks[1], 0), (list, 1), (head, 0)] as [([UInt8], UInt8)] {
+        for (bytes, codec) in [(chunks[0], 0), (chunks[1], 0), (list, 77), (head, 0)] as [([UInt8], UInt8)] {
             let entry = PackEntry(
                 id: .of(bytes), offset: 0, rawLength: UInt32(bytes.count), storedLength: UInt32(bytes.count),
                 codec: Codec(rawValue: codec))

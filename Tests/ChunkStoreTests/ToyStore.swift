@@ -88,7 +88,7 @@ final class ToyStore: Sendable {
         _ store: ChunkStore, run: String = "main", step: UInt64, _ contents: [[UInt8]], pins: [String] = [],
         replace: Bool = false, packLimit: UInt64 = 4 << 30
     ) throws -> UInt64 {
-        let session = try SaveSession(store, dryRun: false, packLimit: packLimit)
+        let session = try SaveSession(store, dryRun: false, encoding: .raw, packLimit: packLimit)
         defer { session.abandon() }
         while true {
             let head = head(try put(contents, session), salt: step)

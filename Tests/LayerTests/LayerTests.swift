@@ -5,7 +5,7 @@ import Testing
 @Suite struct LayerTests {
     static let standard: Set = ["Swift", "Synchronization", "_StringProcessing", "RegexBuilder"]
     static let layers: [String: Set<String>] = [
-        "Platform": ["CLinux", "COpenSSL", "Glibc"],
+        "Platform": ["CLinux", "COpenSSL", "CZstd", "Glibc"],
         "ChunkStore": ["Platform", "CLMDB"],
         "TensorFormats": [],
         "Cairn": ["ChunkStore", "Platform", "TensorFormats"],

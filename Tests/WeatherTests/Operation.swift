@@ -99,6 +99,8 @@ enum Operation: String, Sendable, CaseIterable {
         if faults.calls == .reading { return true }
         // The note of who holds the lock, and the space that is kept for later.
         return call.path.hasSuffix("/locks/commit") || call.path.hasSuffix("/reserve")
+            // A cache, which the next save can do without.
+            || call.path.contains("/store/fingerprints")
             // A lock file that could not be removed goes with the next restore.
             || call.name == "unlink" && call.path.hasSuffix(".lock")
             // Opening an index that is there is tried again.

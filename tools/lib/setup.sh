@@ -54,5 +54,5 @@ Swift packages are missing, and fetching them failed. Once there is a network, r
   $(command -v swift) package --package-path $1 resolve"
 }
 
-build_packages=(pkg-config libssl-dev liblmdb-dev)
+build_packages=(pkg-config libssl-dev liblmdb-dev libzstd-dev)
 test_packages=(python3 python3-venv e2fsprogs util-linux openssl coreutils)

@@ -21,6 +21,10 @@ public struct SaveOptions: Sendable {
     public var followLinks: Bool
     /// Reads and compares everything, and writes nothing.
     public var dryRun: Bool
+    /// A reference to the iteration that new chunks may lean on, of any run: a fine-tune's base model. Nil: the run's previous one.
+    public var base: String?
+    /// Hashes everything, instead of trusting fingerprints for what has not changed.
+    public var rehash: Bool
     /// Leaves out what only continuing the training needs: the optimizer's state and the like.
     public var modelOnly: Bool
 
@@ -28,7 +32,7 @@ public struct SaveOptions: Sendable {
         run: String? = nil, step: UInt64? = nil, metrics: [String: Double] = [:],
         metadata: [String: String] = [:],
         pin: String? = nil, replace: Bool = false, followLinks: Bool = false, dryRun: Bool = false,
-        modelOnly: Bool = false
+        modelOnly: Bool = false, base: String? = nil, rehash: Bool = false
     ) {
         self.run = run
         self.step = step
@@ -39,6 +43,8 @@ public struct SaveOptions: Sendable {
         self.followLinks = followLinks
         self.dryRun = dryRun
         self.modelOnly = modelOnly
+        self.base = base
+        self.rehash = rehash
     }
 
     /// Adds the members of a JSON object in a file to `metadata`, over what is there.

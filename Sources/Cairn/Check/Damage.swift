@@ -149,8 +149,7 @@ final class ChunkReading: Sendable {
 
     func run(jobs: Int, progress: Progress, damaged: @escaping @Sendable (ChunkID) -> Void) throws {
         try WorkerPool.shared.run(max(1, min(jobs, ids.count / Self.batch + 1))) { [self] _ in
-            let scratch = try Buffer(size: (ChunkStore.scratchSize + 4095) / 4096 * 4096)
-            let hasher = SHA256Hasher()
+            let reader = try ChunkReader(chunks)
             while true {
                 let start = next.change { next in
                     defer { next += Self.batch }
@@ -159,9 +158,8 @@ final class ChunkReading: Sendable {
                 guard start < ids.count else { return }
                 try progress.checkInterruption()
                 let part = Array(ids[start..<min(start + Self.batch, ids.count)])
-                try chunks.readChunks(
-                    part, scratch: scratch, hasher: hasher,
-                    deliver: { _, bytes in progress.advance(bytes: bytes.count) },
+                try reader.read(
+                    part, deliver: { _, bytes in progress.advance(bytes: bytes.count) },
                     failed: { index, _ in damaged(part[index]) })
             }
         }

@@ -60,11 +60,10 @@ final class FolderWriter: Sendable {
         try WorkerPool.shared.run(min(jobs, segments.count)) { [self] _ in
             do {
                 let output = try Buffer(size: Self.segmentSize)
-                let scratch = try Buffer(size: (ChunkStore.scratchSize + 4095) / 4096 * 4096)
-                let hasher = SHA256Hasher()
+                let reader = try ChunkReader(chunks)
                 while let segment = next() {
                     try progress.checkInterruption("nothing was written")
-                    try write(segment, output, scratch, hasher)
+                    try write(segment, output, reader)
                     progress.advance(bytes: UInt64(segment.range.count))
                 }
             } catch {
@@ -83,11 +82,9 @@ final class FolderWriter: Sendable {
         }
     }
 
-    private func write(
-        _ segment: Segment, _ output: Buffer, _ scratch: Buffer, _ hasher: borrowing SHA256Hasher
-    ) throws {
+    private func write(_ segment: Segment, _ output: Buffer, _ reader: ChunkReader) throws {
         let file = try open(segment.file)
-        try fill(segment, output.bytes, scratch, hasher)
+        try fill(segment, output.bytes, reader)
         var count = segment.range.count
         if file.isDirect, !count.isMultiple(of: 4096) {
             let whole = (count + 4095) / 4096 * 4096
@@ -122,8 +119,7 @@ final class FolderWriter: Sendable {
 
     /// Puts the bytes of a segment together.
     private func fill(
-        _ segment: Segment, _ target: UnsafeMutableRawBufferPointer, _ scratch: Buffer,
-        _ hasher: borrowing SHA256Hasher
+        _ segment: Segment, _ target: UnsafeMutableRawBufferPointer, _ reader: ChunkReader
     ) throws {
         var start: UInt64 = 0
         var wanted: [(id: ChunkID, blob: BlobRef, from: Int, count: Int, to: Int)] = []
@@ -148,8 +144,8 @@ final class FolderWriter: Sendable {
                 }
             }
         }
-        try chunks.readChunks(
-            wanted.map(\.id), scratch: scratch, hasher: hasher,
+        try reader.read(
+            wanted.map(\.id),
             deliver: { index, bytes in
                 let one = wanted[index]
                 let piece = UnsafeRawBufferPointer(rebasing: bytes[one.from..<one.from + one.count])

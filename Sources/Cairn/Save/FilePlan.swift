@@ -8,6 +8,8 @@ struct FilePlan {
     struct Extent: Hashable {
         var offset: UInt64
         var length: UInt64
+        /// Bytes of its numbers: 1, 2, 4 or 8.
+        var elementSize = 1
     }
 
     /// In the order of the file, without gaps but for what `schema` holds literally.
@@ -36,7 +38,9 @@ struct FilePlan {
 
     private init(_ header: SafetensorsHeader, header bytes: [UInt8]) {
         let start = UInt64(header.headerLength)
-        extents = header.tensors.map { Extent(offset: start + $0.begin, length: $0.byteCount) }
+        extents = header.tensors.map {
+            Extent(offset: start + $0.begin, length: $0.byteCount, elementSize: $0.dtype.elementSize)
+        }
         schema = Schema(
             format: "safetensors", blobLengths: extents.map(\.length),
             tensors: header.tensors.enumerated().map { index, tensor in

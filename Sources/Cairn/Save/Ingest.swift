@@ -1,19 +1,34 @@
 internal import ChunkStore
 internal import Platform
 
-/// Reads files once, cuts their blobs into chunks, hashes them and hands them to a save: on all jobs, in memory that does not grow
-/// with the checkpoint.
+/// Reads files once, cuts their blobs into chunks, tells those that have not changed since an earlier iteration by their
+/// fingerprints, hashes the others and hands them to a save: on all jobs, in memory that does not grow with the checkpoint.
 final class Ingest: Sendable {
     /// A file with its plan.
     struct Source: Sendable {
         var path: Path
+        /// Below the checkpoint's folder.
+        var place: [UInt8]
         var status: FileStatus
         var extents: [FilePlan.Extent]
+        /// What the blobs are called, in the order of the extents.
+        var names: [[UInt8]]
     }
 
-    /// Bytes of a file that are read in one go, and chunks that are looked up in one go.
+    /// What became of the files.
+    struct Outcome {
+        /// By source, extent and chunk.
+        var ids: [[[ChunkID]]]
+        /// In the same order; empty where no fingerprints are made.
+        var fingerprints: [[[FingerprintTable.Entry]]]
+        var chunks = 0
+    }
+
+    /// Bytes of a file that are taken in one go, and chunks that are looked up in one go.
     private static let unitSize: UInt64 = 4 << 20
     private static let unitChunks = 1024
+    /// Bytes that are read at a time: they are still in the nearest cache when they are hashed.
+    private static let readSize = 256 << 10
 
     /// A stretch of one file, and the pieces of blobs in it: whole chunks but for a blob's last.
     private struct Unit: Sendable {
@@ -26,34 +41,61 @@ final class Ingest: Sendable {
         }
     }
 
+    /// What stood where an extent stands now.
+    private struct Earlier: Sendable {
+        var blob: EarlierIteration.Blob
+        var ids: [ChunkID]
+    }
+
     private struct State {
         var next = 0
         var failed = false
         var files: [Int: (file: File, left: Int)] = [:]
-        /// By source and then by extent.
-        var ids: [[[ChunkID]]]
-        var chunks = 0
+        /// By tensor; nil where there was none.
+        var earlier: [Int: Earlier?] = [:]
+        var outcome: Outcome
     }
 
     private let sources: [Source]
     private let units: [Unit]
     private let unitsOfSource: [Int]
+    /// The number of each source's first extent, counted over all.
+    private let firstTensor: [Int]
+    private let step: UInt64
+    private let earlier: EarlierIteration?
+    private let key: [UInt8]?
+    private let tree: BlobTree
     private let chunkSize: UInt64
     private let state: Monitor<State>
 
-    init(_ sources: [Source], chunkSize: Int) {
+    /// - Parameters:
+    ///   - step: of the save.
+    ///   - earlier: what the files are compared with.
+    ///   - key: of fingerprints; nil: none are made.
+    init(_ sources: [Source], step: UInt64, earlier: EarlierIteration?, key: [UInt8]?, chunkSize: Int) {
         self.sources = sources
+        self.step = step
+        self.earlier = earlier
+        self.key = key
         self.chunkSize = UInt64(chunkSize)
+        tree = BlobTree(chunkSize: chunkSize)
         var units: [Unit] = []
         for index in sources.indices { Self.cut(sources[index], index, UInt64(chunkSize), into: &units) }
         self.units = units
         unitsOfSource = units.reduce(into: [Int](repeating: 0, count: sources.count)) { $0[$1.source] += 1 }
-        let tree = BlobTree(chunkSize: chunkSize)
+        var count = 0
+        firstTensor = sources.map { source in
+            defer { count += source.extents.count }
+            return count
+        }
+        let tree = tree
+        let counts = sources.map { $0.extents.map { tree.chunkCount($0.length) } }
         state = Monitor(
             State(
-                ids: sources.map { source in
-                    source.extents.map { [ChunkID](repeating: .zero, count: tree.chunkCount($0.length)) }
-                }))
+                outcome: Outcome(
+                    ids: counts.map { $0.map { [ChunkID](repeating: .zero, count: $0) } },
+                    fingerprints: key == nil
+                        ? [] : counts.map { $0.map { .init(repeating: (.none, .none), count: $0) } })))
     }
 
     private static func cut(_ source: Source, _ index: Int, _ chunkSize: UInt64, into units: inout [Unit]) {
@@ -85,18 +127,15 @@ final class Ingest: Sendable {
     }
 
     /// Reads everything and puts it into `session`.
-    /// - Returns: the chunks' ids by source and extent, and how many chunks there were.
-    func run(_ session: SaveSession, jobs: Int, progress: Progress) throws -> (
-        ids: [[[ChunkID]]], chunks: Int
-    ) {
-        guard !units.isEmpty else { return state.change { ($0.ids, 0) } }
+    func run(_ session: SaveSession, jobs: Int, progress: Progress) throws -> Outcome {
+        guard !units.isEmpty else { return state.change { $0.outcome } }
         try session.run(jobs: min(jobs, units.count)) { [self] _ in
             do {
                 let buffer = try Buffer(size: Int(Self.unitSize))
-                let hasher = SHA256Hasher()
+                let worker = try session.worker(key: key)
                 while let unit = next() {
                     try progress.checkInterruption()
-                    try read(unit, buffer, hasher, session)
+                    try take(unit, buffer, worker, session)
                     progress.advance(bytes: UInt64(unit.range.count))
                 }
             } catch {
@@ -104,7 +143,7 @@ final class Ingest: Sendable {
                 throw error
             }
         }
-        return state.change { ($0.ids, $0.chunks) }
+        return state.change { $0.outcome }
     }
 
     private func next() -> Unit? {
@@ -115,28 +154,67 @@ final class Ingest: Sendable {
         }
     }
 
-    private func read(
-        _ unit: Unit, _ buffer: Buffer, _ hasher: borrowing SHA256Hasher, _ session: SaveSession
+    private func take(
+        _ unit: Unit, _ buffer: Buffer, _ worker: SaveWorker, _ session: SaveSession
     ) throws {
         let source = sources[unit.source]
         let file = try open(unit.source)
-        let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<unit.range.count])
-        guard try file.read(into: bytes, at: unit.range.lowerBound) == bytes.count else {
-            throw SourceTree.changed(source.path, "became shorter")
-        }
-        var chunks: [(id: ChunkID, bytes: UnsafeRawBufferPointer)] = []
+        var reading = UnitReading(
+            file: file, source: source, start: unit.range.lowerBound,
+            bytes: UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<unit.range.count]))
+        var chunks: [SaveChunk] = []
+        var fingerprints: [FingerprintTable.Entry] = []
         for piece in unit.pieces {
+            let extent = source.extents[piece.extent]
+            let tensor = firstTensor[unit.source] + piece.extent
+            let before = earlier(tensor, unit.source, piece.extent)
             var start = piece.range.lowerBound
             while start < piece.range.upperBound {
                 let end = min(start + chunkSize, piece.range.upperBound)
-                let from = Int(start - unit.range.lowerBound)
-                let chunk = UnsafeRawBufferPointer(rebasing: bytes[from..<from + Int(end - start)])
-                chunks.append((ChunkID(hasher.digest(chunk)), chunk))
+                let bytes = try reading.bytes(start..<end, step: Self.readSize)
+                var chunk = SaveChunk(.zero, bytes, tensor: tensor, elementSize: extent.elementSize)
+                find(&chunk, at: Int((start - extent.offset) / chunkSize), before)
+                fingerprints.append(identify(&chunk, worker))
+                chunks.append(chunk)
                 start = end
             }
         }
-        try session.put(chunks, isContent: true)
-        try finish(unit, chunks.map(\.id), source, file)
+        let bases = try session.put(chunks, with: worker)
+        for (index, base) in bases.enumerated() where base != .none { fingerprints[index].base = base }
+        try finish(unit, chunks.map(\.id), fingerprints, source, file)
+    }
+
+    /// What is known of the chunk that stood at the same place.
+    private func find(_ chunk: inout SaveChunk, at index: Int, _ before: Earlier?) {
+        guard let before, before.ids.indices.contains(index),
+            tree.chunkLength(index, of: before.blob.ref.length) == chunk.bytes.count
+        else { return }
+        chunk.earlier = before.ids[index]
+        chunk.earlierFingerprints = earlier!.fingerprints(of: before.blob, chunk: index)
+    }
+
+    /// Gives a chunk its id: the earlier one's, where the fingerprints say that nothing has changed.
+    private func identify(_ chunk: inout SaveChunk, _ worker: SaveWorker) -> FingerprintTable.Entry {
+        var own = Fingerprint.none
+        if key != nil {
+            own = worker.fingerprinter.fingerprint(chunk.bytes)
+            if chunk.earlier != .zero, own == chunk.earlierFingerprints.own {
+                chunk.id = chunk.earlier
+                return chunk.earlierFingerprints
+            }
+        }
+        chunk.id = ChunkID(worker.hasher.digest(chunk.bytes))
+        return (own, .none)
+    }
+
+    /// What stood where an extent stands now. Looked up once; by several threads at the same time where they come together.
+    private func earlier(_ tensor: Int, _ source: Int, _ extent: Int) -> Earlier? {
+        guard let earlier else { return nil }
+        if let known = state.change({ $0.earlier[tensor] }) { return known }
+        let blob = earlier.blob(file: sources[source].place, name: sources[source].names[extent], step: step)
+        let found = blob.map { Earlier(blob: $0, ids: earlier.chunkIDs(of: $0)) }
+        state.change { $0.earlier[tensor] = .some(found) }
+        return found
     }
 
     /// The open file of a source: opened for its first unit.
@@ -155,18 +233,25 @@ final class Ingest: Sendable {
     }
 
     /// Notes a unit's ids; after a file's last unit looks whether the file is what it was.
-    private func finish(_ unit: Unit, _ ids: [ChunkID], _ source: Source, _ file: File) throws {
+    private func finish(
+        _ unit: Unit, _ ids: [ChunkID], _ fingerprints: [FingerprintTable.Entry], _ source: Source,
+        _ file: File
+    ) throws {
         let isLast = state.change { state in
             var place = 0
             for piece in unit.pieces {
-                var index = Int((piece.range.lowerBound - source.extents[piece.extent].offset) / chunkSize)
-                var left = Int((UInt64(piece.range.count) + chunkSize - 1) / chunkSize)
-                while left > 0 {
-                    state.ids[unit.source][piece.extent][index] = ids[place]
-                    (index, place, left) = (index + 1, place + 1, left - 1)
+                let first = Int((piece.range.lowerBound - source.extents[piece.extent].offset) / chunkSize)
+                let count = Int((UInt64(piece.range.count) + chunkSize - 1) / chunkSize)
+                for offset in 0..<count {
+                    state.outcome.ids[unit.source][piece.extent][first + offset] = ids[place + offset]
+                    if key != nil {
+                        state.outcome.fingerprints[unit.source][piece.extent][first + offset] =
+                            fingerprints[place + offset]
+                    }
                 }
+                place += count
             }
-            state.chunks += ids.count
+            state.outcome.chunks += ids.count
             state.files[unit.source]!.left -= 1
             guard state.files[unit.source]!.left == 0 else { return false }
             state.files[unit.source] = nil
@@ -175,5 +260,37 @@ final class Ingest: Sendable {
         if isLast, try file.status().differsInContent(from: source.status) {
             throw SourceTree.changed(source.path, "changed")
         }
+    }
+}
+
+/// Reads a unit bit by bit, as its chunks are looked at.
+private struct UnitReading {
+    let file: File
+    let source: Ingest.Source
+    /// Where the unit begins in the file.
+    let start: UInt64
+    let bytes: UnsafeMutableRawBufferPointer
+    private var filled = 0
+
+    init(file: File, source: Ingest.Source, start: UInt64, bytes: UnsafeMutableRawBufferPointer) {
+        self.file = file
+        self.source = source
+        self.start = start
+        self.bytes = bytes
+    }
+
+    /// A range of the file that lies in the unit.
+    mutating func bytes(_ range: Range<UInt64>, step: Int) throws -> UnsafeRawBufferPointer {
+        let lower = Int(range.lowerBound - start)
+        let upper = Int(range.upperBound - start)
+        if upper > filled {
+            let end = min(bytes.count, max(upper, filled + step))
+            let target = UnsafeMutableRawBufferPointer(rebasing: bytes[filled..<end])
+            guard try file.read(into: target, at: start + UInt64(filled)) == target.count else {
+                throw SourceTree.changed(source.path, "became shorter")
+            }
+            filled = end
+        }
+        return UnsafeRawBufferPointer(rebasing: bytes[lower..<upper])
     }
 }

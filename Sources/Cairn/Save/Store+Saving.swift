@@ -25,14 +25,22 @@ extension Store {
         let identity = try Identity(source, tree, options)
         let run = try self.run(options.run, identity.origin)
         let plans = try FilePlans(tree)
-        let session = try SaveSession(chunks, dryRun: options.dryRun)
+        let key = options.rehash ? nil : chunks.fingerprintKey()
+        let session = try SaveSession(
+            chunks, dryRun: options.dryRun, encoding: try encodingRules(run, identity.step, options))
         // Whatever is not committed goes now, not when the last thread lets go of the session.
         defer { session.abandon() }
         for attempt in 1... {
-            let draft = try self.draft(run, identity, tree, plans, session, progress)
+            let earlier = try earlierIteration(run, identity.step, options, key)
+            let ingest = Ingest(
+                plans.sources, step: identity.step, earlier: earlier.iteration, key: key, chunkSize: chunkSize
+            )
+            let draft = try self.draft(run, identity, tree, plans, ingest, session, progress)
+            earlier.iteration?.release()
             if var result = try commit(draft, options, session) {
+                if let key { leaveFingerprints(draft, result, key) }
                 result.seconds = Clock.monotonic - start
-                result.warnings = plans.warnings
+                result.warnings = plans.warnings + earlier.warnings + lostBases(session)
                 try applyAutomaticPolicy(run, &result, progress)
                 return result
             }
@@ -71,17 +79,18 @@ extension Store {
         var head: Head
         var roots: Roots
         var identity: Identity
-        var chunks: Int
+        var outcome: Ingest.Outcome
+        /// The files' places among the sources.
+        var places: [[UInt8]: Int]
     }
 
     /// Reads and puts everything, and makes the manifest.
     private func draft(
-        _ run: String, _ identity: Identity, _ tree: SourceTree, _ plans: FilePlans, _ session: SaveSession,
-        _ progress: Progress
+        _ run: String, _ identity: Identity, _ tree: SourceTree, _ plans: FilePlans, _ ingest: Ingest,
+        _ session: SaveSession, _ progress: Progress
     ) throws -> Draft {
         progress.begin(phase: "saving", totalBytes: plans.bytes)
-        let (ids, count) = try Ingest(plans.sources, chunkSize: chunkSize).run(
-            session, jobs: settings.jobs, progress: progress)
+        let outcome = try ingest.run(session, jobs: settings.jobs, progress: progress)
         try tree.checkUnchanged()
         let writer = ManifestWriter(session: session, tree: BlobTree(chunkSize: chunkSize))
         var next = 0
@@ -90,7 +99,7 @@ extension Store {
             if let target = entry.target {
                 kind = .link(target: target)
             } else if entry.status.kind == .file {
-                kind = .file(try writer.content(plans.plans[next], ids[next]))
+                kind = .file(try writer.content(plans.plans[next], outcome.ids[next]))
                 next += 1
             }
             return Roots.Entry(
@@ -105,7 +114,10 @@ extension Store {
             tensorCount: plans.tensors, fileCount: plans.plans.count, logicalBytes: plans.bytes,
             roots: try writer.blob(roots.encoded()), metrics: identity.metrics,
             metadata: try writer.blob(Metadata(identity.metadata).encoded()))
-        return Draft(head: head, roots: roots, identity: identity, chunks: count)
+        let places = plans.sources.enumerated().map { ($1.place, $0) }
+        return Draft(
+            head: head, roots: roots, identity: identity, outcome: outcome,
+            places: Dictionary(uniqueKeysWithValues: places))
     }
 
     /// Commits a draft, or finds that the store has the same iteration already.
@@ -116,7 +128,7 @@ extension Store {
         var result = SaveResult(
             run: head.run, step: head.step, id: nil, layout: head.layout, tensors: head.tensorCount,
             files: head.fileCount, logicalBytes: head.logicalBytes, newBytes: session.new.bytes,
-            chunks: draft.chunks, newChunks: session.new.chunks, dryRun: options.dryRun)
+            chunks: draft.outcome.chunks, newChunks: session.new.chunks, dryRun: options.dryRun)
         let existing = try iteration(run: head.run, step: head.step)
         // A run that was rewound comes by once more: what was superseded counts again, or makes room unless it is pinned.
         let makesRoom = existing.map { $0.superseded && $0.pins.isEmpty } ?? false
@@ -235,7 +247,10 @@ struct FilePlans {
             if let warning = plan.warning { warnings.append("\(Path.text(of: entry.path)) \(warning)") }
             tensors += plan.schema?.tensors.count ?? 0
             bytes += entry.status.size
-            sources.append(Ingest.Source(path: entry.source, status: entry.status, extents: plan.extents))
+            sources.append(
+                Ingest.Source(
+                    path: entry.source, place: entry.path, status: entry.status, extents: plan.extents,
+                    names: plan.schema?.blobNames ?? [[]]))
             plans.append(plan)
         }
     }

@@ -44,7 +44,7 @@ extension Store {
         stats.storedBytes = census.packBytes + census.journalBytes + census.indexBytes
         stats.codecs = census.codecs.sorted { $0.key < $1.key }.map { codec, share in
             .init(
-                name: codec == Codec.raw.rawValue ? "raw" : "codec \(codec)", chunks: share.chunks,
+                name: Codec(rawValue: codec).name, chunks: share.chunks,
                 uniqueBytes: share.rawBytes, storedBytes: share.storedBytes)
         }
         stats.dtypes = try dtypes(infos, census)
@@ -64,15 +64,16 @@ extension Store {
                 let blobs = manifest.contentBlobs(of: entry)
                 for tensor in manifest.schemas[schema]!.tensors where seen.insert(blobs[tensor.blob]).inserted
                 {
-                    let tree = BlobTree(chunkSize: chunkSize)
-                    for (index, id) in try chunks.chunkIDs(of: blobs[tensor.blob]).enumerated()
-                    where counted.insert(id).inserted {
-                        let length = UInt64(tree.chunkLength(index, of: blobs[tensor.blob].length))
+                    let ids = try chunks.chunkIDs(of: blobs[tensor.blob]).filter {
+                        counted.insert($0).inserted
+                    }
+                    for place in try chunks.locate(ids) {
+                        guard let location = place?.location else { continue }
                         shares[
                             tensor.dtype,
                             default: .init(name: tensor.dtype, chunks: 0, uniqueBytes: 0, storedBytes: 0)
                         ]
-                        .add(length)
+                        .add(location)
                     }
                 }
             }
@@ -89,11 +90,11 @@ extension Store {
 }
 
 extension StoreStats.Share {
-    /// One more chunk of this many raw bytes, stored as they are.
-    fileprivate mutating func add(_ length: UInt64) {
+    /// One more chunk.
+    fileprivate mutating func add(_ location: ChunkLocation) {
         chunks += 1
-        uniqueBytes += length
-        storedBytes += length + UInt64(PackFormat.recordHeaderSize)
+        uniqueBytes += UInt64(location.rawLength)
+        storedBytes += UInt64(location.storedLength) + UInt64(PackFormat.recordHeaderSize)
     }
 }
 

@@ -42,9 +42,11 @@ extension ChunkStore {
         try Self.fillReserve(folder, indexBytes: FileSystem.status(indexPath)?.size ?? 0)
     }
 
-    /// Files whose names say that they were never finished. Whoever makes one holds the commit lock.
+    /// Files whose names say that they were never finished. Whoever makes one holds the commit lock, unless it is one of a cache,
+    /// which may as well be gone.
     private func removeTemporaryFiles() throws {
-        let suspects = try [folder, folder.appending("index")].flatMap { folder in
+        let folders = [folder, folder.appending("index"), folder.appending("fingerprints")]
+        let suspects = try folders.filter { try FileSystem.status($0) != nil }.flatMap { folder in
             try FileSystem.names(in: folder).filter { $0.suffix(8).elementsEqual(".partial".utf8) }
                 .map { folder.appending($0) }
         }

@@ -22,18 +22,6 @@ public struct PackName: Hashable, Sendable, CustomStringConvertible {
     public var description: String { "packs/\(fileName)" }
 }
 
-/// How a chunk's bytes are encoded in a record.
-public struct Codec: RawRepresentable, Hashable, Sendable {
-    public let rawValue: UInt8
-    public init(rawValue: UInt8) { self.rawValue = rawValue }
-
-    /// The payload is the chunk.
-    public static let raw = Codec(rawValue: 0)
-
-    /// Whether the payload says how the chunk differs from another, its base.
-    public var hasBase: Bool { rawValue >= 128 }
-}
-
 /// One record of a pack as its table lists it.
 public struct PackEntry: Hashable, Sendable {
     public var id: ChunkID
@@ -60,6 +48,8 @@ public enum PackFormat {
     static let entrySize = 52
     /// More than any record holds, raw or stored: 4 times the largest chunk.
     static let recordLimit: UInt32 = 16 << 20
+    /// The most records that a chunk is made from, whatever a store's setting: a reader refuses more.
+    static let chainLimit = 64
 
     static func header(store: [UInt8], name: PackName) -> [UInt8] {
         var writer = ByteWriter(capacity: headerSize)

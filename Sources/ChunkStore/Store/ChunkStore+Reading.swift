@@ -4,15 +4,14 @@ extension ChunkStore {
     /// The bytes of one chunk, checked.
     /// - Throws: `.damage` where the store does not have them any more.
     public func chunk(_ id: ChunkID) throws -> [UInt8] {
-        var (pack, location) = try locate([id])[0] ?? { throw missing(id) }()
+        let chain = try self.chain(id)
         do {
-            return try read(id, pack, location)
+            return try decode(chain)
         } catch let error as CairnError where error.code == .damage || error.code == .notFound {
             // A collection or repair may have moved it since: look once more before it is damage.
-            let (newPack, newLocation) = try locate([id])[0] ?? { throw missing(id) }()
-            if newPack == pack, newLocation == location { throw error }
-            (pack, location) = (newPack, newLocation)
-            return try read(id, pack, location)
+            let newChain = try self.chain(id)
+            if newChain == chain { throw error }
+            return try decode(newChain)
         }
     }
 
@@ -23,67 +22,35 @@ extension ChunkStore {
     }
 
     /// Where chunks are; nil for those that the store does not have.
-    public func locate(_ ids: [ChunkID]) throws -> [(pack: PackName, location: ChunkLocation)?] {
+    public func locate(_ ids: [ChunkID]) throws -> [ChunkPlace?] {
         try read { transaction in
-            var names: [UInt32: PackName] = [:]
-            return try ids.map { id in
-                guard let location = try transaction.chunk(id) else { return nil }
-                if let name = names[location.pack] { return (name, location) }
-                guard let pack = try transaction.pack(location.pack) else { return nil }
-                names[location.pack] = pack.name
-                return (pack.name, location)
-            }
+            let locate = locator(transaction)
+            return try ids.map { try locate($0) }
         }
     }
 
-    /// The chunk in one record: read through the page cache, header and SHA-256 checked.
-    func read(_ id: ChunkID, _ pack: PackName, _ location: ChunkLocation) throws -> [UInt8] {
-        let path = packs.path(pack)
-        do {
-            let file = try packs.open(pack).buffered
-            let record = try file.read(
-                PackFormat.recordHeaderSize + Int(location.storedLength), at: location.offset)
-            try check(record, id, location, path)
-            return [UInt8](record[PackFormat.recordHeaderSize...])
-        } catch let error as CairnError where error.code == .notFound || error.code == .changed {
-            throw CairnError(
-                .damage, "\(error.message), but the store needs it; restore the pack from a copy",
-                path: path.text)
+    /// Where a transaction says that chunks are.
+    func locator(_ transaction: IndexTransaction) -> ChunkLocator {
+        var names: [UInt32: PackName] = [:]
+        return { id in
+            guard let location = try transaction.chunk(id) else { return nil }
+            if let name = names[location.pack] { return ChunkPlace(id, name, location) }
+            guard let pack = try transaction.pack(location.pack) else { return nil }
+            names[location.pack] = pack.name
+            return ChunkPlace(id, pack.name, location)
         }
     }
 
-    private func check(_ record: [UInt8], _ id: ChunkID, _ location: ChunkLocation, _ path: Path) throws {
-        try record.withUnsafeBytes { bytes in
-            try check(bytes, id, location, path, SHA256Hasher())
+    private func chain(_ id: ChunkID) throws -> [ChunkPlace] {
+        try read { transaction in
+            let locate = locator(transaction)
+            guard let place = try locate(id) else { throw missing(id) }
+            return try chain(place, locate)
         }
-    }
-
-    /// Checks a record, header and payload.
-    func check(
-        _ record: UnsafeRawBufferPointer, _ id: ChunkID, _ location: ChunkLocation, _ path: Path,
-        _ hasher: borrowing SHA256Hasher
-    ) throws {
-        let damage = { (what: String) in
-            CairnError(
-                .damage,
-                "the chunk \(id.hex.prefix(16)) at byte \(location.offset) of \(path) \(what); "
-                    + "run `cairn verify`, then `cairn repair --from` a copy", path: path.text)
-        }
-        do {
-            let header = [UInt8](record[..<PackFormat.recordHeaderSize])
-            guard try PackFormat.entry(fromRecordHeader: header) == location.entry(id) else {
-                throw damage("is another one")
-            }
-        } catch let error as FormatError {
-            throw damage("has a header that \(error)")
-        }
-        try checkCodec(location.codec, path)
-        let payload = UnsafeRawBufferPointer(rebasing: record[PackFormat.recordHeaderSize...])
-        guard ChunkID(hasher.digest(payload)) == id else { throw damage("is damaged") }
     }
 
     func checkCodec(_ codec: Codec, _ path: Path) throws {
-        guard codec == .raw else {
+        guard codec.isKnown else {
             throw CairnError(
                 .newerVersion,
                 "\(path) has a chunk in codec \(codec.rawValue), which this version does not know; "

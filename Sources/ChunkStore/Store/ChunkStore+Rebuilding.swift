@@ -51,13 +51,11 @@ struct Reach {
 extension ChunkStore {
     /// Reads through a transaction that is open already.
     func source(_ transaction: IndexTransaction) -> Reach.Source {
-        Reach.Source(
+        let locate = locator(transaction)
+        return Reach.Source(
             read: { id in
-                guard let location = try transaction.chunk(id), let pack = try transaction.pack(location.pack)
-                else {
-                    throw self.missing(id)
-                }
-                return try self.read(id, pack.name, location)
+                guard let place = try locate(id) else { throw self.missing(id) }
+                return try self.decode(try self.chain(place, locate))
             }, bases: { try $0.map { try transaction.chunk($0)?.base ?? .zero } })
     }
 }
@@ -100,18 +98,34 @@ extension ChunkStore {
         let fold = JournalFold(records)
         var located = try locations(fold)
         let (reached, isComplete) = reachable(fold, located)
-        let names = fold.packs.map(\.summary.name)
         // Behind a damaged piece of a manifest may be anything: what can be read stays, so that a repair finds it.
-        located = located.filter { id, location in
-            reached.contains(id) || !isComplete && isWhole(id, names[Int(location.pack)], location)
+        let locate = locator(located, fold)
+        var kept = reached
+        if !isComplete {
+            for id in located.keys where isWhole(id, locate) {
+                kept.formUnion(try chain(locate(id)!, locate).map(\.id))
+            }
         }
+        located = located.filter { kept.contains($0.key) }
         try writeIndex(path, fold, records + [last].compactMap { $0 }, end, located, isComplete)
     }
 
+    /// Where a rebuild has found that chunks are.
+    private func locator(_ located: [ChunkID: ChunkLocation], _ fold: JournalFold) -> ChunkLocator {
+        let names = fold.packs.map(\.summary.name)
+        return { id in located[id].map { ChunkPlace(id, names[Int($0.pack)], $0) } }
+    }
+
+    /// The bytes of a chunk, where a locator finds it.
+    private func bytes(_ id: ChunkID, _ locate: ChunkLocator) throws -> [UInt8] {
+        guard let place = try locate(id) else { throw missing(id) }
+        return try decode(try chain(place, locate))
+    }
+
     /// Whether a chunk can be read, or could be by a later version.
-    private func isWhole(_ id: ChunkID, _ pack: PackName, _ location: ChunkLocation) -> Bool {
+    private func isWhole(_ id: ChunkID, _ locate: ChunkLocator) -> Bool {
         do {
-            _ = try read(id, pack, location)
+            _ = try bytes(id, locate)
             return true
         } catch {
             return (error as? CairnError)?.code == .newerVersion
@@ -121,23 +135,28 @@ extension ChunkStore {
     /// Where the tables say that chunks are, the last entry of each winning.
     func locations(_ fold: JournalFold) throws -> [ChunkID: ChunkLocation] {
         var located: [ChunkID: ChunkLocation] = [:]
+        /// Salvaged chunks that lean on others, with what was known of them before: they can be checked once all are found.
+        var unsure: [(id: ChunkID, before: ChunkLocation?)] = []
         for (number, pack) in fold.packs.enumerated() {
-            for entry in try liveEntries(of: pack) {
+            let (entries, isSalvaged) = try liveEntries(of: pack)
+            for entry in entries {
+                if isSalvaged, entry.codec.hasBase { unsure.append((entry.id, located[entry.id])) }
                 located[entry.id] = ChunkLocation(entry, pack: UInt32(number))
             }
         }
+        for (id, before) in unsure where !isWhole(id, locator(located, fold)) { located[id] = before }
         return located
     }
 
     /// The entries of a pack's table that count; where the table is damaged, what the headers of the records say, each checked by
-    /// its SHA-256, those that would be void among them: they are as good.
-    private func liveEntries(of pack: CommittedPack) throws -> [PackEntry] {
+    /// its SHA-256 unless it has a base, those that would be void among them: they are as good.
+    private func liveEntries(of pack: CommittedPack) throws -> (entries: [PackEntry], isSalvaged: Bool) {
         do {
             let entries = try packs.table(pack.summary)
-            return pack.live(entries.count).map { entries[$0] }
+            return (pack.live(entries.count).map { entries[$0] }, false)
         } catch let error as CairnError where error.code == .damage {
-            guard try FileSystem.status(packs.path(pack.summary.name)) != nil else { return [] }
-            return try salvage(pack.summary)
+            guard try FileSystem.status(packs.path(pack.summary.name)) != nil else { return ([], true) }
+            return (try salvage(pack.summary), true)
         }
     }
 
@@ -145,14 +164,11 @@ extension ChunkStore {
     func reachable(
         _ fold: JournalFold, _ located: [ChunkID: ChunkLocation]
     ) -> (ids: Set<ChunkID>, isComplete: Bool) {
-        let names = fold.packs.map(\.summary.name)
+        let locate = locator(located, fold)
         var reach = Reach(self)
         var isComplete = true
         let source = Reach.Source(
-            read: { id in
-                guard let location = located[id] else { throw self.missing(id) }
-                return try self.read(id, names[Int(location.pack)], location)
-            }, bases: { $0.map { located[$0]?.base ?? .zero } })
+            read: { try self.bytes($0, locate) }, bases: { $0.map { located[$0]?.base ?? .zero } })
         for iteration in fold.iterations.values {
             do { try reach.add(iteration.head, from: source) } catch { isComplete = false }
         }
@@ -197,9 +213,8 @@ extension ChunkStore {
             if let entry = try? PackFormat.entry(fromRecordHeader: header), entry.offset == offset,
                 entry.range.upperBound <= end
             {
-                if (try? read(entry.id, summary.name, ChunkLocation(entry, pack: 0))) != nil {
-                    entries.append(entry)
-                }
+                let place = ChunkPlace(entry.id, summary.name, ChunkLocation(entry, pack: 0))
+                if entry.codec.hasBase || (try? decode([place])) != nil { entries.append(entry) }
                 offset = entry.range.upperBound
             } else {
                 guard let next = try nextRecord(file, after: offset, end: end) else { break }

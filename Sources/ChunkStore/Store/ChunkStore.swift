@@ -49,6 +49,7 @@ public final class ChunkStore: Sendable {
 
     public let folder: Path
     public let chunkSize: Int
+    let recovery: RecoveryBound
     /// 16 bytes.
     public let id: [UInt8]
     public let settings: Settings
@@ -104,11 +105,13 @@ public final class ChunkStore: Sendable {
             var state = IndexState(store: description.id)
             state.journal = first.next
             try Index.create(indexPath(folder), state: state, first: first)
+            try FileSystem.publish(
+                Random.bytes(Fingerprinter.keySize), at: folder.appending("key"), mode: 0o600)
             try fillReserve(folder, indexBytes: 0)
             for name in ["index", "locks"] { try FileSystem.syncFolder(folder.appending(name)) }
             try FileSystem.publish(description.encoded(), at: folder.appending("cairn.json"), exclusive: true)
         } catch {
-            for name in ["cairn.json", "packs", "index", "locks", "journal", "reserve"] {
+            for name in ["cairn.json", "packs", "index", "locks", "journal", "key", "reserve"] {
                 _ = try? FileSystem.removeTree(folder.appending(name))
             }
             throw error
@@ -145,6 +148,7 @@ public final class ChunkStore: Sendable {
         self.settings = settings
         id = file.id
         chunkSize = file.chunkSize
+        recovery = file.recovery
         isReadOnly = access == .read || !FileSystem.isWritable(self.folder)
         locks = try StoreLocks(self.folder.appending("locks"), readOnly: isReadOnly, onWait: settings.onWait)
         journal = try Journal(

@@ -9,6 +9,7 @@ struct StoreDescription: Sendable {
     var id: [UInt8]
     /// Bytes, a power of two.
     var chunkSize: Int
+    var recovery = RecoveryBound()
 
     func encoded() -> [UInt8] {
         [UInt8]("{\"format\": \(Self.format), \"id\": \"\(id.hex)\", \"chunkSize\": \(chunkSize)}\n".utf8)

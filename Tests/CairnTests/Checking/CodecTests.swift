@@ -20,7 +20,8 @@ import Testing
     /// Says of a chunk, in its record and in the index, that it is encoded in this way.
     private func setCodec(_ codec: UInt8, of id: ChunkID) throws {
         let chunks = bench.store.chunks
-        var (pack, location) = try #require(try chunks.locate([id])[0])
+        let place = try #require(try chunks.locate([id])[0])
+        var (pack, location) = (place.pack, place.location)
         location.codec = Codec(rawValue: codec)
         let file = try FileHandle(forUpdating: URL(fileURLWithPath: chunks.packs.path(pack).text))
         try file.seek(toOffset: location.offset)

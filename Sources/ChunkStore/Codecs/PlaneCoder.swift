@@ -1,0 +1,144 @@
+internal import Platform
+
+/// Encodes and decodes the payloads of planes and deltas. (Docs/format.md 3) Each thread has its own.
+///
+/// A payload: the element size k (u8), the stored length of each plane (k times u32), the planes, and the bytes that fill no element. A
+/// plane of as many bytes as there are elements is raw, a shorter one is a zstd frame.
+final class PlaneCoder {
+    /// How each plane of a tensor is best compressed, the lowest first.
+    typealias Searches = [ZstdCompressor.Search]
+
+    private var compressor: ZstdCompressor
+    private var decompressor: ZstdDecompressor
+    /// Planes before they are compressed, or after.
+    private let scratch: Buffer
+
+    static let elementSizes = [1, 2, 4, 8]
+
+    init(chunkSize: Int) throws(CairnError) {
+        scratch = try Buffer(size: (chunkSize + 4095) / 4096 * 4096)
+        compressor = try ZstdCompressor()
+        decompressor = try ZstdDecompressor()
+    }
+
+    /// Bytes before the planes.
+    static func headerSize(_ elementSize: Int) -> Int { 1 + 4 * elementSize }
+
+    /// Room that an encoding may take before it is known to be of no use.
+    static func bound(_ count: Int) -> Int { headerSize(8) + count + 64 }
+
+    /// Encodes a chunk, against a base where there is one.
+    /// - Parameter target: room for the payload: `bound` bytes at least.
+    /// - Returns: the payload's length; nil where it is not smaller than the chunk.
+    func encode(
+        _ chunk: UnsafeRawBufferPointer, base: UnsafeRawBufferPointer?, elementSize: Int,
+        _ searches: Searches,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Int? {
+        let elements = chunk.count / elementSize
+        let planes = split(chunk, base, elementSize)
+        target[0] = UInt8(elementSize)
+        var position = Self.headerSize(elementSize)
+        for plane in 0..<elementSize {
+            let bytes = UnsafeRawBufferPointer(rebasing: planes[plane * elements..<(plane + 1) * elements])
+            let room = UnsafeMutableRawBufferPointer(rebasing: target[position...])
+            let length = compress(bytes, searches[plane], into: room)
+            if length == elements { room.copyMemory(from: bytes) }
+            target.storeBytes(of: UInt32(length).littleEndian, toByteOffset: 1 + 4 * plane, as: UInt32.self)
+            position += length
+        }
+        let tail = planes[(elements * elementSize)...]
+        UnsafeMutableRawBufferPointer(rebasing: target[position...]).copyMemory(
+            from: UnsafeRawBufferPointer(rebasing: tail))
+        position += tail.count
+        return position < chunk.count ? position : nil
+    }
+
+    private func split(
+        _ chunk: UnsafeRawBufferPointer, _ base: UnsafeRawBufferPointer?, _ elementSize: Int
+    ) -> UnsafeRawBufferPointer {
+        let planes = UnsafeMutableRawBufferPointer(rebasing: scratch.bytes[..<chunk.count])
+        if let base {
+            splitDifference(chunk, base: base, elementSize: elementSize, into: planes)
+        } else {
+            splitRotated(chunk, elementSize: elementSize, into: planes)
+        }
+        return UnsafeRawBufferPointer(planes)
+    }
+
+    /// - Returns: the length of the frame, or the plane's own where it does not shrink by 1/64 and is to be kept raw.
+    private func compress(
+        _ plane: UnsafeRawBufferPointer, _ search: ZstdCompressor.Search,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Int {
+        let limit = plane.count - plane.count / 64
+        guard limit > 0 else { return plane.count }
+        let room = UnsafeMutableRawBufferPointer(rebasing: target[..<min(target.count, plane.count + 64)])
+        guard let length = compressor.compress(plane, into: room, search), length < limit else {
+            return plane.count
+        }
+        return length
+    }
+
+    /// Tries what a tensor's planes shrink to by either search, on a stretch of one of its chunks.
+    /// - Returns: the better search for each plane, and the stored bytes for each byte of the stretch.
+    func trial(
+        _ sample: UnsafeRawBufferPointer, base: UnsafeRawBufferPointer?, elementSize: Int,
+        scratch target: UnsafeMutableRawBufferPointer
+    ) -> (searches: Searches, ratio: Double) {
+        let elements = sample.count / elementSize
+        let planes = split(sample, base, elementSize)
+        var searches: Searches = []
+        var total = 0
+        for plane in 0..<elementSize {
+            let bytes = UnsafeRawBufferPointer(rebasing: planes[plane * elements..<(plane + 1) * elements])
+            let matches = compress(bytes, .matches, into: target)
+            let symbols = compress(bytes, .symbols, into: target)
+            // Symbols are the faster ones, but for planes that both leave raw: matches notice that at once.
+            let preferred = symbols < elements && symbols <= matches + matches / 64
+            searches.append(preferred ? .symbols : .matches)
+            total += preferred ? symbols : matches
+        }
+        return (searches, sample.isEmpty ? 1 : Double(total) / Double(sample.count))
+    }
+
+    /// Decodes a payload.
+    /// - Parameters:
+    ///   - hasBase: `target` holds the base, as long as the chunk.
+    ///   - target: as long as the chunk.
+    /// - Returns: false where the payload is none for a chunk of this length. Never reads or writes beyond the buffers.
+    func decode(
+        _ payload: UnsafeRawBufferPointer, hasBase: Bool, into target: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        guard let elementSize = payload.first.map(Int.init), Self.elementSizes.contains(elementSize),
+            payload.count >= Self.headerSize(elementSize), target.count <= scratch.bytes.count
+        else { return false }
+        let elements = target.count / elementSize
+        var position = Self.headerSize(elementSize)
+        for plane in 0..<elementSize {
+            let stored = payload.loadUnaligned(fromByteOffset: 1 + 4 * plane, as: UInt32.self)
+            let length = Int(UInt32(littleEndian: stored))
+            guard length <= elements, length <= payload.count - position else { return false }
+            let bytes = UnsafeRawBufferPointer(rebasing: payload[position..<position + length])
+            let room = UnsafeMutableRawBufferPointer(
+                rebasing: scratch.bytes[plane * elements..<(plane + 1) * elements])
+            if length == elements {
+                room.copyMemory(from: bytes)
+            } else if !decompressor.decompress(bytes, into: room) {
+                return false
+            }
+            position += length
+        }
+        let tail = target.count - elements * elementSize
+        guard payload.count - position == tail else { return false }
+        let planes = UnsafeMutableRawBufferPointer(rebasing: scratch.bytes[..<target.count])
+        UnsafeMutableRawBufferPointer(rebasing: planes[(elements * elementSize)...]).copyMemory(
+            from: UnsafeRawBufferPointer(rebasing: payload[position...]))
+        if hasBase {
+            mergeDifference(UnsafeRawBufferPointer(planes), elementSize: elementSize, onto: target)
+        } else {
+            mergeRotated(UnsafeRawBufferPointer(planes), elementSize: elementSize, into: target)
+        }
+        return true
+    }
+}

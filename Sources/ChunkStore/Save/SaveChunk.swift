@@ -1,0 +1,94 @@
+public import Platform
+
+/// A chunk that is to be saved.
+public struct SaveChunk {
+    public var id: ChunkID
+    public var bytes: UnsafeRawBufferPointer
+    /// Which tensor of the save it belongs to: the chunks of one are encoded alike. Negative: none.
+    public var tensor: Int
+    /// Bytes of its numbers: 1, 2, 4 or 8.
+    public var elementSize: Int
+    /// The chunk at the same place in an earlier iteration, as long as this one, committed before this save began and kept until it
+    /// ends; `.zero` where there is none.
+    public var earlier: ChunkID
+    /// Fingerprints of the earlier chunk, and of the chunk that it leans on, as far as they are known.
+    public var earlierFingerprints: (own: Fingerprint, base: Fingerprint)
+
+    public init(
+        _ id: ChunkID, _ bytes: UnsafeRawBufferPointer, tensor: Int = -1, elementSize: Int = 1,
+        earlier: ChunkID = .zero,
+        earlierFingerprints: (own: Fingerprint, base: Fingerprint) = (.none, .none)
+    ) {
+        self.id = id
+        self.bytes = bytes
+        self.tensor = tensor
+        self.elementSize = elementSize
+        self.earlier = earlier
+        self.earlierFingerprints = earlierFingerprints
+    }
+}
+
+/// How new chunks may be encoded.
+public struct EncodingRules: Sendable {
+    /// Whether they may be encoded at all.
+    var usesPlanes = true
+    /// Whether they may lean on earlier ones.
+    public var usesDeltas: Bool
+    /// A delta is only used where it is smaller than this share of the chunk's encoding without a base.
+    public var deltaLimit: Double
+
+    /// What reading one more record must at least save.
+    private static let worthwhile = 31.0 / 32
+
+    /// Everything as it is.
+    static let raw: EncodingRules = {
+        var rules = EncodingRules(usesDeltas: false)
+        rules.usesPlanes = false
+        return rules
+    }()
+
+    /// - Parameter keepsLast: how many iterations a policy keeps: a base outlives its own iteration, and takes space as long.
+    public init(usesDeltas: Bool, keepsLast: Int? = nil) {
+        let share = keepsLast.map { 1 - 1 / Double(max(1, $0)) } ?? 1
+        self.usesDeltas = usesDeltas && share > 0
+        deltaLimit = min(Self.worthwhile, share)
+    }
+}
+
+/// What one thread of a save works with.
+public final class SaveWorker {
+    public let hasher = SHA256Hasher()
+    let coder: PlaneCoder
+    let store: ChunkStore
+    private var knownReader: ChunkReader?
+    private var knownOutput: Buffer?
+    private let key: [UInt8]?
+
+    /// - Parameter key: of the store's fingerprints; nil where none are made.
+    init(_ store: ChunkStore, key: [UInt8]? = nil) throws {
+        self.store = store
+        self.key = key
+        coder = try PlaneCoder(chunkSize: store.chunkSize)
+        fingerprinter = Fingerprinter(key: key ?? [UInt8](repeating: 0, count: Fingerprinter.keySize))
+    }
+
+    /// Nothing that it says is of use where the worker has no key.
+    public let fingerprinter: Fingerprinter
+    var makesFingerprints: Bool { key != nil }
+
+    /// For bases.
+    func reader() throws -> ChunkReader {
+        if let knownReader { return knownReader }
+        let reader = try ChunkReader(store)
+        knownReader = reader
+        return reader
+    }
+
+    /// Room for so many bytes of payloads. What was in it is gone.
+    func output(_ count: Int) throws -> UnsafeMutableRawBufferPointer {
+        if let knownOutput, knownOutput.bytes.count >= count { return knownOutput.bytes }
+        let output = try Buffer(size: (count + 4095) / 4096 * 4096)
+        knownOutput = output
+        return output.bytes
+    }
+}

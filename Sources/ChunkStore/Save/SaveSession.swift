@@ -1,0 +1,323 @@
+public import Platform
+
+/// One save: takes chunks from any number of threads, writes those that are new, and commits them with a manifest.
+///
+/// Until `commit` has returned, nothing that it wrote counts; a session that goes away leaves no file behind, and what a killed
+/// process leaves is removed by the next save or collection.
+public final class SaveSession: Sendable {
+    /// Bytes after which a save goes on in another pack.
+    private let packLimit: UInt64
+
+    struct State {
+        /// Chunks that this save has written or begun to write.
+        var written: Set<ChunkID> = []
+        /// Chunks that were in the store when this save looked, which must still be there when it commits.
+        var relied: Set<ChunkID> = []
+        /// The states of the index in which this save looked.
+        var views: Set<View> = []
+        /// A chunk was there and damaged: it is written again.
+        var foundDamaged = false
+        /// Some chunks were written before a repetition: what `views` has says nothing of them.
+        var isRepeated = false
+        /// Chunks that were looked up and not found.
+        var misses = 0
+        /// Some thread makes the filter, or has made it.
+        var hasFilter = false
+        /// Of a state of the index among `views`.
+        var filter: ChunkFilter?
+        var writer: PackWriter?
+        /// All packs of this save, whatever became of them.
+        var writers: [PackWriter] = []
+        /// How many threads are appending to each pack.
+        var appending: [ObjectIdentifier: Int] = [:]
+        var finished: [(summary: PackSummary, entries: [PackEntry])] = []
+        var newChunks = 0
+        var newBytes: UInt64 = 0
+        /// Earlier chunks that could not be read, so that new ones could not lean on them.
+        var lostBases: Set<ChunkID> = []
+        var isDone = false
+    }
+
+    /// What tells whether the index has changed since a look.
+    struct View: Hashable {
+        /// Another one: entries were removed or moved.
+        var sweepToken: [UInt8]
+        /// A greater one: entries were added.
+        var sequence: UInt64
+
+        init(_ state: IndexState) { (sweepToken, sequence) = (state.sweepToken, state.journal.sequence) }
+    }
+
+    let store: ChunkStore
+    let encoding: EncodingRules
+    private let isDryRun: Bool
+    let state = Monitor(State())
+    /// How the chunks of each tensor are encoded, as far as that was tried.
+    let choices = Monitor<[Int: EncodingChoice]>([:])
+    /// For what is put without one.
+    private let ownWorker = Monitor<SaveWorker?>(nil)
+
+    /// - Parameters:
+    ///   - dryRun: looks up what would be new and writes nothing.
+    ///   - encoding: whether new chunks may lean on earlier ones, and what that must save.
+    public convenience init(
+        _ store: ChunkStore, dryRun: Bool, encoding: EncodingRules = EncodingRules(usesDeltas: false)
+    ) throws {
+        try self.init(store, dryRun: dryRun, encoding: encoding, packLimit: 4 << 30)
+    }
+
+    init(
+        _ store: ChunkStore, dryRun: Bool, encoding: EncodingRules = EncodingRules(usesDeltas: false),
+        packLimit: UInt64
+    ) throws {
+        self.store = store
+        self.encoding = encoding
+        self.packLimit = packLimit
+        isDryRun = dryRun
+        if !dryRun {
+            try store.checkWritable()
+            try store.removeLeftovers()
+        }
+    }
+
+    deinit { abandon() }
+
+    /// Content chunks that were new, and their raw bytes.
+    public var new: (chunks: Int, bytes: UInt64) { state.change { ($0.newChunks, $0.newBytes) } }
+
+    /// Earlier chunks that new ones were to lean on, and that are damaged or missing.
+    public var lostBases: Set<ChunkID> { state.change { $0.lostBases } }
+
+    /// Runs `body` on `jobs` threads, beside threads that write what is full.
+    public func run(jobs: Int, _ body: @escaping @Sendable (Int) throws -> Void) throws {
+        let running = Monitor(jobs)
+        try WorkerPool.shared.run(jobs + (isDryRun ? 0 : 2)) { [self] index in
+            if index >= jobs { return try writeBlocks(while: running) }
+            defer {
+                let left = running.change { left in
+                    left -= 1
+                    return left
+                }
+                if left == 0 { state.change { $0.writer?.close() } }
+            }
+            try body(index)
+        }
+    }
+
+    private func writeBlocks(while running: Monitor<Int>) throws {
+        while running.change({ $0 > 0 }) {
+            guard let writer = state.change({ $0.writer }) else {
+                Clock.sleep(seconds: 0.000_5)
+                continue
+            }
+            try writer.writeBlocks()
+            // It was closed: for the next pack, or because the jobs have ended.
+            let isSame = state.change { $0.writer === writer }
+            if isSame { return }
+        }
+    }
+
+    /// What one thread needs.
+    /// - Parameter key: of the store's fingerprints; nil where none are made.
+    public func worker(key: [UInt8]?) throws -> SaveWorker { try SaveWorker(store, key: key) }
+
+    /// Keeps chunks: writes those that neither the store nor this save has. The bytes are copied.
+    /// - Parameters:
+    ///   - chunks: of one tensor behind the other.
+    ///   - isContent: whether they count as the checkpoint's own bytes, rather than as its manifest's.
+    ///   - worker: of this thread.
+    /// - Returns: the fingerprints of the bases that chunks were written against, by their places; `.none` for all others.
+    @discardableResult
+    public func put(
+        _ chunks: [SaveChunk], isContent: Bool = true, with worker: SaveWorker
+    ) throws -> [Fingerprint] {
+        let bases = [Fingerprint](repeating: .none, count: chunks.count)
+        let (unknown, filter) = state.change { state in
+            let unknown = chunks.indices.filter {
+                !state.written.contains(chunks[$0].id) && !state.relied.contains(chunks[$0].id)
+            }
+            return (unknown, state.filter)
+        }
+        guard !unknown.isEmpty else { return bases }
+        let found = try lookUp(chunks, unknown.filter { filter?.mayContain(chunks[$0].id) ?? true })
+        var fresh: [Int] = []
+        state.change { state in
+            for index in unknown {
+                let id = chunks[index].id
+                if found[index]?.isDamaged == true { state.foundDamaged = true }
+                if found[index]?.isDamaged == false {
+                    state.relied.insert(id)
+                } else if state.written.insert(id).inserted {
+                    fresh.append(index)
+                    if isContent {
+                        state.newChunks += 1
+                        state.newBytes += UInt64(chunks[index].bytes.count)
+                    }
+                }
+            }
+        }
+        guard !isDryRun, !fresh.isEmpty else { return bases }
+        return try write(fresh, of: chunks, found, worker)
+    }
+
+    /// Keeps chunks of which nothing is known but their bytes.
+    public func put(_ chunks: [(id: ChunkID, bytes: UnsafeRawBufferPointer)], isContent: Bool) throws {
+        try ownWorker.change { own in
+            let worker = try own ?? SaveWorker(store)
+            own = worker
+            try put(chunks.map { SaveChunk($0.id, $0.bytes) }, isContent: isContent, with: worker)
+        }
+    }
+
+    /// Where those of the chunks are that the store has.
+    private func lookUp(_ chunks: [SaveChunk], _ places: [Int]) throws -> [Int: ChunkLocation] {
+        guard !places.isEmpty else { return [:] }
+        return try store.read { transaction in
+            var found: [Int: ChunkLocation] = [:]
+            for place in places {
+                found[place] = try transaction.chunk(chunks[place].id, count: chunks[place].bytes.count)
+            }
+            try note(transaction, misses: places.count - found.count)
+            return found
+        }
+    }
+
+    /// Notes the state of the index that chunks were looked up in.
+    private func note(_ transaction: IndexTransaction, misses: Int) throws {
+        let view = View(try transaction.state())
+        // From so many on, a pass over all ids costs less than the look-ups that are to come.
+        let most = max(store.settings.filterThreshold, try transaction.chunkCount() / 64)
+        let needsFilter = state.change { state in
+            state.views.insert(view)
+            state.misses += misses
+            guard state.misses > most, !state.hasFilter else { return false }
+            state.hasFilter = true
+            return true
+        }
+        if needsFilter {
+            let filter = try transaction.chunkFilter()
+            state.change { $0.filter = filter }
+        }
+    }
+
+    /// Encodes new chunks and appends them to the pack.
+    private func write(
+        _ fresh: [Int], of chunks: [SaveChunk], _ found: [Int: ChunkLocation], _ worker: SaveWorker
+    ) throws -> [Fingerprint] {
+        var fingerprints = [Fingerprint](repeating: .none, count: chunks.count)
+        var candidates: [Int: [ChunkPlace]] = [:]
+        if encoding.usesDeltas {
+            // What is written in the place of a damaged record stands on its own: so bases never lean on each other in a circle.
+            candidates = try chains(fresh.filter { found[$0] == nil }, of: chunks)
+        }
+        let encoder = ChunkEncoder(session: self, worker: worker)
+        var records = try encoder.encode(fresh.map { (chunks[$0], candidates[$0] ?? []) })
+        records.sort { $0.index < $1.index }
+        for record in records {
+            fingerprints[fresh[record.index]] = record.baseFingerprint
+        }
+        let bases = records.map(\.entry.base).filter { $0 != .zero }
+        if !bases.isEmpty { state.change { $0.relied.formUnion(bases) } }
+        try append(records.map { ($0.entry, $0.payload) })
+        return fingerprints
+    }
+
+    /// The records that the earlier chunks at the same places are made from.
+    private func chains(_ places: [Int], of chunks: [SaveChunk]) throws -> [Int: [ChunkPlace]] {
+        let places = places.filter { chunks[$0].earlier != .zero }
+        guard !places.isEmpty else { return [:] }
+        return try store.read { transaction in
+            try note(transaction, misses: 0)
+            let locate = store.locator(transaction)
+            var chains: [Int: [ChunkPlace]] = [:]
+            for place in places {
+                guard let earlier = try locate(chunks[place].earlier),
+                    let chain = try? store.chain(earlier, locate)
+                else { continue }
+                chains[place] = chain
+            }
+            return chains
+        }
+    }
+
+    private func append(_ records: [(PackEntry, UnsafeRawBufferPointer)]) throws {
+        guard !records.isEmpty else { return }
+        let writer = try takeWriter()
+        defer { state.change { $0.appending[ObjectIdentifier(writer)]! -= 1 } }
+        try writer.append(records)
+    }
+
+    /// The pack that is written now; another one where the last is full. It is not finished before it is given back.
+    private func takeWriter() throws -> PackWriter {
+        let (writer, full) = try state.change { state in
+            var full: PackWriter?
+            if let writer = state.writer, writer.size > packLimit {
+                writer.close()
+                full = writer
+                state.writer = nil
+            }
+            let writer =
+                try state.writer
+                ?? PackWriter(
+                    folder: store.folder.appending("packs"), store: store.id,
+                    memory: store.settings.memory / 4)
+            if state.writer == nil { state.writers.append(writer) }
+            state.writer = writer
+            state.appending[ObjectIdentifier(writer), default: 0] += 1
+            return (writer, full)
+        }
+        do {
+            if let full { try finish(full) }
+        } catch {
+            // Whoever completes this pack would wait for this thread.
+            state.change { $0.appending[ObjectIdentifier(writer)]! -= 1 }
+            throw error
+        }
+        return writer
+    }
+
+    /// Waits until nobody appends to a pack any more, and completes it.
+    private func finish(_ writer: PackWriter) throws {
+        let _: Void = state.wait { $0.appending[ObjectIdentifier(writer), default: 0] == 0 ? () : nil }
+        let (summary, entries) = try writer.finish()
+        state.change { $0.finished.append((summary, entries)) }
+    }
+
+    /// Completes the pack that is written now. Returns all that were completed.
+    func finishPacks() throws -> [(summary: PackSummary, entries: [PackEntry])] {
+        let last = state.change { state in
+            defer { state.writer = nil }
+            return state.writer
+        }
+        if let last { try finish(last) }
+        return state.change { $0.finished }
+    }
+
+    var foundDamaged: Bool { state.change { $0.foundDamaged } }
+
+    func markDone() { state.change { $0.isDone = true } }
+
+    /// Writes chunks that the store has, or had, once more.
+    public func rewrite(_ chunks: [(id: ChunkID, bytes: UnsafeRawBufferPointer)]) throws {
+        let fresh = state.change { state in chunks.filter { state.written.insert($0.id).inserted } }
+        try append(
+            fresh.map { id, bytes in
+                let length = UInt32(bytes.count)
+                let entry = PackEntry(
+                    id: id, offset: 0, rawLength: length, storedLength: length, codec: .raw)
+                return (entry, bytes)
+            })
+    }
+
+    /// Removes what was written and not committed. After a commit that could not be taken back the journal may name it: then the
+    /// next save or collection sees what is to be done.
+    public func abandon() {
+        guard !store.journal.isUncertain else { return }
+        let writers = state.change { state in
+            guard !state.isDone else { return [PackWriter]() }
+            state.isDone = true
+            return state.writers
+        }
+        for writer in writers { writer.abandon() }
+    }
+}
