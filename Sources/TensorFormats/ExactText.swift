@@ -34,4 +34,11 @@ extension String {
         }
         return a.count < b.count
     }
+
+    /// The name for a sentence: quoted, escaped and not too long.
+    var quoted: String {
+        var text: [UInt8] = []
+        text.appendJSONString(count > 200 ? prefix(200) + "..." : self, asciiOnly: false)
+        return String(decoding: text, as: UTF8.self)
+    }
 }

@@ -93,15 +93,6 @@ extension SafetensorsHeader {
     }
 }
 
-extension String {
-    /// The name for a sentence: quoted, escaped and not too long.
-    fileprivate var quoted: String {
-        var text: [UInt8] = []
-        text.appendJSONString(count > 200 ? prefix(200) + "..." : self, asciiOnly: false)
-        return String(decoding: text, as: UTF8.self)
-    }
-}
-
 extension [SafetensorsTensor] {
     /// Sorted by extent. Sorting indices makes it stable: empty tensors may share an extent.
     fileprivate func inDataOrder() -> [SafetensorsTensor] {
