@@ -1,0 +1,148 @@
+/// The bytes that one or more tensors of a pickle lie in: a record of the archive.
+struct TorchStorage: Equatable {
+    enum Elements: Equatable {
+        case typed(TorchDType)
+        /// Bytes, whose type is the tensors' matter.
+        case untyped
+        /// Of a class that is not known here.
+        case unknown
+    }
+
+    /// The record's name behind `data/`.
+    var key: String
+    var elements: Elements
+    /// Elements as the pickle has it; bytes where it is untyped.
+    var count: UInt64
+
+    /// Bytes; nil where they are not known or beyond 64 bits.
+    var length: UInt64? {
+        switch elements {
+        case .typed(let dtype):
+            let (length, overflow) = count.multipliedReportingOverflow(by: dtype.elementLength)
+            return overflow ? nil : length
+        case .untyped: return count
+        case .unknown: return nil
+        }
+    }
+
+    /// Reads what a persistent id says.
+    /// - Returns: nil where it stands for something else than a storage.
+    init?(id: Pickle.Index, in pickle: Pickle) throws(PyTorchError) {
+        guard let items = pickle.tuple(id), let kind = items.first,
+            pickle.text(kind, maximumLength: 16) == "storage"
+        else { return nil }
+        guard items.count == 5, let name = pickle.globalName(items[items.startIndex + 1]),
+            let key = pickle.text(items[items.startIndex + 2]),
+            case .integer(let count) = pickle[items[items.startIndex + 4]], count >= 0
+        else { throw PyTorchError(.invalidStorage, "The file names a storage in an unknown way.") }
+        self.key = key
+        self.count = UInt64(count)
+        let className = name.split(separator: ".").last.map(String.init) ?? ""
+        if !name.hasPrefix("torch") {
+            elements = .unknown
+        } else if className == "UntypedStorage" {
+            elements = .untyped
+        } else {
+            elements = TorchDType(storage: className).map { .typed($0) } ?? .unknown
+        }
+    }
+}
+
+/// A tensor as a pickle describes it, before anything is known of the file.
+struct TorchTensor {
+    var name: String
+    /// The node of the persistent id.
+    var storage: Pickle.Index
+    /// nil where the size of an element is not known.
+    var dtype: TorchDType?
+    /// Elements of the storage in front of it.
+    var offset: UInt64
+    var shape: [UInt64]
+    /// Whether its bytes are its values, in the order of its shape: not for a transposed tensor, nor for one whose
+    /// values are to be conjugated or negated.
+    var isPlain: Bool
+
+    /// Reads the arguments of `_rebuild_tensor`, `_v2`, `_v3`, `_rebuild_qtensor` or `_rebuild_npu_tensor`.
+    init(_ name: String, arguments: ArraySlice<Pickle.Index>, isV3: Bool, in pickle: Pickle)
+        throws(PyTorchError)
+    {
+        let arguments = Array(arguments)
+        guard arguments.count >= (isV3 ? 7 : 4), case .persistent(let id) = pickle[arguments[0]],
+            let storage = try TorchStorage(id: id, in: pickle),
+            case .integer(let offset) = pickle[arguments[1]], offset >= 0,
+            let shape = pickle.dimensions(arguments[2]), let stride = pickle.dimensions(arguments[3]),
+            shape.count == stride.count
+        else {
+            throw PyTorchError(.invalidPickle, "The tensor \(name.quoted) is built in an unknown way.")
+        }
+        self.name = name
+        self.storage = arguments[0]
+        self.offset = UInt64(offset)
+        self.shape = shape
+        if isV3 {
+            let dtype = pickle.globalName(arguments[6]) ?? ""
+            self.dtype = dtype.hasPrefix("torch.") ? TorchDType(dtype: String(dtype.dropFirst(6))) : nil
+        } else if case .typed(let dtype) = storage.elements {
+            self.dtype = dtype
+        }
+        let metadata = isV3 ? 7 : 6
+        isPlain = Self.isContiguous(shape, stride)
+        if arguments.count > metadata, case .dictionary = pickle[arguments[metadata]] { isPlain = false }
+    }
+
+    /// Whether the elements lie one behind the other in the order of the shape. The stride of a dimension of one
+    /// element, or of a tensor without any, says nothing.
+    private static func isContiguous(_ shape: [UInt64], _ stride: [UInt64]) -> Bool {
+        if shape.contains(0) { return true }
+        var expected: UInt64 = 1
+        for (length, step) in zip(shape, stride).reversed() where length != 1 {
+            guard step == expected else { return false }
+            let (product, overflow) = expected.multipliedReportingOverflow(by: length)
+            if overflow { return false }
+            expected = product
+        }
+        return true
+    }
+
+    /// Where its bytes lie in its storage; nil where that is beyond 64 bits or the type is not known.
+    var range: Range<UInt64>? {
+        guard let dtype else { return nil }
+        var length = dtype.elementLength
+        if shape.contains(0) { length = 0 }
+        for dimension in shape {
+            let (product, overflow) = length.multipliedReportingOverflow(by: dimension)
+            if overflow { return nil }
+            length = product
+        }
+        let (start, overflow) = offset.multipliedReportingOverflow(by: dtype.elementLength)
+        let (end, beyond) = start.addingReportingOverflow(length)
+        return overflow || beyond ? nil : start..<end
+    }
+
+    /// The shape as safetensors counts it: single numbers along the last axis, where PyTorch counts pairs.
+    var unpackedShape: [UInt64]? {
+        guard let packed = dtype?.packed, packed > 1 else { return shape }
+        guard let last = shape.last else { return nil }
+        let (length, overflow) = last.multipliedReportingOverflow(by: packed)
+        return overflow ? nil : shape.dropLast() + [length]
+    }
+}
+
+extension Pickle {
+    /// A tuple of lengths, which may stand in a `torch.Size`; nil where it is none.
+    fileprivate func dimensions(_ index: Index) -> [UInt64]? {
+        var items = tuple(index)
+        if let object = object(index), globalName(object.function) == "torch.Size",
+            let arguments = tuple(object.arguments), arguments.count == 1, let size = arguments.first
+        {
+            items = tuple(size)
+        }
+        guard let items, items.count <= PyTorchLimits.dimensionCount else { return nil }
+        var dimensions: [UInt64] = []
+        for item in items {
+            guard case .integer(let length) = self[item], length >= 0 else { return nil }
+            dimensions.append(UInt64(length))
+        }
+        return dimensions
+    }
+}

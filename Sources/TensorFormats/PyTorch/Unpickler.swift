@@ -1,0 +1,209 @@
+/// The stack machine of a pickle, which makes nodes where Python would make objects.
+///
+/// It takes protocols 0 to 5 but for what no checkpoint holds: the opcodes INST, OBJ, EXT1, EXT2, EXT4, PERSID,
+/// NEXT_BUFFER and READONLY_BUFFER. Bytes behind STOP are not looked at, as in Python.
+struct Unpickler {
+    var pickle: Pickle
+    /// Where the next opcode or argument stands.
+    private(set) var position = 0
+    private var stack: [Pickle.Index] = []
+    /// The height of the stack at each open mark.
+    private var marks: [Int] = []
+    /// By number; -1 where nothing was put. Numbers are dense in what Python writes.
+    private var memo: [Pickle.Index] = []
+    private var memoCount = 0
+    private let shared: SharedNodes
+
+    /// The tree of a whole pickle.
+    static func read(_ bytes: [UInt8]) throws(PyTorchError) -> Pickle {
+        guard bytes.count <= PyTorchLimits.pickleLength else {
+            throw PyTorchError(.tooLarge, "The pickle in the file has over 64 MiB.")
+        }
+        var unpickler = try Unpickler(bytes)
+        while let opcode = try unpickler.next() { try unpickler.perform(opcode) }
+        return unpickler.pickle
+    }
+
+    private init(_ bytes: [UInt8]) throws(PyTorchError) {
+        pickle = Pickle(bytes: bytes)
+        shared = try SharedNodes(in: &pickle)
+    }
+
+    /// The opcode there; nil for STOP, which also sets the root.
+    private mutating func next() throws(PyTorchError) -> Opcode? {
+        let code = try byte()
+        guard let opcode = Opcode(rawValue: code) else {
+            position -= 1
+            throw fail("the opcode \(code), which is refused,")
+        }
+        guard opcode == .stop else { return opcode }
+        pickle.root = try pop()
+        return nil
+    }
+
+    func fail(_ what: String) -> PyTorchError {
+        PyTorchError(
+            .invalidPickle, "The pickle in the file is not one of tensors: \(what) at byte \(position).")
+    }
+
+    // MARK: Arguments
+
+    mutating func byte() throws(PyTorchError) -> UInt8 {
+        guard position < pickle.bytes.count else { throw fail("it ends before its end") }
+        position += 1
+        return pickle.bytes[position - 1]
+    }
+
+    mutating func number<Number: FixedWidthInteger & UnsignedInteger>(
+        _ type: Number.Type
+    ) throws(PyTorchError) -> Number {
+        let start = try skip(MemoryLayout<Number>.size)
+        return pickle.bytes.number(type, at: start)
+    }
+
+    /// - Returns: where what is skipped begins.
+    mutating func skip(_ count: some BinaryInteger) throws(PyTorchError) -> Int {
+        guard count >= 0, count <= pickle.bytes.count - position else { throw fail("it ends before its end") }
+        position += Int(count)
+        return position - Int(count)
+    }
+
+    /// The bytes up to a line feed, which is skipped.
+    mutating func line() throws(PyTorchError) -> Range<Int> {
+        let start = position
+        while try byte() != UInt8(ascii: "\n") {}
+        return start..<position - 1
+    }
+
+    // MARK: Stack
+
+    /// Values above the last mark that `pop` may take.
+    private var available: Int { stack.count - (marks.last ?? 0) }
+
+    mutating func push(_ index: Pickle.Index) throws(PyTorchError) {
+        guard stack.count < PyTorchLimits.stackCount else {
+            throw PyTorchError(.tooLarge, "The pickle in the file needs a stack of over 4,194,304 values.")
+        }
+        stack.append(index)
+    }
+
+    mutating func push(_ node: Pickle.Node) throws(PyTorchError) {
+        if let index = shared.index(of: node) { return try push(index) }
+        try push(try pickle.add(node))
+    }
+
+    mutating func pop() throws(PyTorchError) -> Pickle.Index {
+        guard available > 0 else { throw fail("an empty stack") }
+        return stack.removeLast()
+    }
+
+    func top() throws(PyTorchError) -> Pickle.Index {
+        guard available > 0 else { throw fail("an empty stack") }
+        return stack[stack.count - 1]
+    }
+
+    mutating func mark() throws(PyTorchError) {
+        guard marks.count < PyTorchLimits.markCount else {
+            throw PyTorchError(.tooLarge, "The pickle in the file has over 65,536 open marks.")
+        }
+        marks.append(stack.count)
+    }
+
+    /// Takes the mark, and the values above it.
+    mutating func popMark() throws(PyTorchError) -> ArraySlice<Pickle.Index> {
+        guard let start = marks.popLast() else { throw fail("a missing mark") }
+        // A copy of these alone: a slice that is still alive would make the removal copy the whole stack.
+        let items = Array(stack[start...])
+        stack.removeSubrange(start...)
+        return items[...]
+    }
+
+    /// Replaces the topmost values by a tuple of them.
+    mutating func makeTuple(_ count: Int) throws(PyTorchError) {
+        guard available >= count else { throw fail("an empty stack") }
+        let tuple = try pickle.addTuple(stack[(stack.count - count)...])
+        stack.removeLast(count)
+        try push(tuple)
+    }
+
+    mutating func makeTuple(_ items: ArraySlice<Pickle.Index>) throws(PyTorchError) {
+        try push(try pickle.addTuple(items))
+    }
+
+    /// Takes a mark, or where there is none above the last value, that value.
+    mutating func popAny() throws(PyTorchError) {
+        if available == 0, !marks.isEmpty { marks.removeLast() } else { _ = try pop() }
+    }
+
+    // MARK: Memo
+
+    mutating func put(_ number: some BinaryInteger) throws(PyTorchError) {
+        guard number < PyTorchLimits.stackCount else {
+            throw PyTorchError(.tooLarge, "The pickle in the file needs a memo of over 4,194,304 values.")
+        }
+        let (number, value) = (Int(number), try top())
+        while memo.count <= number { memo.append(-1) }
+        if memo[number] < 0 { memoCount += 1 }
+        memo[number] = value
+    }
+
+    mutating func memoize() throws(PyTorchError) { try put(memoCount) }
+
+    mutating func get(_ number: some BinaryInteger) throws(PyTorchError) {
+        guard number < memo.count, memo[Int(number)] >= 0 else { throw fail("a missing value") }
+        try push(memo[Int(number)])
+    }
+
+    // MARK: Changes of the tree
+
+    mutating func call(arguments: Pickle.Index) throws(PyTorchError) {
+        let function = try pop()
+        try push(try pickle.addObject(function: function, arguments: arguments))
+    }
+
+    mutating func appendToTop(_ items: ArraySlice<Pickle.Index>) throws(PyTorchError) {
+        guard try pickle.append(items, to: try top()) else { throw fail("an append to what is no list") }
+    }
+
+    mutating func setItemsOfTop(_ items: ArraySlice<Pickle.Index>) throws(PyTorchError) {
+        guard try pickle.setItems(items, of: try top()) else {
+            throw fail("an item of what is no dictionary")
+        }
+    }
+
+    mutating func setStateOfTop(_ state: Pickle.Index) throws(PyTorchError) {
+        guard pickle.setState(state, of: try top()) else { throw fail("a state of what is no object") }
+    }
+
+    mutating func pushList(_ items: ArraySlice<Pickle.Index>) throws(PyTorchError) {
+        try push(.list(Pickle.Chain()))
+        try appendToTop(items)
+    }
+
+    mutating func pushDictionary(_ items: ArraySlice<Pickle.Index>) throws(PyTorchError) {
+        try push(.dictionary(Pickle.Chain()))
+        try setItemsOfTop(items)
+    }
+}
+
+/// Values that pickles repeat most, which are nodes only once.
+private struct SharedNodes {
+    private let none, first: Pickle.Index
+
+    init(in pickle: inout Pickle) throws(PyTorchError) {
+        none = try pickle.add(.none)
+        _ = try pickle.add(.bool(false))
+        _ = try pickle.add(.bool(true))
+        first = try pickle.add(.integer(0))
+        for value in 1..<256 { _ = try pickle.add(.integer(Int64(value))) }
+    }
+
+    func index(of node: Pickle.Node) -> Pickle.Index? {
+        switch node {
+        case .none: none
+        case .bool(let value): none + (value ? 2 : 1)
+        case .integer(let value) where value >= 0 && value < 256: first + Pickle.Index(value)
+        default: nil
+        }
+    }
+}
