@@ -42,11 +42,6 @@ public enum DType: String, CaseIterable, Sendable {
     }
 }
 
-extension DType {
-    /// The bytes of the numbers that elements are made of: 1, 2, 4 or 8. A complex one is two; packed ones are taken as bytes.
-    public var elementSize: Int { self == .c64 ? 4 : max(1, bitsPerElement / 8) }
-}
-
 extension DType: Comparable {
     /// The place in the reference's order, from 0 for `BOOL`.
     public var rank: Int {

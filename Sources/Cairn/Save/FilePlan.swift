@@ -19,36 +19,65 @@ struct FilePlan {
     /// Why a file that looks as if it held tensors is kept as one blob, as the end of a sentence.
     var warning: String?
 
-    /// Looks at the file's beginning. The file stays unread but for its header.
+    /// Looks at what says where tensors lie. The rest of the file stays unread.
     /// - Parameter size: the file's bytes.
     init(name: [UInt8], file: File, size: UInt64) throws {
         self.init(opaque: size)
-        guard name.suffix(12).elementsEqual(".safetensors".utf8) else { return }
         do {
+            guard let map = try Self.map(Path(name), file, size), !map.tensors.isEmpty else { return }
+            try self.init(map, file: file, size: size)
+        } catch let error as SafetensorsError {
+            warning = Self.keptWhole(error.message)
+        } catch let error as PyTorchError where error.code != .notPyTorch {
+            warning = Self.keptWhole(error.message)
+        } catch is PyTorchError {
+            // Anything may have such a name.
+        }
+    }
+
+    private static func keptWhole(_ why: String) -> String {
+        "is kept as it is, without its tensors being known: \(why)"
+    }
+
+    /// nil for a file whose name is none of those that hold tensors.
+    private static func map(_ path: Path, _ file: File, _ size: UInt64) throws -> TensorMap? {
+        switch path.fileExtension {
+        case "safetensors":
             let prefix = try file.read(Int(min(8, size)), at: 0)
             let length = try SafetensorsHeader.headerLength(prefix: prefix, fileSize: size)
-            let bytes = try file.read(length, at: 0)
-            self.init(try SafetensorsHeader(parsing: bytes, fileSize: size), header: bytes)
-        } catch let error as SafetensorsError {
-            warning = "is kept as it is, without its tensors being known: \(error.message)"
+            return TensorMap(
+                try SafetensorsHeader(parsing: try file.read(length, at: 0), fileSize: size))
+        case "pt", "pth", "bin", "ckpt":
+            return try TensorMap(pyTorch: size) { range in
+                try file.read(Int(range.upperBound - range.lowerBound), at: range.lowerBound)
+            }
+        default: return nil
         }
     }
 
     private init(opaque size: UInt64) { extents = size == 0 ? [] : [Extent(offset: 0, length: size)] }
 
-    private init(_ header: SafetensorsHeader, header bytes: [UInt8]) {
-        let start = UInt64(header.headerLength)
-        extents = header.tensors.map {
-            Extent(offset: start + $0.begin, length: $0.byteCount, elementSize: $0.dtype.elementSize)
+    private init(_ map: TensorMap, file: File, size: UInt64) throws {
+        extents = map.extents.map {
+            Extent(offset: $0.offset, length: $0.length, elementSize: $0.elementSize)
         }
+        var parts: [Schema.Part] = []
+        var end: UInt64 = 0
+        let literal = { (start: UInt64) in
+            if start > end { parts.append(.literal(try file.read(Int(start - end), at: end))) }
+        }
+        for (index, extent) in extents.enumerated() {
+            try literal(extent.offset)
+            parts.append(.blob(index))
+            end = extent.offset + extent.length
+        }
+        try literal(size)
         schema = Schema(
-            format: "safetensors", blobLengths: extents.map(\.length),
-            tensors: header.tensors.enumerated().map { index, tensor in
+            format: map.format, blobLengths: extents.map(\.length),
+            tensors: map.tensors.map { tensor in
                 Schema.Tensor(
-                    name: tensor.name, dtype: tensor.dtype.rawValue, shape: tensor.shape, blob: index,
-                    offset: 0,
-                    length: tensor.byteCount)
-            },
-            parts: [.literal(bytes)] + header.tensors.indices.map { .blob($0) })
+                    name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, blob: tensor.extent,
+                    offset: tensor.offset, length: tensor.length)
+            }, parts: parts)
     }
 }

@@ -21,6 +21,13 @@ public struct Path: Hashable, Sendable, Comparable, CustomStringConvertible {
         return [UInt8](trimmed[(slash + 1)...])
     }
 
+    /// What follows the last dot of the name; empty where there is none.
+    public var fileExtension: String {
+        let name = name
+        guard let dot = name.lastIndex(of: UInt8(ascii: ".")), dot > 0 else { return "" }
+        return String(decoding: name[(dot + 1)...], as: UTF8.self)
+    }
+
     /// Everything before the last component: `.` for a single name, `/` for what is at the top.
     public var parent: Path {
         let trimmed = withoutTrailingSlashes
