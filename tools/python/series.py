@@ -9,13 +9,13 @@ dense   a Llama-like model, fp32 AdamW, as the Hugging Face Trainer saves it: ch
 mixed   the same model with bf16 weights, and fp32 master weights, m and v
 pure    the same model in bf16 with m and v in bf16, at a low learning rate
 frozen  only the last two layers, the norm after them and the head are trained
-lora    LoRA on a bf16 base, the whole model saved beside the adapter
+lora    LoRA on a bf16 base, the whole model saved beside the adapter; without --from, on a base that was never trained
 moe     a mixture of 32 experts a layer, a module each: one without tokens gets no gradient, and AdamW leaves it alone
 sparse  skip-grams over hashed embeddings with SparseAdam: a step changes about 1 % of the rows
 zero    what four ranks under ZeRO-1 write: global_stepN/ with the bf16 weights, the random numbers and a shard of the fp32
         master weights, m and v of each
 
-mixed, pure, frozen and lora go on from a dense run and need --from FOLDER/checkpoint-N.
+mixed, pure, frozen and lora go on from a dense run: --from FOLDER/checkpoint-N.
 
 The text is what every machine with Python has: the sources of its standard library. One thread makes a run the same bit
 for bit wherever Python, the packages and the processor are the same.
@@ -235,7 +235,8 @@ def lora(options):
     from safetensors.torch import save_file
     from transformers import TrainerCallback
 
-    model = get_peft_model(trained(options).to(torch.bfloat16), LoraConfig(
+    base = trained(options) if options.source else llama(options)
+    model = get_peft_model(base.to(torch.bfloat16), LoraConfig(
         r=16, lora_alpha=32, task_type="CAUSAL_LM",
         target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]))
 
@@ -392,7 +393,7 @@ def main():
     for name, value in (("seed", 1234), ("first", 100), ("saves", 4), ("every", 1), ("hidden", 512), ("layers", 8)):
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
-    if options.series in ("mixed", "pure", "frozen", "lora") and not options.source:
+    if options.series in ("mixed", "pure", "frozen") and not options.source:
         parser.error(f"{options.series} needs --from FOLDER/checkpoint-N of a dense run")
 
     torch.set_num_threads(1)
