@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 from measuring import (
-    CAIRN, GIB, KIB, Run, Table, alternate, cairn, copy, drop_from_cache, mebibytes, noise, remove, seconds)
+    CAIRN, GIB, KIB, Run, Table, alternate, cairn, copy, disk_use, drop_from_cache, mebibytes, noise, remove, seconds)
 
 
 def first_save(table, folder):
@@ -139,11 +139,6 @@ def lora(table, folder):
     results = [cairn("save", store, os.path.join(tuned, name)).json for name in checkpoints]
     share = max(result["newBytes"] / result["logicalBytes"] for result in results[1:])
     table.row("LoRA series: new of all bytes", (share * 100, f"{share * 100:.1f} %"), 17.5)
-
-
-def disk_use(folder):
-    return 512 * sum(
-        os.lstat(os.path.join(path, name)).st_blocks for path, _, names in os.walk(folder) for name in names)
 
 
 def collect(table, store, title, limit):

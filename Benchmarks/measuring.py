@@ -15,9 +15,12 @@ CAIRN = os.environ["CAIRN"]
 class Run:
     """One finished process: its standard output, seconds, processor seconds and peak resident bytes."""
 
-    def __init__(self, *command, check=True):
+    def __init__(self, *command, check=True, folder=None, settings=None):
+        """Runs a command, in `folder` where one is given, with `settings` added to the environment."""
+        environment = {**os.environ, **(settings or {})}
         start = time.monotonic()
-        process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [str(part) for part in command], stdout=subprocess.PIPE, cwd=folder, env=environment)
         self.output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         self.seconds = time.monotonic() - start
@@ -39,6 +42,31 @@ def cairn(command, store, *arguments):
 def copy(source, target):
     """`cp` and `sync FILE`, as one run."""
     return Run("sh", "-c", 'cp "$1" "$2" && sync "$2"', "sh", source, target)
+
+
+def copy_folder(source, target):
+    """`cp` of a folder and `sync` of its files, as one run."""
+    return Run("sh", "-c", 'cp -r "$1" "$2" && find "$2" -type f -exec sync {} +', "sh", source, target)
+
+
+def files_in(path):
+    """A file, or the files of a folder."""
+    if os.path.isfile(path):
+        return [path]
+    return [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+
+
+def disk_use(folder):
+    return 512 * sum(os.lstat(path).st_blocks for path in files_in(folder))
+
+
+def warm(*paths):
+    """Reads files, and the files of folders, into the page cache."""
+    for path in paths:
+        for name in files_in(path):
+            with open(name, "rb") as file:
+                while file.read(4 * MIB):
+                    pass
 
 
 def noise(path, size, tensors=0):
@@ -64,9 +92,7 @@ def noise(path, size, tensors=0):
 def drop_from_cache(*paths):
     """Takes files, and the files of folders, out of the page cache."""
     for path in paths:
-        for name in [path] if os.path.isfile(path) else [
-            os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names
-        ]:
+        for name in files_in(path):
             descriptor = os.open(name, os.O_RDONLY)
             os.fsync(descriptor)
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

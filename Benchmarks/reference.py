@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the rules of the codecs come to, computed without a store: the number that Cairn's saves are compared with.
 
-usage: reference.py [--keep-last N] [--no-delta] CHECKPOINT...      folders, in the order in which they are saved
+usage: reference.py [--keep-last N] [--no-delta] [--json] CHECKPOINT...     folders, in the order in which they are saved
 
 Cuts each checkpoint into tensors and these into chunks of 256 KiB. A chunk that an earlier place had costs nothing. For a new one
 counts the least of
@@ -21,7 +21,6 @@ import os
 import pickle
 import statistics
 import struct
-import sys
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -272,15 +271,20 @@ def main():
         description=__doc__, usage=argparse.SUPPRESS, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep-last", type=int)
     parser.add_argument("--no-delta", action="store_true")
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("folder", nargs="+", type=Path)
     options = parser.parse_args()
-    shares = []
+    results = []
     for folder, (stored, logical) in zip(
             options.folder, measure(options.folder, options.keep_last, not options.no_delta)):
-        shares.append(100 * stored / logical)
-        print(f"{folder.name:20} {stored:14,} of {logical:14,} bytes {shares[-1]:8.3f} %", flush=True)
-    if len(shares) > 1:
-        print(f"median of the saves after the first: {statistics.median(shares[1:]):.3f} %")
+        results.append({"storedBytes": stored, "logicalBytes": logical})
+        if not options.json:
+            print(f"{folder.name:20} {stored:14,} of {logical:14,} bytes {100 * stored / logical:8.3f} %", flush=True)
+    if options.json:
+        print(json.dumps(results))
+    elif len(results) > 1:
+        shares = [100 * result["storedBytes"] / result["logicalBytes"] for result in results[1:]]
+        print(f"median of the saves after the first: {statistics.median(shares):.3f} %")
 
 
 if __name__ == "__main__":

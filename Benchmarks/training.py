@@ -27,6 +27,8 @@ RECIPES = {
     "frozen": ("frozen --first 150 --saves 5", "dense"),
     "moe": ("moe --first 300 --saves 5 --hidden 256 --layers 4", None),
     "zero": ("zero --first 120 --saves 5 --hidden 256 --layers 6", None),
+    # The save after those of `dense`: what is restored is the newest of ten.
+    "dense-tenth": ("dense --first 309 --saves 1", None),
     "dense-40": ("dense --first 300 --saves 40 --hidden 128 --layers 4", None),
     # A state of more than 1 GiB; its time is measured, so its base need not be trained.
     "lora-large": ("lora --first 2 --saves 2 --hidden 1536 --layers 20", None),
