@@ -35,7 +35,8 @@ class Bench:
         self.folder, self.quick = Path(folder), quick
         self.rounds = 2 if quick else 5
         self.saves = 3 if quick else None
-        self.report = Report([kind.version() or f"{kind.name}: not there, so not run" for kind in [Cairn, *PEERS]])
+        versions = [kind.version() or f"{kind.name}: not there, so not run" for kind in [Cairn, *PEERS]]
+        self.report = Report(versions, kept=not quick)
         self.worker = Worker(self.folder / "xet-cache")
 
     def place(self, memory=False):
@@ -58,14 +59,15 @@ def stored(bench, name):
     store.clear()
     ours = [result["storedBytes"] for result in results]
     figure = share(ours[1:], whole[1:])
-    report.row(f"{name}: stored of a save", figure, at_most=STORED[name])
+    title = f"{name}: stored of a save"
+    report.row(title, figure, at_most=STORED[name])
     computed = Run(sys.executable, HERE / "reference.py", "--json", *checkpoints).json
     reference = [result["storedBytes"] for result in computed]
-    report.row("", figure, "reference", share(reference[1:], whole[1:]), at_most=OF_REFERENCE)
+    report.row(title, figure, "reference", share(reference[1:], whole[1:]), at_most=OF_REFERENCE)
     series = {"cairn": ours, "reference": reference}
     for kind in available(KEEPERS):
         series[kind.name] = growth(kind(folder, bench.worker), checkpoints)
-        report.row("", figure, kind.name, share(series[kind.name][1:], whole[1:]))
+        report.row(title, figure, kind.name, share(series[kind.name][1:], whole[1:]))
     report.keep(stored=series, logical=whole)
     remove(folder)
 
@@ -131,7 +133,6 @@ def beside(report, title, runs, size, bounds):
     ours = figures.pop("cairn")
     for name, figure in figures.items():
         report.row(title, ours, name, figure, at_most=bounds.get(name))
-        title = ""
     return {name: figure.number for name, figure in {"cairn": ours, **figures}.items()}
 
 

@@ -45,8 +45,8 @@ def share(stored, logical):
 class Report:
     """The rows of one run of the benchmark, added to those of earlier runs in the results file."""
 
-    def __init__(self, versions):
-        self.failed, self.versions = 0, versions
+    def __init__(self, versions, kept=True):
+        self.failed, self.versions, self.kept, self.title = 0, versions, kept, None
         try:
             self.results = json.loads(RESULTS.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
@@ -73,10 +73,11 @@ class Report:
         ratio = beside and figure.number / beside.number
         number = figure.number if ratio is None else ratio
         holds = (at_most is None or number <= at_most) and (at_least is None or number >= at_least)
-        bound = f"≤ {at_most:g}" if at_most is not None else f"≥ {at_least:g}" if at_least is not None else "-"
+        bound = f"≤ {at_most:.3g}" if at_most is not None else f"≥ {at_least:.3g}" if at_least is not None else "-"
         self.line(
-            title, str(figure), optional(figure.cpu), peer or "-", str(beside or "-"), optional(beside and beside.cpu),
-            optional(ratio), bound)
+            title if title != self.title else "", str(figure), optional(figure.cpu), peer or "", str(beside or ""),
+            optional(beside and beside.cpu), optional(ratio), bound)
+        self.title = title
         if not holds:
             self.failed += 1
             print(f"    ^ does not hold: {number:.3f}", flush=True)
@@ -85,7 +86,9 @@ class Report:
             "at_most": at_most, "at_least": at_least, "holds": holds})
 
     def end(self):
-        """Writes the part to the results file."""
+        """Writes the part to the results file, where results are kept."""
+        if not self.kept:
+            return
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(self.results, indent=1))
 

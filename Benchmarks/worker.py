@@ -61,6 +61,10 @@ def upload(files, repository):
     import hf_xet
 
     hf_xet.upload_files(files, f"local://{repository}", None, None, None, "model")
+    # It leaves the data in the page cache; the other peers sync theirs.
+    for path in Path(repository).rglob("*"):
+        if path.is_file():
+            sync(path)
 
 
 def timed(body, *arguments):
