@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pictures
 import training
-from measuring import GIB, MIB, Run, cairn, copy_folder, disk_use, drop_from_cache, files_in, remove, warm
-from peers import KEEPERS, PEERS, Borg, Cairn, Copy, HfXet, Restic, TorchSave, Worker, available
+from measuring import GIB, MIB, Run, cairn, copy_folder, disk_use, drop_from_cache, files_in, noise, remove, warm
+from peers import KEEPERS, PEERS, Borg, Cairn, Copy, HfXet, Restic, TorchSave, Worker, obstacle
 from report import Figure, Report, rate, seconds, share
 
 HERE = Path(__file__).parent
@@ -35,9 +35,22 @@ class Bench:
         self.folder, self.quick = Path(folder), quick
         self.rounds = 2 if quick else 5
         self.saves = 3 if quick else None
-        versions = [kind.version() or f"{kind.name}: not there, so not run" for kind in [Cairn, *PEERS]]
-        self.report = Report(versions, kept=not quick)
         self.worker = Worker(self.folder / "xet-cache")
+        # A quick run shows that all of it works; its numbers are not worth keeping.
+        self.report = Report([Cairn.version(), *self.try_peers()], kept=not quick)
+
+    def try_peers(self):
+        """Finds the peers that can be run. Returns a line about each."""
+        folder, self.peers = self.place(), []
+        trial = folder / "trial-1"
+        trial.mkdir()
+        noise(trial / "model.safetensors", MIB, tensors=1)
+        for kind in PEERS:
+            reason = obstacle(kind, folder, self.worker, trial)
+            if reason is None:
+                self.peers.append(kind)
+            yield kind.version() if reason is None else f"{kind.name} could not be run: {reason}"
+        remove(folder)
 
     def place(self, memory=False):
         """A new folder, on the disk that is measured or in memory."""
@@ -65,7 +78,7 @@ def stored(bench, name):
     reference = [result["storedBytes"] for result in computed]
     report.row(title, figure, "reference", share(reference[1:], whole[1:]), at_most=OF_REFERENCE)
     series = {"cairn": ours, "reference": reference}
-    for kind in available(KEEPERS):
+    for kind in [kind for kind in bench.peers if kind in KEEPERS]:
         series[kind.name] = growth(kind(folder, bench.worker), checkpoints)
         report.row(title, figure, kind.name, share(series[kind.name][1:], whole[1:]))
     report.keep(stored=series, logical=whole)
@@ -115,7 +128,7 @@ def retention(bench):
 def contest(bench, memory, checkpoints):
     """Saves each checkpoint after the first with each contender in turn: the runs by contender."""
     folder = bench.place(memory)
-    contenders = [kind(folder, bench.worker) for kind in [Cairn, *available(PEERS)]]
+    contenders = [kind(folder, bench.worker) for kind in [Cairn, *bench.peers]]
     runs = {contender.name: [] for contender in contenders}
     for checkpoint in checkpoints:
         for contender in contenders:
@@ -319,6 +332,8 @@ def measure(bench, rows, lean):
         bench.report.end()
         if lean:
             drop_unneeded(ROWS[row].series, rows[number + 1:])
+    if set(rows) == set(ROWS) and not bench.quick:
+        pictures.draw()
 
 
 def parse():

@@ -25,10 +25,10 @@ class Worker:
 
     def ask(self, **what):
         print(json.dumps(what, default=str), file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"the Python process that saves with {what['do']} died")
-        return SimpleNamespace(**json.loads(answer))
+        answer = json.loads(self.process.stdout.readline() or '{"error": "the Python process died"}')
+        if "error" in answer:
+            raise SystemExit(f"{what['do']}: {answer['error']}")
+        return SimpleNamespace(**answer)
 
     def load(self, checkpoint):
         if self.loaded != checkpoint:
@@ -209,5 +209,15 @@ PEERS = [TorchSave, SafetensorsSave, Copy, Zstd, Borg, Restic, HfXet]
 KEEPERS = [Zstd, Borg, Restic, HfXet]
 
 
-def available(kinds):
-    return [kind for kind in kinds if kind.version()]
+def obstacle(kind, folder, worker, checkpoint):
+    """Why a contender can't be run here, found by running it on a small checkpoint; or nothing."""
+    if not kind.version():
+        return "it is not installed"
+    try:
+        contender = kind(folder, worker)
+        contender.prepare(checkpoint)
+        contender.save(checkpoint)
+        contender.clear()
+    except (OSError, SystemExit) as error:
+        return str(error)
+    return None

@@ -45,12 +45,12 @@ def sync(path):
         os.fsync(file.fileno())
 
 
-def save_torch(state, _, target):
+def save_torch(state, target):
     torch.save(state, target)
     sync(target)
 
 
-def save_safetensors(_, flat, target):
+def save_safetensors(flat, target):
     from safetensors.torch import save_file
 
     save_file(flat, target)
@@ -74,23 +74,34 @@ def timed(body, *arguments):
     return {"seconds": seconds, "cpu": after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime}
 
 
+class Worker:
+    """Has the state that was loaded last."""
+
+    def __init__(self):
+        self.state, self.flat = {}, {}
+
+    def do(self, asked):
+        if asked["do"] == "load":
+            self.state = load(asked["checkpoint"])
+            self.flat = dict(tensors(self.state))
+            return {}
+        if asked["do"] == "torch":
+            return timed(save_torch, self.state, asked["target"])
+        if asked["do"] == "safetensors":
+            return timed(save_safetensors, self.flat, asked["target"])
+        return timed(upload, asked["files"], asked["repository"])
+
+
 def main():
     # Answers have the true standard output for themselves: libraries print to it.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    state, flat = {}, {}
+    worker = Worker()
     for line in sys.stdin:
-        asked = json.loads(line)
-        answer = {}
-        if asked["do"] == "load":
-            state = load(asked["checkpoint"])
-            flat = dict(tensors(state))
-        elif asked["do"] == "torch":
-            answer = timed(save_torch, state, flat, asked["target"])
-        elif asked["do"] == "safetensors":
-            answer = timed(save_safetensors, state, flat, asked["target"])
-        elif asked["do"] == "xet":
-            answer = timed(upload, asked["files"], asked["repository"])
+        try:
+            answer = worker.do(json.loads(line))
+        except Exception as error:
+            answer = {"error": str(error) or type(error).__name__}
         print(json.dumps(answer), file=answers, flush=True)
 
 
