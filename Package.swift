@@ -25,8 +25,9 @@ let package = Package(
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
         .target(name: "CLinux"),
+        .target(name: "CPlanes"),
         .target(name: "Platform", dependencies: ["CLinux", "COpenSSL", "CZstd"], swiftSettings: strict),
-        .target(name: "ChunkStore", dependencies: ["Platform", "CLMDB"], swiftSettings: strict),
+        .target(name: "ChunkStore", dependencies: ["Platform", "CLMDB", "CPlanes"], swiftSettings: strict),
         .target(name: "TensorFormats", swiftSettings: strict),
         .target(
             name: "Cairn", dependencies: ["ChunkStore", "Platform", "TensorFormats"], swiftSettings: strict),

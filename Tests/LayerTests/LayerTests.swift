@@ -6,7 +6,7 @@ import Testing
     static let standard: Set = ["Swift", "Synchronization", "_StringProcessing", "RegexBuilder"]
     static let layers: [String: Set<String>] = [
         "Platform": ["CLinux", "COpenSSL", "CZstd", "Glibc"],
-        "ChunkStore": ["Platform", "CLMDB"],
+        "ChunkStore": ["Platform", "CLMDB", "CPlanes"],
         "TensorFormats": [],
         "Cairn": ["ChunkStore", "Platform", "TensorFormats"],
         "CairnCLI": ["Cairn", "ArgumentParser"],

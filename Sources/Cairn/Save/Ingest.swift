@@ -25,7 +25,7 @@ final class Ingest: Sendable {
     }
 
     /// Bytes of a file that are taken in one go, and chunks that are looked up in one go.
-    private static let unitSize: UInt64 = 4 << 20
+    private static let unitSize: UInt64 = 2 << 20
     private static let unitChunks = 1024
     /// Bytes that are read at a time: they are still in the nearest cache when they are hashed.
     private static let readSize = 256 << 10
@@ -194,17 +194,24 @@ final class Ingest: Sendable {
     }
 
     /// Gives a chunk its id: the earlier one's, where the fingerprints say that nothing has changed.
+    ///
+    /// What changed since the last save mostly changes until the next one as well, so it gets no fingerprint: that would be of no use.
+    /// The SHA-256 says when it stops to change, and then it gets one.
     private func identify(_ chunk: inout SaveChunk, _ worker: SaveWorker) -> FingerprintTable.Entry {
+        let known = chunk.earlierFingerprints
         var own = Fingerprint.none
-        if key != nil {
+        if key != nil, chunk.earlier == .zero || known.own != .none {
             own = worker.fingerprinter.fingerprint(chunk.bytes)
-            if chunk.earlier != .zero, own == chunk.earlierFingerprints.own {
+            if own == known.own {
                 chunk.id = chunk.earlier
-                return chunk.earlierFingerprints
+                return known
             }
         }
         chunk.id = ChunkID(worker.hasher.digest(chunk.bytes))
-        return (own, .none)
+        if chunk.id == chunk.earlier {
+            return key == nil ? (.none, .none) : (worker.fingerprinter.fingerprint(chunk.bytes), known.base)
+        }
+        return (chunk.earlier == .zero ? own : .none, .none)
     }
 
     /// What stood where an extent stands now. Looked up once; by several threads at the same time where they come together.

@@ -1,3 +1,4 @@
+internal import CPlanes
 internal import Platform
 
 /// Encodes and decodes the payloads of planes and deltas. (Docs/format.md 3) Each thread has its own.
@@ -5,8 +6,8 @@ internal import Platform
 /// A payload: the element size k (u8), the stored length of each plane (k times u32), the planes, and the bytes that fill no element. A
 /// plane of as many bytes as there are elements is raw, a shorter one is a zstd frame.
 final class PlaneCoder {
-    /// How each plane of a tensor is best compressed, the lowest first.
-    typealias Searches = [ZstdCompressor.Search]
+    /// How each plane of a tensor is best compressed, the lowest first; nil for one that is only tried where it has runs.
+    typealias Searches = [ZstdCompressor.Search?]
 
     private var compressor: ZstdCompressor
     private var decompressor: ZstdDecompressor
@@ -54,25 +55,33 @@ final class PlaneCoder {
         return position < chunk.count ? position : nil
     }
 
+    /// The planes, and behind them what fills no element; with a base, the planes of the differences.
+    ///
+    /// Every number is rotated so that the sign of a float is its lowest bit; differences have theirs there as well.
     private func split(
         _ chunk: UnsafeRawBufferPointer, _ base: UnsafeRawBufferPointer?, _ elementSize: Int
     ) -> UnsafeRawBufferPointer {
         let planes = UnsafeMutableRawBufferPointer(rebasing: scratch.bytes[..<chunk.count])
-        if let base {
-            splitDifference(chunk, base: base, elementSize: elementSize, into: planes)
-        } else {
-            splitRotated(chunk, elementSize: elementSize, into: planes)
+        precondition(base == nil || base!.count == chunk.count)
+        let elements = chunk.count / elementSize
+        if elements > 0 {
+            cp_split(chunk.baseAddress, base?.baseAddress, elements, elementSize, planes.baseAddress)
         }
+        let tail = (elements * elementSize)...
+        UnsafeMutableRawBufferPointer(rebasing: planes[tail]).copyMemory(
+            from: UnsafeRawBufferPointer(rebasing: chunk[tail]))
         return UnsafeRawBufferPointer(planes)
     }
 
     /// - Returns: the length of the frame, or the plane's own where it does not shrink by 1/64 and is to be kept raw.
     private func compress(
-        _ plane: UnsafeRawBufferPointer, _ search: ZstdCompressor.Search,
+        _ plane: UnsafeRawBufferPointer, _ search: ZstdCompressor.Search?,
         into target: UnsafeMutableRawBufferPointer
     ) -> Int {
         let limit = plane.count - plane.count / 64
-        guard limit > 0 else { return plane.count }
+        guard limit > 0, let search = search ?? (Self.runs(plane) > 0 ? .matches : nil) else {
+            return plane.count
+        }
         let room = UnsafeMutableRawBufferPointer(rebasing: target[..<min(target.count, plane.count + 64)])
         guard let length = compressor.compress(plane, into: room, search), length < limit else {
             return plane.count
@@ -80,8 +89,18 @@ final class PlaneCoder {
         return length
     }
 
-    /// Tries what a tensor's planes shrink to by either search, on a stretch of one of its chunks.
-    /// - Returns: the better search for each plane, and the stored bytes for each byte of the stretch.
+    /// Of 64 places that are spread over a plane, how many have the same byte eight times: rows of zeros, values that did not change.
+    private static func runs(_ plane: UnsafeRawBufferPointer) -> Int {
+        guard plane.count >= 8 else { return 0 }
+        return (0..<64).count { place in
+            let offset = (plane.count - 8) * place / 63
+            let bytes = plane.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
+            return bytes == bytes &<< 8 | bytes &>> 56
+        }
+    }
+
+    /// Tries what a tensor's planes shrink to, on a stretch of one of its chunks.
+    /// - Returns: the search for each plane, and the stored bytes for each byte of the stretch.
     func trial(
         _ sample: UnsafeRawBufferPointer, base: UnsafeRawBufferPointer?, elementSize: Int,
         scratch target: UnsafeMutableRawBufferPointer
@@ -92,14 +111,24 @@ final class PlaneCoder {
         var total = 0
         for plane in 0..<elementSize {
             let bytes = UnsafeRawBufferPointer(rebasing: planes[plane * elements..<(plane + 1) * elements])
-            let matches = compress(bytes, .matches, into: target)
-            let symbols = compress(bytes, .symbols, into: target)
-            // Symbols are the faster ones, but for planes that both leave raw: matches notice that at once.
-            let preferred = symbols < elements && symbols <= matches + matches / 64
-            searches.append(preferred ? .symbols : .matches)
-            total += preferred ? symbols : matches
+            let (search, length) = trial(bytes, into: target)
+            searches.append(search)
+            total += length
         }
         return (searches, sample.isEmpty ? 1 : Double(total) / Double(sample.count))
+    }
+
+    private func trial(
+        _ plane: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer
+    ) -> (ZstdCompressor.Search?, Int) {
+        var symbols = compress(plane, .symbols, into: target)
+        // Writing and reading the code takes as long as everything else, so it must be worth it.
+        if symbols > plane.count - plane.count / 8 { symbols = plane.count }
+        // Looking for matches takes four times as long, but for planes that have none at all, or little else.
+        guard symbols == plane.count || Self.runs(plane) >= 16 else { return (.symbols, symbols) }
+        let matches = compress(plane, .matches, into: target)
+        if matches + plane.count / 32 < symbols { return (.matches, matches) }
+        return symbols == plane.count ? (nil, symbols) : (.symbols, symbols)
     }
 
     /// Decodes a payload.
@@ -115,30 +144,30 @@ final class PlaneCoder {
         else { return false }
         let elements = target.count / elementSize
         var position = Self.headerSize(elementSize)
-        for plane in 0..<elementSize {
-            let stored = payload.loadUnaligned(fromByteOffset: 1 + 4 * plane, as: UInt32.self)
-            let length = Int(UInt32(littleEndian: stored))
-            guard length <= elements, length <= payload.count - position else { return false }
-            let bytes = UnsafeRawBufferPointer(rebasing: payload[position..<position + length])
-            let room = UnsafeMutableRawBufferPointer(
-                rebasing: scratch.bytes[plane * elements..<(plane + 1) * elements])
-            if length == elements {
-                room.copyMemory(from: bytes)
-            } else if !decompressor.decompress(bytes, into: room) {
-                return false
-            }
-            position += length
-        }
         let tail = target.count - elements * elementSize
-        guard payload.count - position == tail else { return false }
-        let planes = UnsafeMutableRawBufferPointer(rebasing: scratch.bytes[..<target.count])
-        UnsafeMutableRawBufferPointer(rebasing: planes[(elements * elementSize)...]).copyMemory(
-            from: UnsafeRawBufferPointer(rebasing: payload[position...]))
-        if hasBase {
-            mergeDifference(UnsafeRawBufferPointer(planes), elementSize: elementSize, onto: target)
-        } else {
-            mergeRotated(UnsafeRawBufferPointer(planes), elementSize: elementSize, into: target)
+        return withUnsafeTemporaryAllocation(of: UnsafeRawPointer?.self, capacity: elementSize) { planes in
+            for plane in 0..<elementSize {
+                let stored = payload.loadUnaligned(fromByteOffset: 1 + 4 * plane, as: UInt32.self)
+                let length = Int(UInt32(littleEndian: stored))
+                guard length <= elements, length <= payload.count - position else { return false }
+                let bytes = UnsafeRawBufferPointer(rebasing: payload[position..<position + length])
+                if length == elements {
+                    planes[plane] = bytes.baseAddress
+                } else {
+                    let room = UnsafeMutableRawBufferPointer(
+                        rebasing: scratch.bytes[plane * elements..<(plane + 1) * elements])
+                    guard decompressor.decompress(bytes, into: room) else { return false }
+                    planes[plane] = UnsafeRawPointer(room.baseAddress)
+                }
+                position += length
+            }
+            guard payload.count - position == tail else { return false }
+            if elements > 0 {
+                cp_merge(planes.baseAddress, elements, elementSize, hasBase ? 1 : 0, target.baseAddress)
+            }
+            UnsafeMutableRawBufferPointer(rebasing: target[(elements * elementSize)...]).copyMemory(
+                from: UnsafeRawBufferPointer(rebasing: payload[position...]))
+            return true
         }
-        return true
     }
 }

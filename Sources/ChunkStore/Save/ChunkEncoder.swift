@@ -52,7 +52,7 @@ struct ChunkEncoder {
     let worker: SaveWorker
 
     /// Bytes of a chunk that encodings are tried on.
-    private static let sampleSize = 64 << 10
+    private static let sampleSize = 32 << 10
 
     private var store: ChunkStore { session.store }
 
@@ -72,8 +72,10 @@ struct ChunkEncoder {
                 records.append(Record(raw: input.chunk, index: index))
                 continue
             }
-            let choice = try self.choice(for: input, scratch: output.rest)
-            if let delta = choice.delta, let chain = base(of: input, ratio: delta.ratio) {
+            let (choice, tried) = try self.choice(for: input, index, &output)
+            if let tried {
+                records.append(tried)
+            } else if let delta = choice.delta, let chain = base(of: input, ratio: delta.ratio) {
                 deltas.append((index, choice, delta, chain))
             } else {
                 records.append(planes(index, input.chunk, choice, &output))
@@ -86,7 +88,7 @@ struct ChunkEncoder {
             deliver: { place, base in
                 let (index, choice, delta, chain) = deltas[place]
                 let input = inputs[index]
-                if let record = self.delta(index, input.chunk, choice, delta, chain, base, &output) {
+                if let record = self.delta(index, input, choice, delta, chain, base, &output) {
                     records.append(record)
                 } else {
                     records.append(planes(index, input.chunk, choice, &output))
@@ -124,9 +126,10 @@ struct ChunkEncoder {
 
     /// nil where the delta turns out not to be worth it, or to make the chain too long.
     private func delta(
-        _ index: Int, _ chunk: SaveChunk, _ choice: EncodingChoice, _ delta: EncodingChoice.Delta,
+        _ index: Int, _ input: Input, _ choice: EncodingChoice, _ delta: EncodingChoice.Delta,
         _ chain: [ChunkPlace], _ base: UnsafeRawBufferPointer, _ output: inout Output
     ) -> Record? {
+        let chunk = input.chunk
         let stored = worker.coder.encode(
             chunk.bytes, base: base, elementSize: chunk.elementSize, delta.searches, into: output.rest)
         let limit = choice.planesRatio * session.encoding.deltaLimit * Double(chunk.bytes.count)
@@ -134,7 +137,10 @@ struct ChunkEncoder {
             return nil
         }
         var record = Record(chunk, index: index, .delta, output.take(stored), base: chain[0].id)
-        if worker.makesFingerprints { record.baseFingerprint = worker.fingerprinter.fingerprint(base) }
+        if worker.makesFingerprints {
+            let known = fingerprint(of: chain[0], input)
+            record.baseFingerprint = known == .none ? worker.fingerprinter.fingerprint(base) : known
+        }
         return record
     }
 
@@ -155,51 +161,55 @@ struct ChunkEncoder {
 
     /// Whether these bytes are the base: by its fingerprint where that is known, which takes a fifth of the time.
     private func isWhole(_ base: ChunkPlace, _ bytes: UnsafeRawBufferPointer, _ input: Input) -> Bool {
-        let known = input.chunk.earlierFingerprints
-        var fingerprint = Fingerprint.none
-        if base.id == input.chunk.earlier {
-            fingerprint = known.own
-        } else if input.chain.count > 1, base.id == input.chain[1].id {
-            fingerprint = known.base
-        }
+        let fingerprint = fingerprint(of: base, input)
         if worker.makesFingerprints, fingerprint != .none {
             return worker.fingerprinter.fingerprint(bytes) == fingerprint
         }
         return ChunkID(worker.hasher.digest(bytes)) == base.id
     }
 
+    /// The fingerprint of the earlier chunk, or of the one that it leans on, as far as the last save has left it.
+    private func fingerprint(of base: ChunkPlace, _ input: Input) -> Fingerprint {
+        let known = input.chunk.earlierFingerprints
+        if base.id == input.chunk.earlier { return known.own }
+        return input.chain.count > 1 && base.id == input.chain[1].id ? known.base : .none
+    }
+
     private func noteLost(_ id: ChunkID) { session.state.change { _ = $0.lostBases.insert(id) } }
 }
 
 extension ChunkEncoder {
-    /// How the chunks of this one's tensor are encoded: tried once, on the first that comes.
-    private func choice(for input: Input, scratch: UnsafeMutableRawBufferPointer) throws -> EncodingChoice {
+    /// How the chunks of this one's tensor are encoded: tried once, on the first that comes. That one's record comes along where it
+    /// leans on a base, which was at hand.
+    private func choice(
+        for input: Input, _ index: Int, _ output: inout Output
+    ) throws -> (EncodingChoice, Record?) {
         let tensor = input.chunk.tensor
-        if tensor >= 0, let known = session.choices.change({ $0[tensor] }) { return known }
-        let sample = Self.sample(input.chunk)
+        if tensor >= 0, let known = session.choices.change({ $0[tensor] }) { return (known, nil) }
         let (searches, ratio) = worker.coder.trial(
-            UnsafeRawBufferPointer(rebasing: input.chunk.bytes[sample]), base: nil,
-            elementSize: input.chunk.elementSize, scratch: scratch)
+            Self.sample(input.chunk.bytes), base: nil, elementSize: input.chunk.elementSize,
+            scratch: output.rest)
         var choice = EncodingChoice(planes: searches, planesRatio: ratio)
-        choice.delta = try delta(for: input, sample, ratio, scratch)
+        let record = try tryDelta(input, index, &choice, &output)
         if tensor >= 0 { session.choices.change { $0[tensor] = choice } }
-        return choice
+        return (choice, record)
     }
 
     /// A stretch from the middle of a chunk, of whole elements.
-    private static func sample(_ chunk: SaveChunk) -> Range<Int> {
-        let count = min(sampleSize, chunk.bytes.count)
-        let start = (chunk.bytes.count - count) / 2 / 8 * 8
-        return start..<start + count
+    private static func sample(_ bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+        let count = min(sampleSize, bytes.count)
+        let start = (bytes.count - count) / 2 / 8 * 8
+        return UnsafeRawBufferPointer(rebasing: bytes[start..<start + count])
     }
 
-    /// Tries the newest version that a delta might lean on, and older ones where it would be too large for that.
-    private func delta(
-        for input: Input, _ sample: Range<Int>, _ planesRatio: Double,
-        _ scratch: UnsafeMutableRawBufferPointer
-    ) throws -> EncodingChoice.Delta? {
-        var best: EncodingChoice.Delta?
-        for start in input.chain.indices where best == nil {
+    /// Tries the newest version that a delta might lean on, and older ones where it would be too large for that. Completes the
+    /// choice, and returns the chunk's record where it is worth it.
+    private func tryDelta(
+        _ input: Input, _ index: Int, _ choice: inout EncodingChoice, _ output: inout Output
+    ) throws -> Record? {
+        var record: Record?
+        var isTried = false
+        for start in input.chain.indices where !isTried {
             let chain = Array(input.chain[start...])
             // A delta is about as large as the one that the base itself is.
             let first = chain[0].location
@@ -211,15 +221,17 @@ extension ChunkEncoder {
                 [.init(index: 0, chain: chain)], isWhole: { isWhole($0.chain[0], $1, input) },
                 deliver: { _, base in
                     let (searches, ratio) = worker.coder.trial(
-                        UnsafeRawBufferPointer(rebasing: input.chunk.bytes[sample]),
-                        base: UnsafeRawBufferPointer(rebasing: base[sample]),
-                        elementSize: input.chunk.elementSize, scratch: scratch)
+                        Self.sample(input.chunk.bytes), base: Self.sample(base),
+                        elementSize: input.chunk.elementSize, scratch: output.rest)
                     let size = Int(ratio * Double(input.chunk.bytes.count))
                     guard store.recovery.allows(size, before: chain) else { return }
-                    best = .init(searches: searches, ratio: ratio)
+                    isTried = true
+                    guard ratio < choice.planesRatio * session.encoding.deltaLimit else { return }
+                    let delta = EncodingChoice.Delta(searches: searches, ratio: ratio)
+                    choice.delta = delta
+                    record = self.delta(index, input, choice, delta, chain, base, &output)
                 }, failed: { noteLost($0.chain[0].id) })
         }
-        guard let best, best.ratio < planesRatio * session.encoding.deltaLimit else { return nil }
-        return best
+        return record
     }
 }
