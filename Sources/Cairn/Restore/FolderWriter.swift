@@ -111,7 +111,7 @@ final class FolderWriter: Sendable {
                 folder.appending(files[index].path), .create, direct: isLarge, followLinks: false, mode: 0o600
             )
             // A full disk is better noticed before anything is written.
-            if isLarge { try file.allocate(to: sizes[index]) }
+            if isLarge, !file.isInMemory { try file.allocate(to: sizes[index]) }
             state.open[index] = file
             return file
         }
@@ -146,11 +146,17 @@ final class FolderWriter: Sendable {
         }
         try reader.read(
             wanted.map(\.id),
+            room: { index in
+                let one = wanted[index]
+                guard one.from == 0 else { return nil }
+                return UnsafeMutableRawBufferPointer(rebasing: target[one.to..<one.to + one.count])
+            },
             deliver: { index, bytes in
                 let one = wanted[index]
-                let piece = UnsafeRawBufferPointer(rebasing: bytes[one.from..<one.from + one.count])
-                UnsafeMutableRawBufferPointer(rebasing: target[one.to..<one.to + one.count]).copyMemory(
-                    from: piece)
+                let place = UnsafeMutableRawBufferPointer(rebasing: target[one.to..<one.to + one.count])
+                guard bytes.baseAddress != UnsafeRawPointer(place.baseAddress) else { return }
+                place.copyMemory(
+                    from: UnsafeRawBufferPointer(rebasing: bytes[one.from..<one.from + one.count]))
             }, failed: { index, error in note(segment.file, wanted[index].blob, error) })
     }
 

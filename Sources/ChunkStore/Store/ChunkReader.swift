@@ -37,10 +37,13 @@ public final class ChunkReader {
     }
 
     /// Reads chunks, checks each and hands it on: in any order, the place in `ids` with it.
-    /// - Parameter failed: told of each chunk that is damaged or missing; throws to stop.
+    /// - Parameters:
+    ///   - room: where the chunk may be put together, exactly as long as it is: `deliver` then mostly finds it there.
+    ///   - failed: told of each chunk that is damaged or missing; throws to stop.
     /// - Throws: `.newerVersion` for a chunk in a codec that is not known here, which is no damage.
     public func read(
-        _ ids: [ChunkID], deliver: (Int, UnsafeRawBufferPointer) throws -> Void,
+        _ ids: [ChunkID], room: (Int) -> UnsafeMutableRawBufferPointer? = { _ in nil },
+        deliver: (Int, UnsafeRawBufferPointer) throws -> Void,
         failed: (Int, CairnError) throws -> Void
     ) throws {
         let chains = try store.chains(ids)
@@ -52,7 +55,8 @@ public final class ChunkReader {
             }
         }
         try read(
-            chunks, isWhole: { wanted, bytes in ChunkID(self.hasher.digest(bytes)) == wanted.chain[0].id },
+            chunks, room: room,
+            isWhole: { wanted, bytes in ChunkID(self.hasher.digest(bytes)) == wanted.chain[0].id },
             deliver: deliver,
             failed: { wanted in
                 // By itself: it may have moved since, and a failure gets its sentence here.
@@ -79,7 +83,8 @@ public final class ChunkReader {
     ///   - isWhole: whether these bytes are the chunk.
     ///   - failed: told of each chunk that could not be read, or is not whole.
     func read(
-        _ chunks: [Wanted], isWhole: (Wanted, UnsafeRawBufferPointer) -> Bool,
+        _ chunks: [Wanted], room: (Int) -> UnsafeMutableRawBufferPointer? = { _ in nil },
+        isWhole: (Wanted, UnsafeRawBufferPointer) -> Bool,
         deliver: (Int, UnsafeRawBufferPointer) throws -> Void, failed: (Wanted) throws -> Void
     ) throws {
         var rest = chunks.sorted { Self.precedes($0.chain[0], $1.chain[0]) }[...]
@@ -88,7 +93,8 @@ public final class ChunkReader {
             rest = rest.dropFirst(batch.count)
             let loaded = load(batch)
             for wanted in batch {
-                if let bytes = decode(wanted.chain, loaded), isWhole(wanted, bytes) {
+                if let bytes = decode(wanted.chain, loaded, into: room(wanted.index)), isWhole(wanted, bytes)
+                {
                     try deliver(wanted.index, bytes)
                 } else {
                     try failed(wanted)
@@ -157,9 +163,12 @@ public final class ChunkReader {
     }
 
     /// The chunk at the beginning of a chain; nil where a record did not come or is none. Good until the next one.
-    private func decode(_ chain: [ChunkPlace], _ loaded: Loaded) -> UnsafeRawBufferPointer? {
-        let target = UnsafeMutableRawBufferPointer(
+    private func decode(
+        _ chain: [ChunkPlace], _ loaded: Loaded, into room: UnsafeMutableRawBufferPointer?
+    ) -> UnsafeRawBufferPointer? {
+        let own = UnsafeMutableRawBufferPointer(
             rebasing: chunk.bytes[..<min(Int(chain[0].location.rawLength), store.chunkSize)])
+        let target = room?.count == own.count ? room! : own
         var bytes: UnsafeRawBufferPointer?
         for place in chain.reversed() {
             guard let payload = payload(place, loaded), place.location.rawLength == target.count else {

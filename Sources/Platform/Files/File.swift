@@ -87,6 +87,9 @@ public final class File: Sendable {
         return FileStatus(status)
     }
 
+    /// Whether it lives in memory: on a tmpfs.
+    public var isInMemory: Bool { cl_fileSystem(descriptor) == 0x0102_1994 }
+
     /// The magic number of its file system, as statfs(2) lists them.
     public func fileSystem() throws(CairnError) -> UInt64 {
         let magic = cl_fileSystem(descriptor)
