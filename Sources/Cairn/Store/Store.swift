@@ -19,17 +19,29 @@ public final class Store: Sendable {
     /// Bytes of a chunk, but for the last of a tensor or file.
     public var chunkSize: Int { chunks.chunkSize }
 
+    /// How many times a chunk's bytes may be read to get it back.
+    public var recoveryFactor: Int { chunks.recovery.factor }
+    /// How many records a chunk may be put together from.
+    public var recoveryRecords: Int { chunks.recovery.records }
+
     init(_ chunks: ChunkStore, _ settings: Settings) {
         self.chunks = chunks
         self.settings = settings
     }
 
     /// Makes a store in a folder that is missing or empty.
-    /// - Parameter chunkSize: bytes, a power of two from 4 KiB to 4 MiB; fixed from then on.
-    public static func create(at path: String, chunkSize: Int = 256 << 10) throws -> Store {
+    /// - Parameters: all fixed from then on.
+    ///   - chunkSize: bytes, a power of two from 4 KiB to 4 MiB.
+    ///   - recoveryFactor: how many times a chunk's bytes may be read to get it back, 1 to 16: what saves by small differences costs.
+    ///   - recoveryRecords: how many records it may be put together from, 1 to 64.
+    public static func create(
+        at path: String, chunkSize: Int = 256 << 10, recoveryFactor: Int = 2, recoveryRecords: Int = 16
+    ) throws -> Store {
         let settings = Settings()
         try ChunkStore.create(
-            Path(path), chunkSize: chunkSize, settings: chunkSettings(settings, onWait: { _ in }))
+            Path(path), chunkSize: chunkSize,
+            recovery: RecoveryBound(factor: recoveryFactor, records: recoveryRecords),
+            settings: chunkSettings(settings, onWait: { _ in }))
         return try open(at: path, settings: settings)
     }
 

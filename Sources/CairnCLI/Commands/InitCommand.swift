@@ -20,21 +20,41 @@ struct InitCommand: ParsableCommand {
         transform: { text in Int(clamping: try ByteSize.parse(text)) })
     var chunkSize = 256 << 10
 
+    @Option(
+        help: ArgumentHelp(
+            "Bytes that are read to get a chunk back, in its own: 1 to 16 (default: 2).", valueName: "times"))
+    var recoveryFactor = 2
+
+    @Option(
+        help: ArgumentHelp(
+            "Records that a chunk is put together from: 1 to 64 (default: 16).", valueName: "n"))
+    var recoveryRecords = 16
+
     @OptionGroup var common: CommonOptions
 
     func validate() throws {
         guard chunkSize.nonzeroBitCount == 1, (4 << 10)...(4 << 20) ~= chunkSize else {
             throw ValidationError("--chunk-size must be a power of two from 4KiB to 4MiB")
         }
+        guard 1...16 ~= recoveryFactor else {
+            throw ValidationError("--recovery-factor must be from 1 to 16")
+        }
+        guard 1...64 ~= recoveryRecords else {
+            throw ValidationError("--recovery-records must be from 1 to 64")
+        }
     }
 
     func run() throws {
-        let store = try Store.create(at: try common.storePath(), chunkSize: chunkSize)
+        let store = try Store.create(
+            at: try common.storePath(), chunkSize: chunkSize, recoveryFactor: recoveryFactor,
+            recoveryRecords: recoveryRecords)
         let chunks = Units.exactSize(UInt64(store.chunkSize))
         try Output.answer(
             .report(
                 json: .fields(
-                    ("path", JSON(store.path)), ("id", JSON(store.id)), ("chunkSize", JSON(store.chunkSize))),
+                    ("path", JSON(store.path)), ("id", JSON(store.id)), ("chunkSize", JSON(store.chunkSize)),
+                    ("recoveryFactor", JSON(store.recoveryFactor)),
+                    ("recoveryRecords", JSON(store.recoveryRecords))),
                 text: "made a store in \(store.path.printable) with chunks of \(chunks)"),
             common)
     }

@@ -17,6 +17,7 @@ struct SaveCommand: StoreCommand {
               cairn save out/checkpoint-500
               cairn save out/checkpoint-500 --metric eval_loss=1.83 --pin before-anneal
               cairn save model.safetensors --run sft --step 1000 --meta dataset=c4
+              cairn save sft/checkpoint-100 --run sft --base base-model@latest
               cairn save out/checkpoint-500 --dry-run
             """)
 
@@ -64,6 +65,15 @@ struct SaveCommand: StoreCommand {
     @Option(help: ArgumentHelp("Leave the rest out, such as the optimizer's state.", valueName: "part"))
     var only: Part?
 
+    @Option(
+        help: ArgumentHelp(
+            "An iteration, also of another run, that is most alike (default: the run's one before).",
+            valueName: "ref"), completion: StoreCompletion.references)
+    var base: String?
+
+    @Flag(help: "Hash everything, instead of telling by fingerprints what has not changed.")
+    var rehash = false
+
     @Flag(help: "Read and compare everything, and write nothing.")
     var dryRun = false
 
@@ -75,7 +85,8 @@ struct SaveCommand: StoreCommand {
         var options = SaveOptions(
             run: run, step: step, metrics: Arguments.dictionary(metrics.map { ($0.name, $0.value) }),
             pin: pin,
-            replace: replace, followLinks: followLinks, dryRun: dryRun, modelOnly: only == .model)
+            replace: replace, followLinks: followLinks, dryRun: dryRun, modelOnly: only == .model,
+            base: base, rehash: rehash)
         if let metadataFile { try options.addMetadata(fromFile: metadataFile) }
         for (name, json) in metadata { options.metadata[name] = json }
         let result = try session.store.save(path, options: options, progress: session.progress)

@@ -49,7 +49,7 @@ public final class ChunkStore: Sendable {
 
     public let folder: Path
     public let chunkSize: Int
-    let recovery: RecoveryBound
+    public let recovery: RecoveryBound
     /// 16 bytes.
     public let id: [UInt8]
     public let settings: Settings
@@ -64,8 +64,11 @@ public final class ChunkStore: Sendable {
     static let reserveSize: UInt64 = 8 << 20
 
     /// Makes a store in a folder that is missing or empty.
-    public static func create(_ folder: Path, chunkSize: Int, settings: Settings) throws {
-        let description = try StoreDescription(id: Random.bytes(16), chunkSize: chunkSize)
+    public static func create(
+        _ folder: Path, chunkSize: Int, recovery: RecoveryBound = RecoveryBound(), settings: Settings
+    ) throws {
+        let description = try StoreDescription(
+            id: Random.bytes(16), chunkSize: chunkSize, recovery: recovery)
         if let status = try FileSystem.status(folder, followLinks: true) {
             guard status.kind == .folder, try FileSystem.names(in: folder).isEmpty else {
                 let isStore =

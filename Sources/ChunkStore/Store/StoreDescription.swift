@@ -9,18 +9,26 @@ struct StoreDescription: Sendable {
     var id: [UInt8]
     /// Bytes, a power of two.
     var chunkSize: Int
-    var recovery = RecoveryBound()
+    var recovery: RecoveryBound
 
     func encoded() -> [UInt8] {
-        [UInt8]("{\"format\": \(Self.format), \"id\": \"\(id.hex)\", \"chunkSize\": \(chunkSize)}\n".utf8)
+        let fields = [
+            ("format", "\(Self.format)"), ("id", "\"\(id.hex)\""), ("chunkSize", "\(chunkSize)"),
+            ("recoveryFactor", "\(recovery.factor)"), ("recoveryRecords", "\(recovery.records)"),
+        ]
+        return [UInt8]("{\(fields.map { "\"\($0)\": \($1)" }.joined(separator: ", "))}\n".utf8)
     }
 
-    init(id: [UInt8], chunkSize: Int) throws {
+    init(id: [UInt8], chunkSize: Int, recovery: RecoveryBound) throws {
+        guard recovery.isValid else {
+            throw CairnError(.usage, "a chunk can be read from 1 to 64 records, and 1 to 16 times its bytes")
+        }
         guard Self.chunkSizes.contains(chunkSize), chunkSize.nonzeroBitCount == 1 else {
             throw CairnError(.usage, "the chunk size \(chunkSize) is not a power of two from 4 KiB to 4 MiB")
         }
         self.id = id
         self.chunkSize = chunkSize
+        self.recovery = recovery
     }
 
     init(decoding bytes: [UInt8], path: Path) throws {
@@ -28,7 +36,7 @@ struct StoreDescription: Sendable {
             .notAStore, "\(path) does not describe a store; if this is one, restore the file from a copy",
             path: path.text)
         var fields: [String: String] = [:]
-        // The three fields are plain numbers and hex digits, so that splitting reads every file that Cairn writes.
+        // The fields are plain numbers and hex digits, so that splitting reads every file that Cairn writes.
         let text = String(decoding: bytes, as: UTF8.self)
         guard let open = text.firstIndex(of: "{"), let close = text.lastIndex(of: "}"), open < close else {
             throw damaged
@@ -49,7 +57,12 @@ struct StoreDescription: Sendable {
         }
         guard let id = fields["id"].flatMap({ [UInt8](hex: $0) }), id.count == 16,
             let chunkSize = fields["chunkSize"].flatMap({ Int($0) }),
-            let description = try? StoreDescription(id: id, chunkSize: chunkSize)
+            let description = try? StoreDescription(
+                id: id, chunkSize: chunkSize,
+                // Stores of the first version say nothing of these.
+                recovery: RecoveryBound(
+                    factor: fields["recoveryFactor"].flatMap { Int($0) } ?? RecoveryBound().factor,
+                    records: fields["recoveryRecords"].flatMap { Int($0) } ?? RecoveryBound().records))
         else { throw damaged }
         self = description
     }
