@@ -157,8 +157,14 @@ extension Weather {
             Wrong("metadata that is no JSON", 2, "JSON") {
                 ["save", $0.source, "--step", "1", "--run", "r", "--meta-file", $0.source + "/optimizer.bin"]
             },
-            Wrong("a base that is not there yet", 2, "--base") {
-                ["save", $0.source, "--step", "1", "--run", "r", "--base", "r@30"]
+            Wrong("a base that is not there", 2, "31") {
+                ["save", $0.source, "--step", "1", "--run", "r", "--base", "r@31"]
+            },
+            Wrong("a bound below what a chunk takes", 2, "--recovery-factor") { _ in
+                ["init", "--recovery-factor", "0"]
+            },
+            Wrong("a chain beyond what is read", 2, "--recovery-records") { _ in
+                ["init", "--recovery-records", "65"]
             },
             Wrong("deleting the newest", 1, "newest") { _ in ["delete", "r@30"] },
             Wrong("deleting what is not there", 2, "31") { _ in ["delete", "r@31"] },

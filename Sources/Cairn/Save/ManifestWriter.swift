@@ -1,17 +1,46 @@
 internal import ChunkStore
 internal import Platform
 
-/// Puts what is not a file's own bytes into a save: chunk lists, schemas, roots, metadata.
-struct ManifestWriter {
-    let session: SaveSession
-    let tree: BlobTree
+/// Puts what is not a file's own bytes into a save: chunk lists, schemas, roots, metadata. Many in one go: `flush` puts the last ones.
+final class ManifestWriter {
+    private let session: SaveSession
+    private let tree: BlobTree
+    private var pending: [(id: ChunkID, bytes: [UInt8])] = []
+    private var pendingBytes = 0
+
+    /// Bytes and pieces that wait at most.
+    private static let batch = (bytes: 4 << 20, pieces: 1024)
+
+    init(session: SaveSession, tree: BlobTree) {
+        self.session = session
+        self.tree = tree
+    }
+
+    private func put(_ id: ChunkID, _ bytes: [UInt8]) throws {
+        pending.append((id, bytes))
+        pendingBytes += bytes.count
+        if pending.count == Self.batch.pieces || pendingBytes >= Self.batch.bytes { try flush() }
+    }
+
+    func flush() throws {
+        let pieces = pending
+        (pending, pendingBytes) = ([], 0)
+        // One buffer for all, as pointers into an array are only good for a call.
+        let joined = pieces.flatMap(\.bytes)
+        try joined.withUnsafeBytes { buffer in
+            var start = 0
+            let chunks = pieces.map { id, bytes in
+                defer { start += bytes.count }
+                return (id: id, bytes: UnsafeRawBufferPointer(rebasing: buffer[start..<start + bytes.count]))
+            }
+            try session.put(chunks, isContent: false)
+        }
+    }
 
     /// The blob over chunks that the save has already.
     func blob(length: UInt64, over ids: [ChunkID]) throws -> BlobRef {
         guard length > 0 else { return .empty }
-        let root = try tree.root(over: ids) { id, bytes in
-            try bytes.withUnsafeBytes { try session.put([(id, $0)], isContent: false) }
-        }
+        let root = try tree.root(over: ids) { try put($0, $1) }
         return BlobRef(length: length, id: root)
     }
 
@@ -19,13 +48,9 @@ struct ManifestWriter {
     func blob(_ bytes: [UInt8]) throws -> BlobRef {
         var ids: [ChunkID] = []
         for start in stride(from: 0, to: bytes.count, by: tree.chunkSize) {
-            try bytes.withUnsafeBytes { buffer in
-                let piece = UnsafeRawBufferPointer(
-                    rebasing: buffer[start..<min(start + tree.chunkSize, bytes.count)])
-                let id = ChunkID.of(piece)
-                try session.put([(id, piece)], isContent: false)
-                ids.append(id)
-            }
+            let piece = [UInt8](bytes[start..<min(start + tree.chunkSize, bytes.count)])
+            ids.append(.of(piece))
+            try put(ids.last!, piece)
         }
         return try blob(length: UInt64(bytes.count), over: ids)
     }

@@ -114,6 +114,7 @@ extension Store {
             tensorCount: plans.tensors, fileCount: plans.plans.count, logicalBytes: plans.bytes,
             roots: try writer.blob(roots.encoded()), metrics: identity.metrics,
             metadata: try writer.blob(Metadata(identity.metadata).encoded()))
+        try writer.flush()
         let places = plans.sources.enumerated().map { ($1.place, $0) }
         return Draft(
             head: head, roots: roots, identity: identity, outcome: outcome,

@@ -24,6 +24,7 @@ import Testing
         let head = Head(
             run: "main", step: step, createdAt: 0, parent: nil, layout: "", tensorCount: 0, fileCount: 1,
             logicalBytes: 4, roots: try writer.blob(try roots(writer)), metrics: [:], metadata: .empty)
+        try writer.flush()
         let manifest = SaveSession.Manifest(
             run: "main", step: step, head: head.encoded(), origin: "", pins: [])
         guard case .committed = try session.commit(manifest, decide: { _ in .commit(replacing: nil) }) else {
