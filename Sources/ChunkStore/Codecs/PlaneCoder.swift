@@ -11,7 +11,7 @@ final class PlaneCoder {
 
     private var compressor: ZstdCompressor
     private var decompressor: ZstdDecompressor
-    /// Planes before they are compressed, or after.
+    /// A plane after it was compressed, or all of them after they were decompressed.
     private let scratch: Buffer
 
     static let elementSizes = [1, 2, 4, 8]
@@ -37,32 +37,33 @@ final class PlaneCoder {
         into target: UnsafeMutableRawBufferPointer
     ) -> Int? {
         let elements = chunk.count / elementSize
-        let planes = split(chunk, base, elementSize)
         target[0] = UInt8(elementSize)
         var position = Self.headerSize(elementSize)
+        // Most of them stay raw, and mostly the first ones: those are where they are to be at once.
+        let planes = UnsafeMutableRawBufferPointer(rebasing: target[position..<position + chunk.count])
+        split(chunk, base, elementSize, into: planes)
         for plane in 0..<elementSize {
             let bytes = UnsafeRawBufferPointer(rebasing: planes[plane * elements..<(plane + 1) * elements])
-            let room = UnsafeMutableRawBufferPointer(rebasing: target[position...])
-            let length = compress(bytes, searches[plane], into: room)
-            if length == elements { room.copyMemory(from: bytes) }
+            let length = compress(bytes, searches[plane], into: scratch.bytes)
+            // Never behind the plane itself, as what comes before it has not grown.
+            UnsafeMutableRawBufferPointer(rebasing: target[position...]).copyMemory(
+                from: length == elements
+                    ? bytes : UnsafeRawBufferPointer(rebasing: scratch.bytes[..<length]))
             target.storeBytes(of: UInt32(length).littleEndian, toByteOffset: 1 + 4 * plane, as: UInt32.self)
             position += length
         }
-        let tail = planes[(elements * elementSize)...]
-        UnsafeMutableRawBufferPointer(rebasing: target[position...]).copyMemory(
-            from: UnsafeRawBufferPointer(rebasing: tail))
+        let tail = UnsafeRawBufferPointer(rebasing: planes[(elements * elementSize)...])
+        UnsafeMutableRawBufferPointer(rebasing: target[position...]).copyMemory(from: tail)
         position += tail.count
         return position < chunk.count ? position : nil
     }
 
-    /// The planes, and behind them what fills no element; with a base, the planes of the differences.
-    ///
-    /// Every number is rotated so that the sign of a float is its lowest bit; differences have theirs there as well.
+    /// Writes the planes, and behind them what fills no element; with a base, the planes of the differences.
     private func split(
-        _ chunk: UnsafeRawBufferPointer, _ base: UnsafeRawBufferPointer?, _ elementSize: Int
-    ) -> UnsafeRawBufferPointer {
-        let planes = UnsafeMutableRawBufferPointer(rebasing: scratch.bytes[..<chunk.count])
-        precondition(base == nil || base!.count == chunk.count)
+        _ chunk: UnsafeRawBufferPointer, _ base: UnsafeRawBufferPointer?, _ elementSize: Int,
+        into planes: UnsafeMutableRawBufferPointer
+    ) {
+        precondition(planes.count == chunk.count && (base == nil || base!.count == chunk.count))
         let elements = chunk.count / elementSize
         if elements > 0 {
             cp_split(chunk.baseAddress, base?.baseAddress, elements, elementSize, planes.baseAddress)
@@ -70,7 +71,6 @@ final class PlaneCoder {
         let tail = (elements * elementSize)...
         UnsafeMutableRawBufferPointer(rebasing: planes[tail]).copyMemory(
             from: UnsafeRawBufferPointer(rebasing: chunk[tail]))
-        return UnsafeRawBufferPointer(planes)
     }
 
     /// - Returns: the length of the frame, or the plane's own where it does not shrink by 1/64 and is to be kept raw.
@@ -100,33 +100,33 @@ final class PlaneCoder {
     }
 
     /// Tries what a tensor's planes shrink to, on a stretch of one of its chunks.
+    /// - Parameter target: room for as many bytes.
     /// - Returns: the search for each plane, and the stored bytes for each byte of the stretch.
     func trial(
         _ sample: UnsafeRawBufferPointer, base: UnsafeRawBufferPointer?, elementSize: Int,
-        scratch target: UnsafeMutableRawBufferPointer
+        planes target: UnsafeMutableRawBufferPointer
     ) -> (searches: Searches, ratio: Double) {
         let elements = sample.count / elementSize
-        let planes = split(sample, base, elementSize)
+        let planes = UnsafeMutableRawBufferPointer(rebasing: target[..<sample.count])
+        split(sample, base, elementSize, into: planes)
         var searches: Searches = []
         var total = 0
         for plane in 0..<elementSize {
             let bytes = UnsafeRawBufferPointer(rebasing: planes[plane * elements..<(plane + 1) * elements])
-            let (search, length) = trial(bytes, into: target)
+            let (search, length) = trial(bytes)
             searches.append(search)
             total += length
         }
         return (searches, sample.isEmpty ? 1 : Double(total) / Double(sample.count))
     }
 
-    private func trial(
-        _ plane: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer
-    ) -> (ZstdCompressor.Search?, Int) {
-        var symbols = compress(plane, .symbols, into: target)
+    private func trial(_ plane: UnsafeRawBufferPointer) -> (ZstdCompressor.Search?, Int) {
+        var symbols = compress(plane, .symbols, into: scratch.bytes)
         // Writing and reading the code takes as long as everything else, so it must be worth it.
         if symbols > plane.count - plane.count / 8 { symbols = plane.count }
         // Looking for matches takes four times as long, but for planes that have none at all, or little else.
         guard symbols == plane.count || Self.runs(plane) >= 16 else { return (.symbols, symbols) }
-        let matches = compress(plane, .matches, into: target)
+        let matches = compress(plane, .matches, into: scratch.bytes)
         if matches + plane.count / 32 < symbols { return (.matches, matches) }
         return symbols == plane.count ? (nil, symbols) : (.symbols, symbols)
     }

@@ -188,7 +188,7 @@ extension ChunkEncoder {
         if tensor >= 0, let known = session.choices.change({ $0[tensor] }) { return (known, nil) }
         let (searches, ratio) = worker.coder.trial(
             Self.sample(input.chunk.bytes), base: nil, elementSize: input.chunk.elementSize,
-            scratch: output.rest)
+            planes: output.rest)
         var choice = EncodingChoice(planes: searches, planesRatio: ratio)
         let record = try tryDelta(input, index, &choice, &output)
         if tensor >= 0 { session.choices.change { $0[tensor] = choice } }
@@ -222,7 +222,7 @@ extension ChunkEncoder {
                 deliver: { _, base in
                     let (searches, ratio) = worker.coder.trial(
                         Self.sample(input.chunk.bytes), base: Self.sample(base),
-                        elementSize: input.chunk.elementSize, scratch: output.rest)
+                        elementSize: input.chunk.elementSize, planes: output.rest)
                     let size = Int(ratio * Double(input.chunk.bytes.count))
                     guard store.recovery.allows(size, before: chain) else { return }
                     isTried = true
