@@ -125,9 +125,12 @@ final class PlaneCoder {
         // Writing and reading the code takes as long as everything else, so it must be worth it.
         if symbols > plane.count - plane.count / 8 { symbols = plane.count }
         // Looking for matches takes four times as long, but for planes that have none at all, or little else.
-        guard symbols == plane.count || Self.runs(plane) >= 16 else { return (.symbols, symbols) }
+        let hasRuns = Self.runs(plane) >= 16
+        guard symbols == plane.count || hasRuns else { return (.symbols, symbols) }
         let matches = compress(plane, .matches, into: scratch.bytes)
-        if matches + plane.count / 32 < symbols { return (.matches, matches) }
+        // A code takes at least an eighth of a plane where anything changes, and the sample may show less than others do.
+        let isBetter = hasRuns ? matches < symbols + plane.count / 32 : matches + plane.count / 32 < symbols
+        if isBetter { return (.matches, min(matches, plane.count)) }
         return symbols == plane.count ? (nil, symbols) : (.symbols, symbols)
     }
 

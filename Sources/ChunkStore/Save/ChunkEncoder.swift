@@ -54,6 +54,9 @@ struct ChunkEncoder {
     /// Bytes of a chunk that encodings are tried on.
     private static let sampleSize = 32 << 10
 
+    /// How far the share of a chunk that is stored may lie from the sample's until another one is tried.
+    private static let tolerance = 1.0 / 32
+
     private var store: ChunkStore { session.store }
 
     /// The records of these chunks, in any order. Their payloads are good until the worker's next call.
@@ -120,6 +123,7 @@ struct ChunkEncoder {
     ) -> Record {
         let stored = worker.coder.encode(
             chunk.bytes, base: nil, elementSize: chunk.elementSize, choice.planes, into: output.rest)
+        check(choice.planesRatio, chunk, stored)
         guard let stored else { return Record(raw: chunk, index: index) }
         return Record(chunk, index: index, .planes, output.take(stored))
     }
@@ -132,6 +136,7 @@ struct ChunkEncoder {
         let chunk = input.chunk
         let stored = worker.coder.encode(
             chunk.bytes, base: base, elementSize: chunk.elementSize, delta.searches, into: output.rest)
+        check(delta.ratio, chunk, stored)
         let limit = choice.planesRatio * session.encoding.deltaLimit * Double(chunk.bytes.count)
         guard let stored, Double(stored) < limit, store.recovery.allows(stored, before: chain) else {
             return nil
@@ -179,6 +184,13 @@ struct ChunkEncoder {
 }
 
 extension ChunkEncoder {
+    /// Forgets how a tensor is encoded where a chunk turns out to be another kind: one tensor may hold many, one behind the other.
+    private func check(_ ratio: Double, _ chunk: SaveChunk, _ stored: Int?) {
+        let actual = Double(stored ?? chunk.bytes.count) / Double(chunk.bytes.count)
+        guard chunk.tensor >= 0, abs(actual - ratio) > Self.tolerance else { return }
+        session.choices.change { $0[chunk.tensor] = nil }
+    }
+
     /// How the chunks of this one's tensor are encoded: tried once, on the first that comes. That one's record comes along where it
     /// leans on a base, which was at hand.
     private func choice(
