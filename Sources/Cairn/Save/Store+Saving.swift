@@ -25,7 +25,7 @@ extension Store {
         let identity = try Identity(source, tree, options)
         let run = try self.run(options.run, identity.origin)
         let plans = try FilePlans(tree)
-        let key = options.rehash ? nil : chunks.fingerprintKey()
+        let key = options.rehash ? nil : chunks.fingerprintKey(makes: !options.dryRun)
         let session = try SaveSession(
             chunks, dryRun: options.dryRun, encoding: try encodingRules(run, identity.step, options))
         // Whatever is not committed goes now, not when the last thread lets go of the session.
@@ -134,7 +134,7 @@ extension Store {
         // A run that was rewound comes by once more: what was superseded counts again, or makes room unless it is pinned.
         let makesRoom = existing.map { $0.superseded && $0.pins.isEmpty } ?? false
         if let existing, !makesRoom, try isSame(draft, existing) {
-            if !options.dryRun { try session.commitHealing() }
+            guard try options.dryRun || session.commitHealing() else { return nil }
             return try keep(existing, draft, options, result)
         }
         if let existing, !options.replace, !makesRoom {

@@ -81,11 +81,11 @@ extension ChunkStore {
         let session = try SaveSession(self, dryRun: false)
         var lost = false
         for id in try chunks(in: damaged) {
-            guard let bytes = try? chunk(id) else {
+            guard let record = try? checkedRecord(id) else {
                 lost = true
                 continue
             }
-            try bytes.withUnsafeBytes { try session.rewrite([(id, $0)]) }
+            try session.copy(record.entry, record.payload)
         }
         try session.commitRepair()
         // A pack with a chunk that could not be read stays: a later repair may have the bytes.
@@ -142,10 +142,5 @@ extension SaveSession {
     public func commitRepair() throws {
         try store.commitRepair(try finishPacks())
         markDone()
-    }
-
-    /// Makes the chunks count that were written in the place of damaged ones, where there is nothing else to commit.
-    public func commitHealing() throws {
-        if foundDamaged { try commitRepair() }
     }
 }

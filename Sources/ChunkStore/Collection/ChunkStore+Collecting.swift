@@ -132,7 +132,8 @@ extension ChunkStore {
     }
 
     struct SweepPlan {
-        /// In the order of the ids, so that a batch touches few pages of the index.
+        /// Each before its base, so that whatever is there can be read, however far a sweep has come; else in the order of the ids, so
+        /// that a batch touches few pages of the index.
         var dead: [ChunkID] = []
         /// Packs in which something may be freed.
         var packs: Set<UInt32> = []
@@ -148,12 +149,21 @@ extension ChunkStore {
     func planSweep(_ reach: Reach, _ result: inout CollectionOutcome) throws -> SweepPlan {
         var plan = SweepPlan(token: try read { try $0.state().sweepToken })
         var found = 0
-        let packs = try livePacks { id, _ in
+        /// Of the dead ones that lean on others.
+        var bases: [ChunkID: ChunkID] = [:]
+        var isOutdated = false
+        let packs = try livePacks { id, location in
             let isLive = reach.ids.contains(id)
             if isLive { found += 1 } else { plan.dead.append(id) }
+            if location.base != .zero {
+                if !isLive { bases[id] = location.base }
+                // It has got another record since the mark.
+                if isLive, !reach.ids.contains(location.base) { isOutdated = true }
+            }
             return isLive
         }
-        plan.dead.sort()
+        guard !isOutdated else { throw OutdatedPlan() }
+        plan.dead = Self.sweepOrder(plan.dead, bases)
         guard found == reach.ids.count else {
             throw CairnError(
                 .damage,
@@ -164,6 +174,23 @@ extension ChunkStore {
         plan.packs = Set(packs.map(\.number))
         plan.deadPacks = packs.filter(\.records.isEmpty).map { ($0.number, $0.summary.name) }
         return plan
+    }
+
+    /// Chunks so that each comes before its base, and else in the order of their ids.
+    private static func sweepOrder(_ dead: [ChunkID], _ bases: [ChunkID: ChunkID]) -> [ChunkID] {
+        /// How many chunks lean on one, each on the next; none has more than a chain may have, even where bases form a circle.
+        var heights: [ChunkID: Int] = [:]
+        for id in bases.keys {
+            var (id, height) = (id, 0)
+            while let base = bases[id], height < PackFormat.chainLimit {
+                height += 1
+                guard heights[base, default: 0] < height else { break }
+                heights[base] = height
+                id = base
+            }
+        }
+        guard !heights.isEmpty else { return dead.sorted() }
+        return dead.map { (height: heights[$0, default: 0], id: $0) }.sorted { $0 < $1 }.map(\.id)
     }
 
     /// One sweep transaction: marks what was committed since the mark, then removes what is still dead.
@@ -201,7 +228,7 @@ extension ChunkStore {
                 transaction.setPending(location.pack, true)
                 removed.append(chunk)
             }
-            try transaction.removeChunks(removed)
+            try transaction.removeChunks(removed.sorted())
             for pack in deadPacks { transaction.removePack(pack.number) }
             let event = JournalEvent.sweep(token: newToken, removedPacks: deadPacks.map(\.name))
             return Decision(event: event, result: removed.count)

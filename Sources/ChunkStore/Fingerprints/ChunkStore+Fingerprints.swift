@@ -1,12 +1,13 @@
 internal import Platform
 
 extension ChunkStore {
-    /// The store's secret key for fingerprints: 16 bytes. Made where it is missing; nil where it can be neither read nor made: then
-    /// there are no fingerprints, and everything is hashed.
-    public func fingerprintKey() -> [UInt8]? {
+    /// The store's secret key for fingerprints: 16 bytes. nil where it can't be had: then there are no fingerprints, and everything is
+    /// hashed.
+    /// - Parameter makes: whether it is made where it is missing.
+    public func fingerprintKey(makes: Bool) -> [UInt8]? {
         let path = folder.appending("key")
         if let key = Self.key(path) { return key }
-        guard !isReadOnly else { return nil }
+        guard makes, !isReadOnly else { return nil }
         // Of several that make one at the same time, the first wins.
         _ = try? FileSystem.publish(
             Random.bytes(Fingerprinter.keySize), at: path, exclusive: true, mode: 0o600)

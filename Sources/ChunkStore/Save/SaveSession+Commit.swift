@@ -42,12 +42,14 @@ extension SaveSession {
         try FileSystem.syncFolder(store.folder.appending("packs"))
         var removal: ReaderLock?
         defer { withExtendedLifetime(removal) {} }
+        var outdated: [Written] = []
         let outcome: Outcome = try store.transact { transaction, indexState, position in
             switch try decide(transaction) {
             case .cancel: return .init(event: nil, result: .cancelled)
             case .commit(let replaced):
                 removal = try removalLock(replaced)
-                guard try !hasLost(transaction, indexState) else {
+                outdated = try outdatedDeltas(transaction, indexState)
+                guard try outdated.isEmpty && !hasLost(transaction, indexState) else {
                     return .init(event: nil, result: .mustRepeat)
                 }
                 let event = try put(manifest, replaced, into: transaction, &indexState, position)
@@ -59,15 +61,52 @@ extension SaveSession {
         switch outcome {
         case .committed: state.change { $0.isDone = true }
         case .cancelled: break
-        case .mustRepeat:
-            state.change { state in
-                state.relied = []
-                state.views = []
-                state.isRepeated = true
-                (state.hasFilter, state.filter) = (false, nil)
-            }
+        case .mustRepeat: prepareToRepeat(without: outdated)
         }
         return outcome
+    }
+
+    /// Makes the chunks count that were written in the place of damaged or lost ones, where there is nothing else to commit.
+    /// - Returns: false where everything is to be put again first, as for `.mustRepeat`.
+    public func commitHealing() throws -> Bool {
+        guard foundDamaged || new.chunks > 0 else { return true }
+        _ = try finishPacks()
+        try FileSystem.syncFolder(store.folder.appending("packs"))
+        let (outdated, isCommitted) = try store.transact { transaction, indexState, _ in
+            let outdated = try outdatedDeltas(transaction, indexState)
+            guard try outdated.isEmpty && isHealing(transaction) else {
+                return .init(event: nil, result: (outdated, false))
+            }
+            let packs = try putPacks(into: transaction, &indexState)
+            return .init(event: .repair(packs), result: ([], true))
+        }
+        if isCommitted { markDone() }
+        if !outdated.isEmpty { prepareToRepeat(without: outdated) }
+        return outdated.isEmpty
+    }
+
+    /// Whether anything of what was written is damaged or missing in the store, but for the pieces of the manifest.
+    private func isHealing(_ transaction: IndexTransaction) throws -> Bool {
+        let (packs, pieces, foundDamaged) = state.change { ($0.finished, $0.pieces, $0.foundDamaged) }
+        if foundDamaged { return true }
+        return try packs.contains { pack in
+            try pack.entries.contains { try !pieces.contains($0.id) && transaction.chunk($0.id) == nil }
+        }
+    }
+
+    /// - Parameter outdated: records that are never to count: their chunks are written again.
+    private func prepareToRepeat(without outdated: [Written]) {
+        state.change { state in
+            state.relied = []
+            state.views = []
+            state.isRepeated = true
+            (state.hasFilter, state.filter) = (false, nil)
+            for record in outdated where state.outdated.insert(record).inserted {
+                state.written.remove(record.entry.id)
+                state.newChunks -= 1
+                state.newBytes -= UInt64(record.entry.rawLength)
+            }
+        }
     }
 
     private func removalLock(_ replaced: UInt64?) throws -> ReaderLock? {
@@ -90,22 +129,42 @@ extension SaveSession {
         }
     }
 
+    /// The deltas of this save that can't count as the store is now: what they lean on has gone, is damaged or has become another
+    /// record since, or they would take the place of a damaged record, which only one without a base may.
+    private func outdatedDeltas(
+        _ transaction: IndexTransaction, _ indexState: IndexState
+    ) throws -> [Written] {
+        let (packs, known, isUnchanged) = state.change { state in
+            let isUnchanged = state.views.allSatisfy { $0.sweepToken == indexState.sweepToken }
+            return (state.finished, state.outdated, isUnchanged && !state.isRepeated)
+        }
+        guard !isUnchanged else { return [] }
+        let locate = store.locator(transaction)
+        return try packs.flatMap { pack in
+            try pack.entries.lazy.filter(\.codec.hasBase).map { Written(pack: pack.summary.name, entry: $0) }
+                .filter { try !known.contains($0) && !isSound($0.entry, transaction, locate) }
+        }
+    }
+
+    private func isSound(
+        _ entry: PackEntry, _ transaction: IndexTransaction, _ locate: ChunkLocator
+    ) throws -> Bool {
+        // Where another save has committed the chunk first, this record never counts.
+        if let other = try transaction.chunk(entry.id) { return !other.isDamaged }
+        guard let base = try locate(entry.base), let chain = try? store.chain(base, locate) else {
+            return false
+        }
+        return chain.allSatisfy { !$0.location.isDamaged }
+            && store.recovery.allows(Int(entry.storedLength), before: chain)
+    }
+
     private func put(
         _ manifest: Manifest, _ replaced: UInt64?, into transaction: IndexTransaction,
         _ indexState: inout IndexState,
         _ position: Journal.Position
     ) throws -> JournalEvent.Commit {
         let before = try transaction.usedBytes()
-        var committed: [CommittedPack] = []
-        let (packs, areNew) = state.change { state in
-            (state.finished, state.views == [View(indexState)] && !state.foundDamaged && !state.isRepeated)
-        }
-        for pack in packs {
-            let voids = areNew ? [] : try voids(pack.entries, transaction)
-            let entry = CommittedPack(summary: pack.summary, voids: Self.ranges(voids))
-            try store.putChunks(entry, pack.entries, areNew: areNew, into: transaction, &indexState)
-            committed.append(entry)
-        }
+        let committed = try putPacks(into: transaction, &indexState)
         try transaction.checkWrites()
         var event = JournalEvent.Commit(
             run: manifest.run, step: manifest.step, head: manifest.head, origin: manifest.origin,
@@ -120,10 +179,32 @@ extension SaveSession {
         return event
     }
 
-    /// The places of entries whose chunks another save has committed first.
-    private func voids(_ entries: [PackEntry], _ transaction: IndexTransaction) throws -> [Int] {
-        try entries.indices.filter { index in
-            guard let other = try transaction.chunk(entries[index].id) else { return false }
+    /// Puts the entries of all packs of this save, but for those that are void.
+    private func putPacks(
+        into transaction: IndexTransaction, _ indexState: inout IndexState
+    ) throws -> [CommittedPack] {
+        let (packs, areNew) = state.change { state in
+            (state.finished, state.views == [View(indexState)] && !state.foundDamaged && !state.isRepeated)
+        }
+        var committed: [CommittedPack] = []
+        for pack in packs {
+            let voids = areNew ? [] : try voids(pack, transaction)
+            let entry = CommittedPack(summary: pack.summary, voids: Self.ranges(voids))
+            try store.putChunks(entry, pack.entries, areNew: areNew, into: transaction, &indexState)
+            committed.append(entry)
+        }
+        return committed
+    }
+
+    /// The places of entries whose chunks another save has committed first, or which were written again.
+    private func voids(
+        _ pack: (summary: PackSummary, entries: [PackEntry]), _ transaction: IndexTransaction
+    ) throws -> [Int] {
+        let outdated = state.change { $0.outdated }
+        return try pack.entries.indices.filter { index in
+            let entry = pack.entries[index]
+            if outdated.contains(Written(pack: pack.summary.name, entry: entry)) { return true }
+            guard let other = try transaction.chunk(entry.id) else { return false }
             return !other.isDamaged
         }
     }

@@ -19,6 +19,8 @@ public final class SaveSession: Sendable {
         var foundDamaged = false
         /// Some chunks were written before a repetition: what `views` has says nothing of them.
         var isRepeated = false
+        /// Deltas that were written before a repetition and never count, as what they leaned on has changed.
+        var outdated: Set<Written> = []
         /// Chunks that were looked up and not found.
         var misses = 0
         /// Some thread makes the filter, or has made it.
@@ -31,11 +33,19 @@ public final class SaveSession: Sendable {
         /// How many threads are appending to each pack.
         var appending: [ObjectIdentifier: Int] = [:]
         var finished: [(summary: PackSummary, entries: [PackEntry])] = []
+        /// Chunks of the manifest that this save has written.
+        var pieces: Set<ChunkID> = []
         var newChunks = 0
         var newBytes: UInt64 = 0
         /// Earlier chunks that could not be read, so that new ones could not lean on them.
         var lostBases: Set<ChunkID> = []
         var isDone = false
+    }
+
+    /// A record of this save.
+    struct Written: Hashable {
+        var pack: PackName
+        var entry: PackEntry
     }
 
     /// What tells whether the index has changed since a look.
@@ -152,6 +162,8 @@ public final class SaveSession: Sendable {
                     if isContent {
                         state.newChunks += 1
                         state.newBytes += UInt64(chunks[index].bytes.count)
+                    } else {
+                        state.pieces.insert(id)
                     }
                 }
             }
@@ -230,12 +242,19 @@ public final class SaveSession: Sendable {
             try note(transaction, misses: 0)
             let locate = store.locator(transaction)
             var chains: [Int: [ChunkPlace]] = [:]
+            var lost: [ChunkID] = []
             for place in places {
-                guard let earlier = try locate(chunks[place].earlier),
-                    let chain = try? store.chain(earlier, locate)
-                else { continue }
-                chains[place] = chain
+                let earlier = chunks[place].earlier
+                // What was damaged or lost at this very place says nothing about others.
+                guard earlier != chunks[place].id else { continue }
+                if let found = try locate(earlier), let chain = try? store.chain(found, locate) {
+                    chains[place] = chain
+                    if chain.contains(where: \.location.isDamaged) { lost.append(earlier) }
+                } else {
+                    lost.append(earlier)
+                }
             }
+            if !lost.isEmpty { state.change { $0.lostBases.formUnion(lost) } }
             return chains
         }
     }
@@ -307,6 +326,12 @@ public final class SaveSession: Sendable {
                     id: id, offset: 0, rawLength: length, storedLength: length, codec: .raw)
                 return (entry, bytes)
             })
+    }
+
+    /// Writes a record that the store has once more, encoded as it is.
+    func copy(_ entry: PackEntry, _ payload: [UInt8]) throws {
+        guard state.change({ $0.written.insert(entry.id).inserted }) else { return }
+        try payload.withUnsafeBytes { try append([(entry, $0)]) }
     }
 
     /// Removes what was written and not committed. After a commit that could not be taken back the journal may name it: then the

@@ -25,18 +25,40 @@ extension ChunkStore {
             try chain.count == 1 && chain[0].location.codec == .raw ? nil : PlaneCoder(chunkSize: chunkSize)
         var bytes: [UInt8] = []
         for place in chain.reversed() {
-            let path = packs.path(place.pack)
-            do {
-                let file = try packs.open(place.pack).buffered
-                let record = try file.read(Int(place.location.range.count), at: place.location.offset)
-                bytes = try record.withUnsafeBytes { try decode($0, place, path, onto: bytes, coder) }
-            } catch let error as CairnError where error.code == .notFound || error.code == .changed {
-                throw CairnError(
-                    .damage, "\(error.message), but the store needs it; restore the pack from a copy",
-                    path: path.text)
-            }
-            guard ChunkID.of(bytes) == place.id else { throw damage(place, path, "is damaged") }
+            bytes = try record(place).withUnsafeBytes { try decode($0, place, onto: bytes, coder) }
         }
+        return bytes
+    }
+
+    /// A chunk's record as it lies in its pack, once the chunk was decoded from it and checked.
+    func checkedRecord(_ id: ChunkID) throws -> (entry: PackEntry, payload: [UInt8]) {
+        let chain = try chain(id)
+        let base = chain.count > 1 ? try decode([ChunkPlace](chain.dropFirst())) : []
+        let record = try record(chain[0])
+        let coder = try PlaneCoder(chunkSize: chunkSize)
+        _ = try record.withUnsafeBytes { try decode($0, chain[0], onto: base, coder) }
+        return (chain[0].location.entry(id), [UInt8](record.dropFirst(PackFormat.recordHeaderSize)))
+    }
+
+    /// Header and payload.
+    private func record(_ place: ChunkPlace) throws -> [UInt8] {
+        do {
+            let file = try packs.open(place.pack).buffered
+            return try file.read(Int(place.location.range.count), at: place.location.offset)
+        } catch let error as CairnError where error.code == .notFound || error.code == .changed {
+            throw CairnError(
+                .damage, "\(error.message), but the store needs it; restore the pack from a copy",
+                path: packs.path(place.pack).text)
+        }
+    }
+
+    /// One record's chunk, checked by its SHA-256.
+    private func decode(
+        _ record: UnsafeRawBufferPointer, _ place: ChunkPlace, onto base: [UInt8], _ coder: PlaneCoder?
+    ) throws -> [UInt8] {
+        let path = packs.path(place.pack)
+        let bytes = try decode(record, place, path, onto: base, coder)
+        guard ChunkID.of(bytes) == place.id else { throw damage(place, path, "is damaged") }
         return bytes
     }
 

@@ -41,7 +41,7 @@ extension ChunkStore {
         }
     }
 
-    private func chain(_ id: ChunkID) throws -> [ChunkPlace] {
+    func chain(_ id: ChunkID) throws -> [ChunkPlace] {
         try read { transaction in
             let locate = locator(transaction)
             guard let place = try locate(id) else { throw missing(id) }
