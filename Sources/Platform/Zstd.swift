@@ -52,6 +52,8 @@ public struct ZstdCompressor: ~Copyable {
 
 /// Reads zstd frames. One a thread.
 public struct ZstdDecompressor: ~Copyable {
+    /// What every frame begins with.
+    private static let magic: UInt32 = 0xFD2F_B528
     private let context: OpaquePointer
 
     public init() throws(CairnError) {
@@ -68,10 +70,10 @@ public struct ZstdDecompressor: ~Copyable {
     public func decompress(
         _ source: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer
     ) -> Bool {
-        // The frame alone, and nothing behind it: several of them, or skipped ones, are not what a plane is.
-        guard ZSTD_findFrameCompressedSize(source.baseAddress, source.count) == source.count else {
-            return false
-        }
+        // The frame alone, and nothing behind it: several of them, skipped ones, or those of before RFC 8878 are not what a plane is.
+        guard source.count >= 4, UInt32(littleEndian: source.loadUnaligned(as: UInt32.self)) == Self.magic,
+            ZSTD_findFrameCompressedSize(source.baseAddress, source.count) == source.count
+        else { return false }
         return ZSTD_decompressDCtx(
             context, target.baseAddress, target.count, source.baseAddress, source.count) == target.count
     }

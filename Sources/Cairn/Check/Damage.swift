@@ -10,7 +10,7 @@ struct DamageSurvey {
         var files: [String]
     }
 
-    /// Chunks that can't be read, those of manifests and chunk lists among them.
+    /// Chunks that can't be read, those of manifests and chunk lists among them, and what they lean on.
     var chunks: Set<ChunkID> = []
     /// By iteration.
     var manifests: [UInt64: Unreadable] = [:]
@@ -91,6 +91,8 @@ extension Store {
         }
         survey.checkedBytes = content.values.reduce(0, +)
         survey.chunks.formUnion(damaged.change { $0 })
+        // No live iteration may hold them, but those that lean on them do.
+        survey.chunks.formUnion(try chunks.damagedBases(of: survey.chunks))
         return survey
     }
 

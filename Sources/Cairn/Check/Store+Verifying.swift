@@ -47,6 +47,7 @@ extension Store {
             report.problems += survey.sentences(info)
         }
         if !survey.chunks.isEmpty { try chunks.markDamaged(survey.chunks) }
+        if !report.quick { try chunks.unmarkWhole() }
     }
 
     /// Forgets every iteration that can't be read whole, but for pinned ones.

@@ -21,8 +21,8 @@ extension Store {
         do {
             let (manifest, lock) = try manifest(of: info)
             return (EarlierIteration(info, manifest, lock, chunks, table), [])
-        } catch let error as CairnError where error.code == .damage && given == nil {
-            return (nil, ["nothing leans on the iteration before: \(error.message)"])
+        } catch let error as CairnError where error.code == .damage {
+            return (nil, ["nothing leans on \(info.run)@\(info.step): \(error.message)"])
         } catch let error as CairnError where error.code == .notFound && given == nil {
             // Deleted a moment ago.
             return (nil, [])

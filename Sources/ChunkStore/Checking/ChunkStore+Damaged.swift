@@ -51,6 +51,48 @@ extension ChunkStore {
         }
     }
 
+    /// Takes back what was noted of chunks that are whole again, as what they lean on was written once more.
+    public func unmarkWhole() throws {
+        guard !isReadOnly else { return }
+        let whole = try damagedChunks().filter { (try? chunk($0)) != nil }
+        guard !whole.isEmpty else { return }
+        try changeIndex { transaction in
+            for id in whole {
+                guard var location = try transaction.chunk(id), location.isDamaged else { continue }
+                location.isDamaged = false
+                try transaction.updateChunk(id, location)
+            }
+        }
+    }
+
+    /// What chunks that can't be read lean on, as far as that can't be read either, or is missing.
+    public func damagedBases(of ids: Set<ChunkID>) throws -> Set<ChunkID> {
+        var damaged: Set<ChunkID> = []
+        var sound: Set<ChunkID> = []
+        for id in ids {
+            var next = try locate([id])[0]?.location.base ?? .zero
+            while next != .zero, !sound.contains(next), !damaged.contains(next) {
+                if isReadable(next) {
+                    sound.insert(next)
+                } else {
+                    damaged.insert(next)
+                    next = try locate([next])[0]?.location.base ?? .zero
+                }
+            }
+        }
+        return damaged
+    }
+
+    /// Whether a chunk can be read, or could be by a later version.
+    private func isReadable(_ id: ChunkID) -> Bool {
+        do {
+            _ = try chunk(id)
+            return true
+        } catch {
+            return (error as? CairnError)?.code == .newerVersion
+        }
+    }
+
     /// Chunks that were marked as damaged.
     public func damagedChunks() throws -> Set<ChunkID> {
         try chunkIDs { _, location in location.isDamaged }

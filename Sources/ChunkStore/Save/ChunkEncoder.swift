@@ -164,11 +164,14 @@ struct ChunkEncoder {
         }
     }
 
-    /// Whether these bytes are the base: by its fingerprint where that is known, which takes a fifth of the time.
+    /// Whether these bytes are the base: by its fingerprint where that is known, which takes a fifth of the time. Another fingerprint
+    /// may be that of a base whose record never counted, as another save had committed the chunk first.
     private func isWhole(_ base: ChunkPlace, _ bytes: UnsafeRawBufferPointer, _ input: Input) -> Bool {
         let fingerprint = fingerprint(of: base, input)
-        if worker.makesFingerprints, fingerprint != .none {
-            return worker.fingerprinter.fingerprint(bytes) == fingerprint
+        if worker.makesFingerprints, fingerprint != .none,
+            worker.fingerprinter.fingerprint(bytes) == fingerprint
+        {
+            return true
         }
         return ChunkID(worker.hasher.digest(bytes)) == base.id
     }

@@ -31,7 +31,9 @@ public final class ChunkReader {
     public init(_ store: ChunkStore) throws {
         self.store = store
         let block = PackFormat.blockSize
-        scratch = try Buffer(size: Self.readSize + 2 * store.chunkSize + 64 * block)
+        // Room for all records of any chunk that this store may have, each with the rest of its first block and of its last.
+        let most = max(2, store.recovery.factor) * store.chunkSize
+        scratch = try Buffer(size: Self.readSize + most + 3 * PackFormat.chainLimit * block)
         chunk = try Buffer(size: store.chunkSize)
         coder = try PlaneCoder(chunkSize: store.chunkSize)
     }
@@ -92,8 +94,19 @@ public final class ChunkReader {
             let batch = rest.prefix(batchSize(rest))
             rest = rest.dropFirst(batch.count)
             let loaded = load(batch)
+            var rejected: [Wanted] = []
             for wanted in batch {
                 if let bytes = decode(wanted.chain, loaded, into: room(wanted.index)), isWhole(wanted, bytes)
+                {
+                    try deliver(wanted.index, bytes)
+                } else {
+                    rejected.append(wanted)
+                }
+            }
+            // By itself: among many, its records may have found no room.
+            for wanted in rejected {
+                if let bytes = decode(wanted.chain, load([wanted]), into: room(wanted.index)),
+                    isWhole(wanted, bytes)
                 {
                     try deliver(wanted.index, bytes)
                 } else {

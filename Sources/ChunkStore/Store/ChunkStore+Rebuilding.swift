@@ -135,17 +135,38 @@ extension ChunkStore {
     /// Where the tables say that chunks are, the last entry of each winning.
     func locations(_ fold: JournalFold) throws -> [ChunkID: ChunkLocation] {
         var located: [ChunkID: ChunkLocation] = [:]
-        /// Salvaged chunks that lean on others, with what was known of them before: they can be checked once all are found.
-        var unsure: [(id: ChunkID, before: ChunkLocation?)] = []
+        /// Salvaged chunks that lean on others, with what else was known of them, the last first to be tried: they can be checked once
+        /// all are found.
+        var unsure: [ChunkID: [ChunkLocation?]] = [:]
         for (number, pack) in fold.packs.enumerated() {
             let (entries, isSalvaged) = try liveEntries(of: pack)
             for entry in entries {
-                if isSalvaged, entry.codec.hasBase { unsure.append((entry.id, located[entry.id])) }
+                if isSalvaged, entry.codec.hasBase { unsure[entry.id, default: []].append(located[entry.id]) }
                 located[entry.id] = ChunkLocation(entry, pack: UInt32(number))
             }
         }
-        for (id, before) in unsure where !isWhole(id, locator(located, fold)) { located[id] = before }
+        for id in [ChunkID](unsure.keys) { settle(id, &located, &unsure, fold) }
         return located
+    }
+
+    /// Checks a chunk that was salvaged, once what it leans on is settled. Where its record is of no use, the one before takes its place.
+    private func settle(
+        _ first: ChunkID, _ located: inout [ChunkID: ChunkLocation],
+        _ unsure: inout [ChunkID: [ChunkLocation?]],
+        _ fold: JournalFold
+    ) {
+        var waiting = [first]
+        while let id = waiting.last {
+            let base = located[id]?.base ?? .zero
+            if unsure[base] != nil, !waiting.contains(base), waiting.count < PackFormat.chainLimit {
+                waiting.append(base)
+            } else if let before = unsure[id]?.popLast(), !isWhole(id, locator(located, fold)) {
+                located[id] = before
+            } else {
+                unsure[id] = nil
+                waiting.removeLast()
+            }
+        }
     }
 
     /// The entries of a pack's table that count; where the table is damaged, what the headers of the records say, each checked by
