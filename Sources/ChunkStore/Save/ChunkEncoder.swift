@@ -7,6 +7,8 @@ struct EncodingChoice {
     var planesRatio: Double
     /// Against an earlier chunk; nil where that is not worth it.
     var delta: Delta?
+    /// Some earlier chunk could be tried.
+    var isDeltaTried = false
 
     struct Delta {
         var searches: PlaneCoder.Searches
@@ -194,13 +196,17 @@ extension ChunkEncoder {
         session.choices.change { $0[chunk.tensor] = nil }
     }
 
-    /// How the chunks of this one's tensor are encoded: tried once, on the first that comes. That one's record comes along where it
-    /// leans on a base, which was at hand.
+    /// How the chunks of this one's tensor are encoded: tried once, on the first that comes and has an earlier chunk that can be
+    /// read. That one's record comes along where it leans on a base, which was at hand.
     private func choice(
         for input: Input, _ index: Int, _ output: inout Output
     ) throws -> (EncodingChoice, Record?) {
         let tensor = input.chunk.tensor
-        if tensor >= 0, let known = session.choices.change({ $0[tensor] }) { return (known, nil) }
+        if tensor >= 0, let known = session.choices.change({ $0[tensor] }),
+            known.isDeltaTried || input.chain.isEmpty
+        {
+            return (known, nil)
+        }
         let (searches, ratio) = worker.coder.trial(
             Self.sample(input.chunk.bytes), base: nil, elementSize: input.chunk.elementSize,
             planes: output.rest)
@@ -235,6 +241,7 @@ extension ChunkEncoder {
             try worker.reader().read(
                 [.init(index: 0, chain: chain)], isWhole: { isWhole($0.chain[0], $1, input) },
                 deliver: { _, base in
+                    choice.isDeltaTried = true
                     let (searches, ratio) = worker.coder.trial(
                         Self.sample(input.chunk.bytes), base: Self.sample(base),
                         elementSize: input.chunk.elementSize, planes: output.rest)

@@ -135,33 +135,44 @@ extension ChunkStore {
     /// Where the tables say that chunks are, the last entry of each winning.
     func locations(_ fold: JournalFold) throws -> [ChunkID: ChunkLocation] {
         var located: [ChunkID: ChunkLocation] = [:]
-        /// Salvaged chunks that lean on others, with what else was known of them, the last first to be tried: they can be checked once
-        /// all are found.
+        /// Of salvaged chunks that lean on others the places to try next, which can be checked once all are found. The last is nil where
+        /// nothing else is known of it.
         var unsure: [ChunkID: [ChunkLocation?]] = [:]
         for (number, pack) in fold.packs.enumerated() {
             let (entries, isSalvaged) = try liveEntries(of: pack)
             for entry in entries {
-                if isSalvaged, entry.codec.hasBase { unsure[entry.id, default: []].append(located[entry.id]) }
-                located[entry.id] = ChunkLocation(entry, pack: UInt32(number))
+                let location = ChunkLocation(entry, pack: UInt32(number))
+                guard isSalvaged, entry.codec.hasBase else {
+                    located[entry.id] = location
+                    continue
+                }
+                // It may be a void one, which leans on what leans on the chunk itself: what a table says comes first.
+                if let known = located[entry.id] {
+                    let last = unsure[entry.id]?.popLast() ?? known
+                    unsure[entry.id, default: []] += [location, last]
+                } else {
+                    located[entry.id] = location
+                    unsure[entry.id] = [nil]
+                }
             }
         }
         for id in [ChunkID](unsure.keys) { settle(id, &located, &unsure, fold) }
         return located
     }
 
-    /// Checks a chunk that was salvaged, once what it leans on is settled. Where its record is of no use, the one before takes its place.
+    /// Checks a chunk that was salvaged, once what it leans on is settled; where it is not whole, its next place is tried.
     private func settle(
         _ first: ChunkID, _ located: inout [ChunkID: ChunkLocation],
-        _ unsure: inout [ChunkID: [ChunkLocation?]],
-        _ fold: JournalFold
+        _ unsure: inout [ChunkID: [ChunkLocation?]], _ fold: JournalFold
     ) {
         var waiting = [first]
         while let id = waiting.last {
             let base = located[id]?.base ?? .zero
             if unsure[base] != nil, !waiting.contains(base), waiting.count < PackFormat.chainLimit {
                 waiting.append(base)
-            } else if let before = unsure[id]?.popLast(), !isWhole(id, locator(located, fold)) {
-                located[id] = before
+            } else if let next = unsure[id]?.first, !isWhole(id, locator(located, fold)) {
+                located[id] = next
+                unsure[id]!.removeFirst()
             } else {
                 unsure[id] = nil
                 waiting.removeLast()
