@@ -119,7 +119,7 @@ import Testing
         var tensor = base
         var doomed = [first]
         var tensors = [base]
-        for step in 3...9 {
+        for step in 3...7 {
             let changed = ToyStore.changed(tensor, &generator)
             doomed.append(try ToyStore.save(saver, step: UInt64(step), tensor: changed, over: tensor))
             tensor = changed
