@@ -4,8 +4,10 @@
 usage: reader.py STORE list                      the iterations
        reader.py STORE restore RUN@STEP DEST     the saved files, with modes, times and links
        reader.py STORE check                     the journal's chain, every table, every chunk that an iteration reaches
+
+Planes that are compressed need compression.zstd (Python 3.14), zstandard from PyPI, or the command `zstd`.
 """
-import hashlib, json, os, struct, sys
+import array, hashlib, json, os, shutil, struct, subprocess, sys, tempfile
 
 
 class Damage(Exception):
@@ -79,6 +81,93 @@ def checked(data, what):
     """A structure whose last 8 bytes are its check8."""
     need(sha(data[:-8])[:8] == data[-8:], f"{what} fails its checksum")
     return Reader(data)
+
+
+def zstd_tools():
+    """What reads zstd frames here, the best first: functions from a frame to its bytes, of which at most so many are wanted."""
+    try:
+        from compression import zstd
+    except ImportError:
+        zstd = None
+    if zstd:
+        def decompress(frame, limit):
+            reader = zstd.ZstdDecompressor()
+            data = reader.decompress(frame, limit + 1)
+            need(reader.eof and not reader.unused_data, "a plane that is not one zstd frame")
+            return data
+        yield decompress
+    try:
+        import zstandard
+    except ImportError:
+        zstandard = None
+    if zstandard:
+        def decompress(frame, limit):
+            need(zstandard.frame_content_size(frame) in (-1, limit), "a plane of another length")
+            reader = zstandard.ZstdDecompressor().decompressobj()
+            data = reader.decompress(frame)
+            need(reader.eof and not reader.unused_data, "a plane that is not one zstd frame")
+            return data
+        yield decompress
+    if shutil.which("zstd"):
+        def decompress(frame, limit):
+            with tempfile.TemporaryFile() as source:
+                source.write(frame)
+                source.seek(0)
+                with subprocess.Popen(["zstd", "-dcq"], stdin=source, stdout=subprocess.PIPE,
+                                      stderr=subprocess.DEVNULL) as process:
+                    return process.stdout.read(limit + 1)
+        yield decompress
+
+
+def plane_bytes(frame, count):
+    """The bytes of a compressed plane."""
+    tool = next(zstd_tools(), None)
+    if tool is None:
+        sys.exit("reader.py: this store holds compressed planes, and nothing here reads zstd frames; "
+                 "install the command zstd, or zstandard from PyPI")
+    need(frame[:4] == b"\x28\xb5\x2f\xfd", "a plane that is no zstd frame")
+    data = tool(frame, count)
+    need(len(data) == count, "a plane of another length")
+    return data
+
+
+def numbers(data, size):
+    """Little-endian unsigned numbers of so many bytes each."""
+    result = array.array({1: "B", 2: "H", 4: "I", 8: "Q"}[size])
+    assert result.itemsize == size
+    result.frombytes(data)
+    if sys.byteorder == "big":
+        result.byteswap()
+    return result
+
+
+def decoded(payload, length, base):
+    """A chunk of so many bytes from the payload of planes, or of a delta where there is a base."""
+    r = Reader(payload)
+    size = r.raw(1)[0]
+    need(size in (1, 2, 4, 8), "planes of no known size")
+    count = length // size
+    stored = [r.fixed("I") for _ in range(size)]
+    merged = bytearray(size * count)
+    for plane, n in enumerate(stored):
+        need(n <= count, "a plane that is too long")
+        data = r.raw(n)
+        merged[plane::size] = data if n == count else plane_bytes(data, count)
+    tail = r.raw(length - size * count)
+    r.end()
+    values, bits = numbers(bytes(merged), size), 8 * size
+    mask = (1 << bits) - 1
+    if base is not None:
+        need(len(base) == length, "a base of another length")
+        old = numbers(base[:size * count], size)
+        for i, value in enumerate(values):
+            values[i] = old[i] + (value >> 1 ^ -(value & 1)) & mask
+    else:
+        for i, value in enumerate(values):
+            values[i] = value >> 1 | (value & 1) << bits - 1
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values.tobytes() + tail
 
 
 class Store:
@@ -227,7 +316,21 @@ class Store:
         r.end()
 
     def chunk(self, chunk):
-        need(chunk in self.locations, f"the chunk {chunk.hex()} is nowhere")
+        chain = [chunk]
+        while True:
+            need(chain[-1] in self.locations, f"the chunk {chain[-1].hex()} is nowhere")
+            _, _, _, _, codec, base = self.locations[chain[-1]]
+            if codec < 128:
+                break
+            need(len(chain) < 64, f"the chunk {chunk.hex()} leans on too many others")
+            chain.append(base)
+        data = None
+        for one in reversed(chain):
+            data = self.read_record(one, data)
+            need(sha(data) == one, f"the chunk {one.hex()} is damaged")
+        return data
+
+    def read_record(self, chunk, base_bytes):
         name, at, raw, stored, codec, base = self.locations[chunk]
         with open(self.pack_path(name), "rb") as f:
             f.seek(at)
@@ -238,9 +341,13 @@ class Store:
         r.zeros(3)
         need((r.fixed("I"), r.fixed("I")) == (raw, stored) and r.raw(32) == chunk, "another record")
         need(r.raw(32) == base and r.fixed("Q") == at, "another record")
-        need(codec == 0, f"codec {codec} is not known here")
-        need(len(payload) == raw and sha(payload) == chunk, f"the chunk {chunk.hex()} is damaged")
-        return payload
+        need(codec in (0, 1, 128), f"codec {codec} is not known here")
+        need(len(payload) == stored, "a record of another length")
+        if codec == 0:
+            need(stored == raw, "a raw record of another length")
+            return payload
+        need(raw <= self.chunk_size, "a chunk of more bytes than one has")
+        return decoded(payload, raw, base_bytes if codec == 128 else None)
 
     # Section 5
 

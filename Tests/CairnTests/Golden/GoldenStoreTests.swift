@@ -4,34 +4,14 @@ import Testing
 
 /// Stores of every version of the format stay readable: by this program, and by the reader that was written from the page alone.
 @Suite struct GoldenStoreTests {
-    static let project = URL(fileURLWithPath: #filePath)
-        .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-        .deletingLastPathComponent().path
-    let folder: String
+    let golden: GoldenStore
     let references = ["golden@2", "golden@3", "other@9"]
 
-    init() throws {
-        folder = NSTemporaryDirectory() + "cairn-golden-" + UUID().uuidString
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-        #expect(try run("tar", "-xpzf", Self.project + "/Tests/Fixtures/golden-store-1.tar.gz") == 0)
-    }
+    init() throws { golden = try GoldenStore("golden-store-1") }
 
-    /// Runs a program in the folder; returns its exit status.
-    private func run(_ arguments: String...) throws -> Int32 {
-        let process = Foundation.Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = arguments
-        process.currentDirectoryURL = URL(fileURLWithPath: folder)
-        process.standardOutput = FileHandle.nullDevice
-        try process.run()
-        process.waitUntilExit()
-        return process.terminationStatus
-    }
-
-    private func remove() { _ = try? FileManager.default.removeItem(atPath: folder) }
+    private var folder: String { golden.folder }
 
     @Test func thisProgramReadsIt() throws {
-        defer { remove() }
         let store = try Store.open(at: folder + "/golden-1")
         let infos = try store.iterations()
         #expect(infos.map { "\($0.run)@\($0.step)" } == references)
@@ -41,8 +21,7 @@ import Testing
         #expect(try store.show("golden@2").info.metadata["note"] == "\"step2\"")
         #expect(try store.verify().ok)
         for reference in references { try store.restore(reference, to: folder + "/" + reference) }
-        #expect(
-            try run("sha256sum", "--quiet", "-c", Self.project + "/Tests/Fixtures/golden-store-1.sums") == 0)
+        #expect(try golden.hasRestored())
         #expect(
             try FileManager.default.destinationOfSymbolicLink(atPath: folder + "/golden@3/link")
                 == "sub/a.txt")
@@ -52,31 +31,21 @@ import Testing
     }
 
     @Test func theReaderInPythonReadsItWithoutTheIndex() throws {
-        defer { remove() }
-        let reader = Self.project + "/tools/reader.py"
         #expect(!FileManager.default.fileExists(atPath: folder + "/golden-1/index/data.mdb"))
-        #expect(try run("python3", reader, "golden-1", "check") == 0)
+        #expect(try golden.read("golden-1", "check") == 0)
         for reference in references {
-            #expect(try run("python3", reader, "golden-1", "restore", reference, reference) == 0)
+            #expect(try golden.read("golden-1", "restore", reference, reference) == 0)
         }
-        #expect(
-            try run("sha256sum", "--quiet", "-c", Self.project + "/Tests/Fixtures/golden-store-1.sums") == 0)
+        #expect(try golden.hasRestored())
     }
 
     @Test func bothRestoreTheSameModesAndTimes() throws {
-        defer { remove() }
         let store = try Store.open(at: folder + "/golden-1")
         for reference in references {
             try store.restore(reference, to: folder + "/a")
-            #expect(
-                try run("python3", Self.project + "/tools/reader.py", "golden-1", "restore", reference, "b")
-                    == 0)
-            let list = "find . -printf '%p %y %m %T@ %l\\n' | sort"
-            #expect(
-                try run(
-                    "bash", "-c", "diff -r --no-dereference a b && diff <(cd a; \(list)) <(cd b; \(list))")
-                    == 0)
-            #expect(try run("rm", "-rf", "a", "b") == 0)
+            #expect(try golden.read("golden-1", "restore", reference, "b") == 0)
+            #expect(try golden.areSame("a", "b"))
+            #expect(try golden.run("rm", "-rf", "a", "b") == 0)
         }
     }
 }

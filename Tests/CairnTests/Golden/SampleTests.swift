@@ -4,7 +4,7 @@ import Testing
 
 /// Real checkpoints, written by the real libraries, come back with every byte, mode, time and link.
 @Suite struct SampleTests {
-    static let archive = GoldenStoreTests.project + "/Tests/Fixtures/checkpoints.tar.gz"
+    static let archive = GoldenStore.project + "/Tests/Fixtures/checkpoints.tar.gz"
     let bench: Workbench
 
     init() throws {

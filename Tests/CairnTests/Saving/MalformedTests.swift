@@ -8,7 +8,7 @@ import Testing
     init() throws { bench = try Workbench() }
 
     @Test func everyFileThatTheReferenceReaderRejectsIsKeptWholeWithAWarning() throws {
-        let fixtures = GoldenStoreTests.project + "/Tests/TensorFormatsTests/Fixtures/acceptance"
+        let fixtures = GoldenStore.project + "/Tests/TensorFormatsTests/Fixtures/acceptance"
         let names = try FileManager.default.contentsOfDirectory(atPath: fixtures).filter {
             $0.hasSuffix(".safetensors")
         }
