@@ -47,7 +47,7 @@ extension Store {
             report.problems += survey.sentences(info)
         }
         if !survey.chunks.isEmpty { try chunks.markDamaged(survey.chunks) }
-        if !report.quick { try chunks.unmarkWhole() }
+        if !report.quick { try chunks.unmarkWhole(except: survey.chunks) }
     }
 
     /// Forgets every iteration that can't be read whole, but for pinned ones.

@@ -52,9 +52,10 @@ extension ChunkStore {
     }
 
     /// Takes back what was noted of chunks that are whole again, as what they lean on was written once more.
-    public func unmarkWhole() throws {
+    /// - Parameter except: those that a check has just found damaged.
+    public func unmarkWhole(except: Set<ChunkID> = []) throws {
         guard !isReadOnly else { return }
-        let whole = try damagedChunks().filter { (try? chunk($0)) != nil }
+        let whole = try damagedChunks().subtracting(except).filter { (try? chunk($0)) != nil }
         guard !whole.isEmpty else { return }
         try changeIndex { transaction in
             for id in whole {

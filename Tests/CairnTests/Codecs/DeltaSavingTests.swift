@@ -142,6 +142,40 @@ import Testing
         }
     }
 
+    /// Others delete and collect what they may in the midst of a save.
+    @Test(arguments: [false, true])
+    mutating func whatASaveLeansOnStaysUntilItsCommit(replaces: Bool) throws {
+        let bytes = Tensor.floats(4000, &generator)
+        for step in 1...2 { try bench.save(step, [Tensor("w", bytes)], run: "main") }
+        try bench.save(9, [Tensor("v", [1, 2, 3, 4])], run: "main")
+        let folder = try bench.write(
+            "main/checkpoint-3",
+            ["model.safetensors": Tensor.file([Tensor("w", changed(bytes))]), "z.bin": [1, 2, 3]])
+        let path = bench.store.path
+        let other = bench.path("main/checkpoint-9")
+        let progress = Progress(isInterrupted: {
+            do {
+                let store = try Store.open(at: path)
+                #expect(try store.delete(["2"]).deleted.isEmpty)
+                if replaces {
+                    let options = SaveOptions(run: "main", step: 2, replace: true)
+                    #expect(throws: CairnError.self) { try store.save(other, options: options) }
+                }
+                _ = try store.collect(dryRun: false)
+            } catch {
+                Issue.record(error)
+            }
+            return false
+        })
+        let saver = try Store.open(at: path, settings: Settings(jobs: 1))
+        try saver.save(folder, options: SaveOptions(run: "main"), progress: progress)
+        #expect(try bench.deltas("3") == 4)
+        _ = try bench.store.delete(["1", "2"])
+        _ = try bench.store.collect(dryRun: false)
+        #expect(try bench.restores("3", as: folder))
+        #expect(try bench.store.verify().ok)
+    }
+
     /// Bytes of all records that these iterations' own bytes need.
     private func storedBytes(_ bench: Workbench, _ references: [String]) throws -> Int {
         let ids = try references.flatMap { try bench.places($0).map(\.id) }

@@ -30,7 +30,7 @@ import Testing
     }
 
     /// Writes a table that says of what is to be saved that nothing has changed.
-    private func lie(manifest: ChunkID? = nil, key: [UInt8]? = nil) throws {
+    private func lie(manifest: ChunkID? = nil, key: [UInt8]? = nil, count: Int? = nil) throws {
         let chunks = bench.store.chunks
         let ownKey = try #require(chunks.fingerprintKey(makes: false))
         let known = try #require(chunks.fingerprints(run: "main", key: ownKey))
@@ -41,6 +41,11 @@ import Testing
             table.append((chunk.withUnsafeBytes { fingerprinter.fingerprint($0) }, .none))
         }
         #expect(table.count == known.count)
+        if let count {
+            let all = table
+            table = FingerprintTable(manifest: known.manifest, capacity: count)
+            for index in 0..<count { table.append(all[index % all.count]) }
+        }
         chunks.setFingerprints(table, run: "main", key: key ?? ownKey)
     }
 
@@ -66,6 +71,12 @@ import Testing
 
     @Test func aTableOfAnotherIterationIsIgnored() throws {
         try lie(manifest: .of([1]))
+        #expect(try !isBelieved())
+    }
+
+    @Test(arguments: [0, 1, 3, 5])
+    func aTableOfAnotherLengthIsIgnored(count: Int) throws {
+        try lie(count: count)
         #expect(try !isBelieved())
     }
 
