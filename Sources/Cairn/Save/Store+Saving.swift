@@ -262,6 +262,8 @@ struct FilePlans {
             return try FilePlan(name: entry.path, file: file, size: entry.status.size)
         } catch let error as CairnError where error.code == .notFound {
             throw SourceTree.changed(entry.source, "vanished")
+        } catch let error as CairnError where error.code == .changed {
+            throw SourceTree.changed(entry.source, "became shorter")
         }
     }
 }
