@@ -86,7 +86,7 @@ extension Store {
         if quick { return survey }
         let damaged = Monitor<Set<ChunkID>>([])
         progress.begin(phase: "checking", totalBytes: content.values.reduce(0, +))
-        try ChunkReading(chunks, Array(content.keys)).run(jobs: settings.jobs, progress: progress) { id in
+        try ChunkReading(chunks, content).run(jobs: settings.jobs, progress: progress) { id in
             damaged.change { _ = $0.insert(id) }
         }
         survey.checkedBytes = content.values.reduce(0, +)
@@ -135,11 +135,15 @@ final class ChunkReading: Sendable {
     private static let batch = 512
     private let chunks: ChunkStore
     private let ids: [ChunkID]
+    private let lengths: [ChunkID: UInt64]
     private let next = Monitor(0)
 
     /// The chunks are read in the order in which they lie in the packs.
-    init(_ chunks: ChunkStore, _ ids: [ChunkID]) throws {
+    /// - Parameter lengths: of all chunks that are to be read, as the blobs have them.
+    init(_ chunks: ChunkStore, _ lengths: [ChunkID: UInt64]) throws {
         self.chunks = chunks
+        self.lengths = lengths
+        let ids = [ChunkID](lengths.keys)
         let places = try chunks.locate(ids)
         self.ids = ids.indices.sorted { a, b in
             guard let left = places[a], let right = places[b] else {
@@ -161,7 +165,11 @@ final class ChunkReading: Sendable {
                 try progress.checkInterruption()
                 let part = Array(ids[start..<min(start + Self.batch, ids.count)])
                 try reader.read(
-                    part, deliver: { _, bytes in progress.advance(bytes: bytes.count) },
+                    part,
+                    deliver: { index, bytes in
+                        if lengths[part[index]] != UInt64(bytes.count) { damaged(part[index]) }
+                        progress.advance(bytes: bytes.count)
+                    },
                     failed: { index, _ in damaged(part[index]) })
             }
         }

@@ -44,7 +44,9 @@ extension Store {
         var difference = ElementDifference()
         for (old, new) in zip(try chunks.chunkIDs(of: before.blob), try chunks.chunkIDs(of: after.blob))
         where old != new {
-            difference.add(try chunks.chunk(old), try chunks.chunk(new), dtype: dtype, width: width)
+            let (left, right) = (try chunks.chunk(old), try chunks.chunk(new))
+            guard left.count == right.count else { throw BlobTree.otherLength(after.blob) }
+            difference.add(left, right, dtype: dtype, width: width)
         }
         return .init(
             name: after.info.name, before: before.info, after: after.info, elements: elements,

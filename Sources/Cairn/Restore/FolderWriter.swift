@@ -13,6 +13,17 @@ final class FolderWriter: Sendable {
         var range: Range<UInt64>
     }
 
+    /// A part of a chunk, and where in its segment it goes.
+    private struct Piece {
+        var id: ChunkID
+        var blob: BlobRef
+        /// Bytes of the chunk.
+        var whole: Int
+        var from: Int
+        var count: Int
+        var to: Int
+    }
+
     private struct State {
         var next = 0
         var failed = false
@@ -122,7 +133,7 @@ final class FolderWriter: Sendable {
         _ segment: Segment, _ target: UnsafeMutableRawBufferPointer, _ reader: ChunkReader
     ) throws {
         var start: UInt64 = 0
-        var wanted: [(id: ChunkID, blob: BlobRef, from: Int, count: Int, to: Int)] = []
+        var wanted: [Piece] = []
         for part in files[segment.file].parts {
             let end = start + part.length
             defer { start = end }
@@ -153,6 +164,9 @@ final class FolderWriter: Sendable {
             },
             deliver: { index, bytes in
                 let one = wanted[index]
+                guard bytes.count == one.whole else {
+                    return note(segment.file, one.blob, BlobTree.otherLength(one.blob))
+                }
                 let place = UnsafeMutableRawBufferPointer(rebasing: target[one.to..<one.to + one.count])
                 guard bytes.baseAddress != UnsafeRawPointer(place.baseAddress) else { return }
                 place.copyMemory(
@@ -163,7 +177,7 @@ final class FolderWriter: Sendable {
     /// The chunks that a range of a blob needs.
     private func plan(
         _ blob: BlobRef, _ range: Range<UInt64>, _ to: Int,
-        _ wanted: inout [(id: ChunkID, blob: BlobRef, from: Int, count: Int, to: Int)]
+        _ wanted: inout [Piece]
     ) throws {
         let size = UInt64(chunks.chunkSize)
         let ids = try chunkIDs(of: blob)
@@ -171,10 +185,10 @@ final class FolderWriter: Sendable {
             let begin = max(range.lowerBound, index * size)
             let end = min(range.upperBound, (index + 1) * size)
             wanted.append(
-                (
-                    ids[Int(index)], blob, Int(begin - index * size), Int(end - begin),
-                    to + Int(begin - range.lowerBound)
-                ))
+                Piece(
+                    id: ids[Int(index)], blob: blob, whole: tree.chunkLength(Int(index), of: blob.length),
+                    from: Int(begin - index * size), count: Int(end - begin),
+                    to: to + Int(begin - range.lowerBound)))
         }
     }
 

@@ -144,7 +144,14 @@ extension Store {
             case .literal(let bytes): try bytes.withUnsafeBytes(write)
             case .blob(let blob):
                 do {
-                    for id in try chunks.chunkIDs(of: blob) { try chunks.chunk(id).withUnsafeBytes(write) }
+                    let tree = BlobTree(chunkSize: chunkSize)
+                    for (index, id) in try chunks.chunkIDs(of: blob).enumerated() {
+                        let bytes = try chunks.chunk(id)
+                        guard bytes.count == tree.chunkLength(index, of: blob.length) else {
+                            throw BlobTree.otherLength(blob)
+                        }
+                        try bytes.withUnsafeBytes(write)
+                    }
                 } catch let error as CairnError where error.code == .damage {
                     throw damage(info, manifest, [0: [(blob, error)]])
                 }

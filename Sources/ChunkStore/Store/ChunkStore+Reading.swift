@@ -1,4 +1,4 @@
-internal import Platform
+public import Platform
 
 extension ChunkStore {
     /// The bytes of one chunk, checked.
@@ -139,8 +139,13 @@ public struct BlobTree: Sendable {
         var result: [UInt8] = []
         for id in try chunkIDs(of: blob, read: read) { result += try read(id) }
         guard UInt64(result.count) == blob.length else {
-            throw CairnError(.damage, "the blob \(blob.id.hex.prefix(16)) has another length than it should")
+            throw Self.otherLength(blob)
         }
         return result
+    }
+
+    /// What is wrong where the chunks of a blob are not as long as it says.
+    public static func otherLength(_ blob: BlobRef) -> CairnError {
+        CairnError(.damage, "the blob \(blob.id.hex.prefix(16)) has another length than it should")
     }
 }

@@ -130,6 +130,24 @@ import Testing
         }
     }
 
+    /// A file that says it has more bytes, or fewer, than its only chunk.
+    @Test(arguments: [3, 5, 4096])
+    func aFileOfAnotherLengthThanItsChunkIsRefused(length: UInt64) throws {
+        try commit(step: 1) { writer in
+            let blob = BlobRef(length: length, id: try writer.blob([UInt8]("evil".utf8)).id)
+            let file = Roots.Entry(
+                path: [UInt8]("a".utf8), kind: .file(.opaque(blob)), mode: 0o644, mtime: 0, nanoseconds: 0)
+            return Roots([folder(""), file]).encoded()
+        }
+        try refuses(step: 1)
+        #expect(bench.code { try bench.store.cat("1", file: "a") { _ in } } == .damage)
+        #expect(try bench.store.verify().damaged.map(\.files) == [["a"]])
+        // What leans on it, or is compared with it, takes no harm.
+        let next = try bench.write("checkpoint-2", ["a": [1, 2, 3]])
+        try bench.store.save(next, options: SaveOptions(run: "main"))
+        #expect(try bench.restores("2", as: next))
+    }
+
     @Test func anExportRefusesALinkThatLeaves() throws {
         let header = Workbench.safetensors([("w", [1, 2, 3])])
         try bench.store.save(
