@@ -34,7 +34,12 @@ public struct ZstdCompressor: ~Copyable {
         if self.search != search { prepare(search) }
         let count = ZSTD_compress2(
             context, target.baseAddress, target.count, source.baseAddress, source.count)
-        return ZSTD_isError(count) == 0 ? count : nil
+        guard ZSTD_isError(count) == 0 else {
+            // It is in the midst of a frame, in which no other search could be set.
+            ZSTD_CCtx_reset(context, ZSTD_reset_session_only)
+            return nil
+        }
+        return count
     }
 
     private mutating func prepare(_ search: Search) {
