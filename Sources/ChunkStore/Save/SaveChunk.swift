@@ -47,9 +47,11 @@ public struct EncodingRules: Sendable {
         return rules
     }()
 
-    /// - Parameter keepsLast: how many iterations a policy keeps: a base outlives its own iteration, and takes space as long.
+    /// - Parameter keepsLast: how many iterations a policy keeps, N. A base takes space until the last delta on it goes, so at the worst
+    ///   moment one chunk beside the N takes space in full, and one of the N is its successor: what the N - 1 others are
+    ///   smaller by must make up for it.
     public init(usesDeltas: Bool, keepsLast: Int? = nil) {
-        let share = keepsLast.map { 1 - 1 / Double(max(1, $0)) } ?? 1
+        let share = keepsLast.map { $0 > 1 ? 1 - 1 / Double($0 - 1) : 0 } ?? 1
         self.usesDeltas = usesDeltas && share > 0
         deltaLimit = min(Self.worthwhile, share)
     }
