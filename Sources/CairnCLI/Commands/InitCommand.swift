@@ -11,7 +11,9 @@ struct InitCommand: ParsableCommand {
               cairn init --store /data/store --chunk-size 64KiB
 
             Smaller chunks find more that is the same in large tensors of which little changes, and cost \
-            more time and a larger index. The size is fixed from then on.
+            more time and a larger index. Where numbers change little from save to save, their differences \
+            are stored, so that getting a chunk back reads several records, within these bounds. All of \
+            this is fixed from then on.
             """)
 
     @Option(
@@ -22,12 +24,12 @@ struct InitCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Bytes that are read to get a chunk back, in its own: 1 to 16 (default: 2).", valueName: "times"))
+            "How often a chunk's own bytes may be read to get it back: 1 to 16.", valueName: "times"))
     var recoveryFactor = 2
 
     @Option(
         help: ArgumentHelp(
-            "Records that a chunk is put together from: 1 to 64 (default: 16).", valueName: "n"))
+            "Records that a chunk may be put together from: 1 to 64.", valueName: "n"))
     var recoveryRecords = 16
 
     @OptionGroup var common: CommonOptions
