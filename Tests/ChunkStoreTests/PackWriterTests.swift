@@ -29,6 +29,43 @@ import Testing
         }
     }
 
+    @Test func aPackIsAsLongAsItsSummarySays() throws {
+        let toy = try ToyStore()
+        let folder = toy.folder.appending("packs")
+        let writer = try PackWriter(folder: folder, store: try toy.open().id, memory: 16 << 20)
+        try Self.append(17, to: writer)
+        let (summary, entries) = try writer.finish()
+        let file = try File(folder.appending(summary.name.fileName), .read)
+        #expect(try file.status().size == summary.fileLength)
+        #expect(entries.count == 17 && summary.fileLength >> 20 == 17)
+        #expect(try PackReaders(folder: folder, store: toy.open().id).table(summary) == entries)
+    }
+
+    @Test(.timeLimit(.minutes(1)))
+    func aPackFitsIntoTheLongestFileThatMayBe() async {
+        await #expect(processExitsWith: .success) {
+            alarm(50)
+            let toy = try ToyStore()
+            let writer = try PackWriter(
+                folder: toy.folder.appending("packs"), store: try toy.open().id, memory: 16 << 20)
+            // Less than what the pack would be extended to before its fourth block is written.
+            var limit = rlimit(rlim_cur: 18 << 20, rlim_max: 18 << 20)
+            setrlimit(__rlimit_resource_t(1), &limit)
+            try PackWriterTests.append(17, to: writer)
+            _ = try writer.finish()
+        }
+    }
+
+    /// Appends records of 1 MiB.
+    private static func append(_ count: Int, to writer: PackWriter) throws {
+        let payload = [UInt8](repeating: 7, count: 1 << 20)
+        for number in 0..<count {
+            let entry = PackEntry(
+                id: .of([UInt8(number)]), rawLength: 1 << 20, storedLength: 1 << 20, codec: .raw)
+            try payload.withUnsafeBytes { try writer.append([(entry, $0)]) }
+        }
+    }
+
     @Test(.timeLimit(.minutes(1)))
     func aBufferThatCannotBeHadKeepsNobodyWaiting() async {
         await #expect(processExitsWith: .success) {

@@ -33,6 +33,19 @@ public struct PackEntry: Hashable, Sendable {
     /// `.zero` where the codec has none.
     public var base: ChunkID = .zero
 
+    /// - Parameter offset: what `PackWriter` finds, where it is not known yet.
+    package init(
+        id: ChunkID, offset: UInt64 = 0, rawLength: UInt32, storedLength: UInt32, codec: Codec,
+        base: ChunkID = .zero
+    ) {
+        self.id = id
+        self.offset = offset
+        self.rawLength = rawLength
+        self.storedLength = storedLength
+        self.codec = codec
+        self.base = base
+    }
+
     /// Bytes of header and payload.
     public var recordLength: UInt64 { UInt64(PackFormat.recordHeaderSize) + UInt64(storedLength) }
     public var range: Range<UInt64> { offset..<offset + recordLength }

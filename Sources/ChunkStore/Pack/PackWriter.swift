@@ -1,10 +1,15 @@
-internal import Platform
+package import Platform
 
 /// Writes one pack, in large aligned blocks, from any number of threads.
 ///
 /// The file is locked from its creation until the writer is gone, which is how a collection tells it from what a dead save left.
-final class PackWriter: Sendable {
+package final class PackWriter: Sendable {
     static let blockSize = 4 << 20
+    /// More of them than the disk needs to stay busy would only push each other out of the caches.
+    private static let mostBlocks = 8
+    private static let longestExtension: UInt64 = 32 << 20
+    /// Blocks that are on their way to the disk at once: one alone leaves it idle in between, and more are in each other's way.
+    private static let writesAtOnce = 2
 
     private final class Block: @unchecked Sendable {
         // Unchecked: `open` is changed under the writer's monitor; regions of the buffer are handed out once each.
@@ -22,6 +27,8 @@ final class PackWriter: Sendable {
         var allocated = 0
         var writing = 0
         var end: UInt64 = 0
+        /// The size to which the file has been extended before it is written.
+        var extent: UInt64 = 0
         var entries: [PackEntry] = []
         var failure: (any Error)?
         var isClosed = false
@@ -30,11 +37,13 @@ final class PackWriter: Sendable {
     let name: PackName
     private let file: File
     private let blockLimit: Int
+    /// Whether that is of any use: not in memory, nor past a page cache that gathers the blocks anyway.
+    private let extendsBefore: Bool
     private let state = Monitor(State())
 
-    /// - Parameter memory: bytes of buffers, at least two blocks.
-    init(folder: Path, store: [UInt8], memory: Int) throws {
-        blockLimit = max(2, memory / Self.blockSize)
+    /// - Parameter memory: bytes that buffers may take; two blocks they always have.
+    package init(folder: Path, store: [UInt8], memory: Int) throws {
+        blockLimit = max(2, min(Self.mostBlocks, memory / Self.blockSize))
         while true {
             let name = PackName(Random.bytes(16))
             let path = folder.appending(name.fileName)
@@ -46,6 +55,7 @@ final class PackWriter: Sendable {
                 break
             }
         }
+        extendsBefore = file.isDirect && !file.isInMemory
         try PackFormat.header(store: store, name: name).withUnsafeBytes { try append($0) }
     }
 
@@ -53,7 +63,7 @@ final class PackWriter: Sendable {
     var size: UInt64 { state.change { $0.end } }
 
     /// Appends records, one behind the other. Copies the payloads; returns when they are in blocks, not when on the disk.
-    func append(_ records: [(entry: PackEntry, payload: UnsafeRawBufferPointer)]) throws {
+    package func append(_ records: [(entry: PackEntry, payload: UnsafeRawBufferPointer)]) throws {
         let headerSize = PackFormat.recordHeaderSize
         let length = records.reduce(0) { $0 + headerSize + $1.payload.count }
         var entries = records.map(\.entry)
@@ -158,7 +168,9 @@ final class PackWriter: Sendable {
         try state.change(body).get()
     }
 
-    private static func ready(_ state: State) -> Int? { state.full.firstIndex { $0.copying == 0 } }
+    private static func ready(_ state: State) -> Int? {
+        state.writing < writesAtOnce ? state.full.firstIndex { $0.copying == 0 } : nil
+    }
 
     private func release(_ regions: [Region]) {
         state.change { _ in for region in regions { region.block.copying -= 1 } }
@@ -190,15 +202,27 @@ final class PackWriter: Sendable {
     /// Writes one full block. Returns false where none is ready.
     @discardableResult
     private func writeOne() throws -> Bool {
-        let block: Block? = try access { state in
+        let next: (block: Block, extent: UInt64?)? = try access { state in
             if let failure = state.failure { return .failure(failure) }
             guard let index = Self.ready(state) else { return .success(nil) }
             state.writing += 1
-            return .success(state.full.remove(at: index))
+            let block = state.full.remove(at: index)
+            return .success((block, extend(&state, for: block)))
         }
-        guard let block else { return false }
-        try write(block, count: Self.blockSize)
+        guard let next else { return false }
+        if let extent = next.extent { file.reserve(to: extent) }
+        try write(next.block, count: Self.blockSize)
         return true
+    }
+
+    /// Several threads can write into a file at once, as long as none of them makes it longer: so it is made longer before, by as much
+    /// as it has, 32 MiB at most. `finish` cuts off what is too much.
+    /// - Returns: the size that the file is to have before this block is written, where that is more than before.
+    private func extend(_ state: inout State, for block: Block) -> UInt64? {
+        let end = block.offset + UInt64(Self.blockSize)
+        guard extendsBefore, end > state.extent else { return nil }
+        state.extent = end + min(block.offset, Self.longestExtension)
+        return state.extent
     }
 
     private func write(_ block: Block, count: Int) throws {
@@ -216,12 +240,12 @@ final class PackWriter: Sendable {
     }
 
     /// Writes blocks as they fill up, until `close()`: what the threads do that only write.
-    func writeBlocks() throws {
+    package func writeBlocks() throws {
         while true {
             let isDone: Bool = try state.wait { state -> Result<Bool, any Error>? in
                 if let failure = state.failure { return .failure(failure) }
                 if Self.ready(state) != nil { return .success(false) }
-                return state.isClosed ? .success(true) : nil
+                return state.isClosed && state.full.isEmpty ? .success(true) : nil
             }.get()
             if isDone { return }
             try writeOne()
@@ -229,10 +253,10 @@ final class PackWriter: Sendable {
     }
 
     /// Lets the threads in `writeBlocks` return once everything full is written.
-    func close() { state.change { $0.isClosed = true } }
+    package func close() { state.change { $0.isClosed = true } }
 
     /// Writes the table and the trailer and makes the file durable; its name is made so by syncing the folder.
-    func finish() throws -> (summary: PackSummary, entries: [PackEntry]) {
+    package func finish() throws -> (summary: PackSummary, entries: [PackEntry]) {
         let (entries, tableOffset) = state.change { ($0.entries, $0.end) }
         let table = PackFormat.table(entries)
         let content = tableOffset + UInt64(table.count) + UInt64(PackFormat.trailerSize)
@@ -250,7 +274,8 @@ final class PackWriter: Sendable {
                 position += count
             }
         }
-        while try writeOne() {}
+        close()
+        try writeBlocks()
         let _: Void = state.wait { $0.writing == 0 ? () : nil }
         let last = state.change { state in
             state.writing += state.current == nil ? 0 : 1
@@ -258,6 +283,7 @@ final class PackWriter: Sendable {
         }
         if let last { try write(last, count: last.used) }
         if let failure = state.change({ $0.failure }) { throw failure }
+        if state.change({ $0.extent > summary.fileLength }) { try file.truncate(to: summary.fileLength) }
         try file.sync()
         // The file stays open for its lock; the memory is the next pack's.
         state.change { state in
@@ -269,5 +295,5 @@ final class PackWriter: Sendable {
     }
 
     /// Removes the file. What fails here is left for the next collection.
-    func abandon() { _ = try? FileSystem.removeFile(file.path) }
+    package func abandon() { _ = try? FileSystem.removeFile(file.path) }
 }

@@ -93,6 +93,18 @@ extension File {
         guard code == 0 else { throw .system(code, "reserve space in", path) }
     }
 
+    /// Makes the file longer, with blocks that read as zero, so that many can write into it at once. Only helps: where that fails, it is
+    /// as long as it was, or a little longer, and writing goes on.
+    public func reserve(to size: UInt64) {
+        var limit = rlimit()
+        // Beyond what the shell allows (ulimit -f) the kernel would end the process.
+        guard getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0, size <= limit.rlim_cur
+        else {
+            return
+        }
+        _ = cl_fallocate(descriptor, 0, 0, Int64(size))
+    }
+
     /// Gives the blocks of a range back; it reads as zero from then on. Returns false where the file system can't.
     public func punch(_ range: Range<UInt64>) throws(CairnError) -> Bool {
         var code: Int32
