@@ -35,6 +35,11 @@ let package = Package(
             name: "CairnCLI",
             dependencies: ["Cairn", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: strict),
+        // For Benchmarks/stages alone: the stages by themselves, and what they are measured beside.
+        .target(name: "CLimits", dependencies: ["CLMDB", "CZstd"], path: "Benchmarks/Limits"),
+        .executableTarget(
+            name: "CairnStages", dependencies: ["ChunkStore", "Platform", "CLimits", "CPlanes"],
+            path: "Benchmarks/Stages", swiftSettings: strict),
         .target(name: "CFaults", path: "Tests/Support/CFaults"),
         .testTarget(name: "LayerTests", swiftSettings: strict),
         .testTarget(name: "PlatformTests", dependencies: ["Platform"], swiftSettings: strict),

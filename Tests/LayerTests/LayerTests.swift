@@ -11,17 +11,21 @@ import Testing
         "Cairn": ["ChunkStore", "Platform", "TensorFormats"],
         "CairnCLI": ["Cairn", "ArgumentParser"],
     ]
+    /// What measures single stages: no layer, and under the same rules.
+    static let benchmarks: [String: Set<String>] = [
+        "Benchmarks/Stages": ["ChunkStore", "Platform", "CLimits", "CPlanes", "Glibc"]
+    ]
     /// Fork kills the threads of Dispatch and of Swift's own pool, and Foundation is eight times as large as all of this.
     static let banned = ["Foundation", "Dispatch", "DispatchQueue", "Task {", "Task.detached"]
 
-    static let sources = URL(fileURLWithPath: #filePath)
+    static let root = URL(fileURLWithPath: #filePath)
         .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-        .appendingPathComponent("Sources")
+    static let sources = root.appendingPathComponent("Sources")
 
     /// What a file of a target imports or names that it must not.
     static func violations(in text: String, file: String, target: String) -> [String] {
         var found: [String] = []
-        let allowed = layers[target]!.union(standard)
+        let allowed = (layers[target] ?? benchmarks[target]!).union(standard)
         for line in text.split(separator: "\n") {
             let code = line.split(separator: "//", omittingEmptySubsequences: false)[0]
             let words = code.split(whereSeparator: \.isWhitespace)
@@ -38,9 +42,9 @@ import Testing
         return found
     }
 
-    @Test(arguments: layers.keys.sorted())
+    @Test(arguments: layers.keys.sorted() + benchmarks.keys)
     func aLayerImportsOnlyWhatIsBelowIt(target: String) throws {
-        let folder = Self.sources.appendingPathComponent(target)
+        let folder = (Self.layers[target] == nil ? Self.root : Self.sources).appendingPathComponent(target)
         let files = try FileManager.default.subpathsOfDirectory(atPath: folder.path).filter {
             $0.hasSuffix(".swift")
         }

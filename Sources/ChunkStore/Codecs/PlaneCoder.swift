@@ -1,13 +1,13 @@
 internal import CPlanes
-internal import Platform
+package import Platform
 
 /// Encodes and decodes the payloads of planes and deltas. (Docs/format.md 3) Each thread has its own.
 ///
 /// A payload: the element size k (u8), the stored length of each plane (k times u32), the planes, and the bytes that fill no element. A
 /// plane of as many bytes as there are elements is raw, a shorter one is a zstd frame.
-final class PlaneCoder {
+package final class PlaneCoder {
     /// How each plane of a tensor is best compressed, the lowest first; nil for one that is only tried where it has runs.
-    typealias Searches = [ZstdCompressor.Search?]
+    package typealias Searches = [ZstdCompressor.Search?]
 
     private var compressor: ZstdCompressor
     private var decompressor: ZstdDecompressor
@@ -16,7 +16,7 @@ final class PlaneCoder {
 
     static let elementSizes = [1, 2, 4, 8]
 
-    init(chunkSize: Int) throws(CairnError) {
+    package init(chunkSize: Int) throws(CairnError) {
         scratch = try Buffer(size: (chunkSize + 4095) / 4096 * 4096)
         compressor = try ZstdCompressor()
         decompressor = try ZstdDecompressor()
@@ -31,7 +31,7 @@ final class PlaneCoder {
     /// Encodes a chunk, against a base where there is one.
     /// - Parameter target: room for the payload: `bound` bytes at least.
     /// - Returns: the payload's length; nil where it is not smaller than the chunk.
-    func encode(
+    package func encode(
         _ chunk: UnsafeRawBufferPointer, base: UnsafeRawBufferPointer?, elementSize: Int,
         _ searches: Searches,
         into target: UnsafeMutableRawBufferPointer
@@ -102,7 +102,7 @@ final class PlaneCoder {
     /// Tries what a tensor's planes shrink to, on a stretch of one of its chunks.
     /// - Parameter target: room for as many bytes.
     /// - Returns: the search for each plane, and the stored bytes for each byte of the stretch.
-    func trial(
+    package func trial(
         _ sample: UnsafeRawBufferPointer, base: UnsafeRawBufferPointer?, elementSize: Int,
         planes target: UnsafeMutableRawBufferPointer
     ) -> (searches: Searches, ratio: Double) {
@@ -139,7 +139,7 @@ final class PlaneCoder {
     ///   - hasBase: `target` holds the base, as long as the chunk.
     ///   - target: as long as the chunk.
     /// - Returns: false where the payload is none for a chunk of this length. Never reads or writes beyond the buffers.
-    func decode(
+    package func decode(
         _ payload: UnsafeRawBufferPointer, hasBase: Bool, into target: UnsafeMutableRawBufferPointer
     ) -> Bool {
         guard let elementSize = payload.first.map(Int.init), Self.elementSizes.contains(elementSize),
