@@ -26,7 +26,9 @@ let package = Package(
         .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
         .target(name: "CLinux"),
         .target(name: "CPlanes"),
-        .target(name: "Platform", dependencies: ["CLinux", "COpenSSL", "CZstd"], swiftSettings: strict),
+        .target(name: "CSHA256"),
+        .target(
+            name: "Platform", dependencies: ["CLinux", "COpenSSL", "CSHA256", "CZstd"], swiftSettings: strict),
         .target(name: "ChunkStore", dependencies: ["Platform", "CLMDB", "CPlanes"], swiftSettings: strict),
         .target(name: "TensorFormats", swiftSettings: strict),
         .target(

@@ -6,7 +6,7 @@ import Platform
 /// A pack of noise, written as a save writes it, and a file of the same size.
 enum Writing {
     /// What a worker of a save appends at once.
-    private static let batch = 16
+    private static let batch = 8
 
     /// - Parameter threads: that append; two more write.
     /// - Returns: seconds until the pack is durable.

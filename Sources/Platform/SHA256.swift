@@ -6,6 +6,9 @@ public struct SHA256Digest: Sendable {
 
     init(_ words: (UInt64, UInt64, UInt64, UInt64)) { self.words = words }
 
+    /// 32 zero bytes.
+    static let none = SHA256Digest((0, 0, 0, 0))
+
     public func withUnsafeBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
         try Swift.withUnsafeBytes(of: words, body)
     }

@@ -5,7 +5,7 @@ import Testing
 @Suite struct LayerTests {
     static let standard: Set = ["Swift", "Synchronization", "_StringProcessing", "RegexBuilder"]
     static let layers: [String: Set<String>] = [
-        "Platform": ["CLinux", "COpenSSL", "CZstd", "Glibc"],
+        "Platform": ["CLinux", "COpenSSL", "CSHA256", "CZstd", "Glibc"],
         "ChunkStore": ["Platform", "CLMDB", "CPlanes"],
         "TensorFormats": [],
         "Cairn": ["ChunkStore", "Platform", "TensorFormats"],

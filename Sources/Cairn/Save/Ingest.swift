@@ -24,8 +24,9 @@ final class Ingest: Sendable {
         var chunks = 0
     }
 
-    /// Bytes of a file that are taken in one go, and chunks that are looked up in one go.
-    private static let unitSize: UInt64 = 2 << 20
+    /// Bytes of a file that are taken in one go, and chunks that are looked up in one go: as many of the usual size as are hashed side
+    /// by side.
+    private static let unitSize: UInt64 = 4 << 20
     private static let unitChunks = 1024
     /// Bytes that are read at a time: they are still in the nearest cache when they are hashed.
     private static let readSize = 256 << 10
@@ -164,6 +165,7 @@ final class Ingest: Sendable {
             bytes: UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<unit.range.count]))
         var chunks: [SaveChunk] = []
         var fingerprints: [FingerprintTable.Entry] = []
+        var changed: [Int] = []
         for piece in unit.pieces {
             let extent = source.extents[piece.extent]
             let tensor = firstTensor[unit.source] + piece.extent
@@ -174,11 +176,14 @@ final class Ingest: Sendable {
                 let bytes = try reading.bytes(start..<end, step: Self.readSize)
                 var chunk = SaveChunk(.zero, bytes, tensor: tensor, elementSize: extent.elementSize)
                 find(&chunk, at: Int((start - extent.offset) / chunkSize), before)
-                fingerprints.append(identify(&chunk, worker))
+                let (isKnown, entry) = recognize(&chunk, worker)
+                if !isKnown { changed.append(chunks.count) }
+                fingerprints.append(entry)
                 chunks.append(chunk)
                 start = end
             }
         }
+        identify(&chunks, &fingerprints, changed, worker)
         let bases = try session.put(chunks, with: worker)
         for (index, base) in bases.enumerated() where base != .none { fingerprints[index].base = base }
         try finish(unit, chunks.map(\.id), fingerprints, source, file)
@@ -193,25 +198,35 @@ final class Ingest: Sendable {
         chunk.earlierFingerprints = earlier!.fingerprints(of: before.blob, chunk: index)
     }
 
-    /// Gives a chunk its id: the earlier one's, where the fingerprints say that nothing has changed.
+    /// Gives a chunk its id where the fingerprints say that nothing has changed.
     ///
     /// What changed since the last save mostly changes until the next one as well, so it gets no fingerprint: that would be of no use.
     /// The SHA-256 says when it stops to change, and then it gets one.
-    private func identify(_ chunk: inout SaveChunk, _ worker: SaveWorker) -> FingerprintTable.Entry {
+    private func recognize(
+        _ chunk: inout SaveChunk, _ worker: SaveWorker
+    ) -> (isKnown: Bool, FingerprintTable.Entry) {
         let known = chunk.earlierFingerprints
-        var own = Fingerprint.none
-        if key != nil, chunk.earlier == .zero || known.own != .none {
-            own = worker.fingerprinter.fingerprint(chunk.bytes)
-            if own == known.own {
-                chunk.id = chunk.earlier
-                return known
-            }
+        guard key != nil, chunk.earlier == .zero || known.own != .none else { return (false, (.none, .none)) }
+        let own = worker.fingerprinter.fingerprint(chunk.bytes)
+        if own == known.own {
+            chunk.id = chunk.earlier
+            return (true, known)
         }
-        chunk.id = ChunkID(worker.hasher.digest(chunk.bytes))
-        if chunk.id == chunk.earlier {
-            return key == nil ? (.none, .none) : (worker.fingerprinter.fingerprint(chunk.bytes), known.base)
+        return (false, (chunk.earlier == .zero ? own : .none, .none))
+    }
+
+    /// Gives chunks their ids by their SHA-256.
+    private func identify(
+        _ chunks: inout [SaveChunk], _ fingerprints: inout [FingerprintTable.Entry], _ places: [Int],
+        _ worker: SaveWorker
+    ) {
+        let digests = worker.hasher.digests(places.map { chunks[$0].bytes })
+        for (place, digest) in zip(places, digests) {
+            chunks[place].id = ChunkID(digest)
+            guard key != nil, chunks[place].id == chunks[place].earlier else { continue }
+            let own = worker.fingerprinter.fingerprint(chunks[place].bytes)
+            fingerprints[place] = (own, chunks[place].earlierFingerprints.base)
         }
-        return (chunk.earlier == .zero ? own : .none, .none)
     }
 
     /// What stood where an extent stands now. Looked up once; by several threads at the same time where they come together.
