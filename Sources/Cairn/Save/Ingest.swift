@@ -132,19 +132,44 @@ final class Ingest: Sendable {
         guard !units.isEmpty else { return state.change { $0.outcome } }
         try session.run(jobs: min(jobs, units.count)) { [self] _ in
             do {
-                let buffer = try Buffer(size: Int(Self.unitSize))
-                let worker = try session.worker(key: key)
-                while let unit = next() {
-                    try progress.checkInterruption()
-                    try take(unit, buffer, worker, session)
-                    progress.advance(bytes: UInt64(unit.range.count))
-                }
+                try takeAll(session, progress)
             } catch {
                 state.change { $0.failed = true }
                 throw error
             }
         }
         return state.change { $0.outcome }
+    }
+
+    /// What one unit needs.
+    private struct Slot {
+        var buffer: Buffer
+        var worker: SaveWorker
+    }
+
+    /// Takes units, each one's chunks looked at and hashed before those of the one before are encoded: meanwhile the disk brings what
+    /// these lean on.
+    private func takeAll(_ session: SaveSession, _ progress: Progress) throws {
+        var slots: [Slot] = []
+        var before: (taken: Taken, slot: Slot)?
+        func finishBefore() throws {
+            guard let (taken, slot) = before else { return }
+            before = nil
+            try finish(taken, try session.finish(taken.begun, with: slot.worker))
+            progress.advance(bytes: UInt64(taken.unit.range.count))
+        }
+        while let unit = next() {
+            try progress.checkInterruption()
+            if slots.count < 2 {
+                let worker = try session.worker(key: key)
+                slots.append(Slot(buffer: try Buffer(size: Int(Self.unitSize)), worker: worker))
+            }
+            slots.reverse()
+            let taken = try take(unit, slots[0], session)
+            try finishBefore()
+            before = (taken, slots[0])
+        }
+        try finishBefore()
     }
 
     private func next() -> Unit? {
@@ -155,14 +180,22 @@ final class Ingest: Sendable {
         }
     }
 
-    private func take(
-        _ unit: Unit, _ buffer: Buffer, _ worker: SaveWorker, _ session: SaveSession
-    ) throws {
+    /// A unit whose new chunks are to be written yet.
+    private struct Taken {
+        var unit: Unit
+        var file: File
+        var ids: [ChunkID]
+        var fingerprints: [FingerprintTable.Entry]
+        var begun: SaveSession.Begun
+    }
+
+    private func take(_ unit: Unit, _ slot: Slot, _ session: SaveSession) throws -> Taken {
+        let worker = slot.worker
         let source = sources[unit.source]
         let file = try open(unit.source)
         var reading = UnitReading(
             file: file, source: source, start: unit.range.lowerBound,
-            bytes: UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<unit.range.count]))
+            bytes: UnsafeMutableRawBufferPointer(rebasing: slot.buffer.bytes[..<unit.range.count]))
         var chunks: [SaveChunk] = []
         var fingerprints: [FingerprintTable.Entry] = []
         var changed: [Int] = []
@@ -184,9 +217,9 @@ final class Ingest: Sendable {
             }
         }
         identify(&chunks, &fingerprints, changed, worker)
-        let bases = try session.put(chunks, with: worker)
-        for (index, base) in bases.enumerated() where base != .none { fingerprints[index].base = base }
-        try finish(unit, chunks.map(\.id), fingerprints, source, file)
+        return Taken(
+            unit: unit, file: file, ids: chunks.map(\.id), fingerprints: fingerprints,
+            begun: try session.begin(chunks, with: worker))
     }
 
     /// What is known of the chunk that stood at the same place.
@@ -255,10 +288,11 @@ final class Ingest: Sendable {
     }
 
     /// Notes a unit's ids; after a file's last unit looks whether the file is what it was.
-    private func finish(
-        _ unit: Unit, _ ids: [ChunkID], _ fingerprints: [FingerprintTable.Entry], _ source: Source,
-        _ file: File
-    ) throws {
+    /// - Parameter bases: the fingerprints of what its chunks were written against.
+    private func finish(_ taken: Taken, _ bases: [Fingerprint]) throws {
+        let (unit, source, ids) = (taken.unit, sources[taken.unit.source], taken.ids)
+        var fingerprints = taken.fingerprints
+        for (index, base) in bases.enumerated() where base != .none { fingerprints[index].base = base }
         let isLast = state.change { state in
             var place = 0
             for piece in unit.pieces {
@@ -279,7 +313,7 @@ final class Ingest: Sendable {
             state.files[unit.source] = nil
             return true
         }
-        if isLast, try file.status().differsInContent(from: source.status) {
+        if isLast, try taken.file.status().differsInContent(from: source.status) {
             throw SourceTree.changed(source.path, "changed")
         }
     }

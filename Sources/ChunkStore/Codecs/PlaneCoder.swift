@@ -46,9 +46,11 @@ package final class PlaneCoder {
             let bytes = UnsafeRawBufferPointer(rebasing: planes[plane * elements..<(plane + 1) * elements])
             let length = compress(bytes, searches[plane], into: scratch.bytes)
             // Never behind the plane itself, as what comes before it has not grown.
-            UnsafeMutableRawBufferPointer(rebasing: target[position...]).copyMemory(
-                from: length == elements
-                    ? bytes : UnsafeRawBufferPointer(rebasing: scratch.bytes[..<length]))
+            let payload =
+                length == elements ? bytes : UnsafeRawBufferPointer(rebasing: scratch.bytes[..<length])
+            if payload.baseAddress != UnsafeRawPointer(target.baseAddress! + position) {
+                UnsafeMutableRawBufferPointer(rebasing: target[position...]).copyMemory(from: payload)
+            }
             target.storeBytes(of: UInt32(length).littleEndian, toByteOffset: 1 + 4 * plane, as: UInt32.self)
             position += length
         }

@@ -61,50 +61,72 @@ struct ChunkEncoder {
 
     private var store: ChunkStore { session.store }
 
-    /// The records of these chunks, in any order. Their payloads are good until the worker's next call.
-    func encode(_ inputs: [Input]) throws -> [Record] {
-        guard session.encoding.usesPlanes else {
-            return inputs.enumerated().map { Record(raw: $1.chunk, index: $0) }
+    /// Chunks whose bases are being read.
+    struct Begun {
+        fileprivate var inputs: [Input]
+        /// By input: what is read.
+        fileprivate var chains: [Int: [ChunkPlace]]
+    }
+
+    /// Begins to read the bases that these chunks may lean on, for `finish`.
+    func begin(_ inputs: [Input]) throws -> Begun {
+        var chains: [Int: [ChunkPlace]] = [:]
+        if session.encoding.usesPlanes {
+            for (index, input) in inputs.enumerated() { chains[index] = likelyBase(of: input) }
         }
-        var output = Output(
-            try worker.output(inputs.reduce(0) { $0 + PlaneCoder.bound($1.chunk.bytes.count) }))
+        if !chains.isEmpty {
+            try worker.reader().begin(
+                chains.map { .init(index: $0, chain: $1) }, session.errands)
+        }
+        return Begun(inputs: inputs, chains: chains)
+    }
+
+    /// Encodes the chunks, in any order.
+    /// - Parameter emit: takes a few records at a time, whose payloads are good until it returns.
+    func finish(_ begun: Begun, emit: ([Record]) throws -> Void) throws {
+        let inputs = begun.inputs
+        guard session.encoding.usesPlanes else {
+            return try emit(inputs.enumerated().map { Record(raw: $1.chunk, index: $0) })
+        }
+        var output = Output(try worker.output())
         var records: [Record] = []
-        var deltas: [(index: Int, choice: EncodingChoice, delta: EncodingChoice.Delta, chain: [ChunkPlace])] =
-            []
-        for (index, input) in inputs.enumerated() {
-            guard input.chunk.bytes.count <= store.chunkSize else {
+        func makeRoom(for input: Input) throws {
+            guard output.rest.count < PlaneCoder.bound(input.chunk.bytes.count) else { return }
+            try emit(records)
+            records = []
+            output = Output(try worker.output())
+        }
+        var isDone = [Bool](repeating: false, count: inputs.count)
+        /// The first of the older bases that may do where what was read did not. None where that was damaged: they mostly share it.
+        var next = inputs.indices.map { index in
+            begun.chains[index].map { inputs[index].chain.count - $0.count + 1 } ?? inputs[index].chain.count
+        }
+        if !begun.chains.isEmpty {
+            try worker.reader().finish(
+                areWhole: { $0.map { isWhole($0.wanted.chain[0], $0.bytes, inputs[$0.wanted.index]) } },
+                deliver: { index, base in
+                    try makeRoom(for: inputs[index])
+                    guard
+                        let record = record(index, inputs[index], begun.chains[index]!, base, &output)
+                    else { return }
+                    records.append(record)
+                    isDone[index] = true
+                },
+                failed: { wanted in
+                    noteLost(wanted.chain[0].id)
+                    next[wanted.index] = inputs[wanted.index].chain.count
+                })
+        }
+        for index in inputs.indices where !isDone[index] {
+            guard inputs[index].chunk.bytes.count <= store.chunkSize else {
                 // The head of an iteration with much to say.
-                records.append(Record(raw: input.chunk, index: index))
+                records.append(Record(raw: inputs[index].chunk, index: index))
                 continue
             }
-            let (choice, tried) = try self.choice(for: input, index, &output)
-            if let tried {
-                records.append(tried)
-            } else if let delta = choice.delta, let chain = base(of: input, ratio: delta.ratio) {
-                deltas.append((index, choice, delta, chain))
-            } else {
-                records.append(planes(index, input.chunk, choice, &output))
-            }
+            try makeRoom(for: inputs[index])
+            records.append(try record(index, inputs[index], from: next[index], &output))
         }
-        guard !deltas.isEmpty else { return records }
-        let wanted = deltas.indices.map { ChunkReader.Wanted(index: $0, chain: deltas[$0].chain) }
-        try worker.reader().read(
-            wanted, isWhole: { isWhole($0.chain[0], $1, inputs[deltas[$0.index].index]) },
-            deliver: { place, base in
-                let (index, choice, delta, chain) = deltas[place]
-                let input = inputs[index]
-                if let record = self.delta(index, input, choice, delta, chain, base, &output) {
-                    records.append(record)
-                } else {
-                    records.append(planes(index, input.chunk, choice, &output))
-                }
-            },
-            failed: { wanted in
-                let (index, choice, _, chain) = deltas[wanted.index]
-                noteLost(chain[0].id)
-                records.append(planes(index, inputs[index].chunk, choice, &output))
-            })
-        return records
+        try emit(records)
     }
 
     /// Where payloads go, one behind the other.
@@ -151,12 +173,22 @@ struct ChunkEncoder {
         return record
     }
 
-    /// The newest version at a chunk's place that a delta of about this size may lean on, with what it leans on itself.
-    private func base(of input: Input, ratio: Double) -> [ChunkPlace]? {
-        let size = Int(ratio * Double(input.chunk.bytes.count))
-        return input.chain.indices.lazy.map { Array(input.chain[$0...]) }.first { chain in
-            store.recovery.allows(size, before: chain) && isUsable(chain, for: input.chunk)
+    /// The newest version at a chunk's place that a delta may lean on, with what it leans on itself; nil where no delta is worth it.
+    private func likelyBase(of input: Input) -> [ChunkPlace]? {
+        guard input.chunk.bytes.count <= store.chunkSize else { return nil }
+        let known = known(input)
+        if let known, known.delta == nil { return nil }
+        return input.chain.indices.lazy.map { Array(input.chain[$0...]) }.first {
+            store.recovery.allows(expectedSize(input, known, $0), before: $0)
+                && isUsable($0, for: input.chunk)
         }
+    }
+
+    /// Bytes of a delta: those that the tensor's others take, or else about as many as the one that the base itself is.
+    private func expectedSize(_ input: Input, _ choice: EncodingChoice?, _ chain: [ChunkPlace]) -> Int {
+        if let delta = choice?.delta { return Int(delta.ratio * Double(input.chunk.bytes.count)) }
+        let first = chain[0].location
+        return first.codec.hasBase ? Int(first.storedLength) * 9 / 10 : 0
     }
 
     private func isUsable(_ chain: [ChunkPlace], for chunk: SaveChunk) -> Bool {
@@ -196,24 +228,24 @@ extension ChunkEncoder {
         session.choices.change { $0[chunk.tensor] = nil }
     }
 
-    /// How the chunks of this one's tensor are encoded: tried once, on the first that comes and has an earlier chunk that can be
-    /// read. That one's record comes along where it leans on a base, which was at hand.
-    private func choice(
-        for input: Input, _ index: Int, _ output: inout Output
-    ) throws -> (EncodingChoice, Record?) {
-        let tensor = input.chunk.tensor
-        if tensor >= 0, let known = session.choices.change({ $0[tensor] }),
+    /// How the chunks of this one's tensor are encoded, as far as that is known.
+    private func known(_ input: Input) -> EncodingChoice? {
+        guard input.chunk.tensor >= 0, let known = session.choices.change({ $0[input.chunk.tensor] }),
             known.isDeltaTried || input.chain.isEmpty
-        {
-            return (known, nil)
-        }
+        else { return nil }
+        return known
+    }
+
+    private func set(_ choice: EncodingChoice, for input: Input) {
+        if input.chunk.tensor >= 0 { session.choices.change { $0[input.chunk.tensor] = choice } }
+    }
+
+    /// Tries how a chunk is best encoded without a base.
+    private func trial(_ input: Input, _ output: inout Output) -> EncodingChoice {
         let (searches, ratio) = worker.coder.trial(
             Self.sample(input.chunk.bytes), base: nil, elementSize: input.chunk.elementSize,
             planes: output.rest)
-        var choice = EncodingChoice(planes: searches, planesRatio: ratio)
-        let record = try tryDelta(input, index, &choice, &output)
-        if tensor >= 0 { session.choices.change { $0[tensor] = choice } }
-        return (choice, record)
+        return EncodingChoice(planes: searches, planesRatio: ratio)
     }
 
     /// A stretch from the middle of a chunk, of whole elements.
@@ -223,37 +255,61 @@ extension ChunkEncoder {
         return UnsafeRawBufferPointer(rebasing: bytes[start..<start + count])
     }
 
-    /// Tries the newest version that a delta might lean on, and older ones where it would be too large for that. Completes the
-    /// choice, and returns the chunk's record where it is worth it.
-    private func tryDelta(
-        _ input: Input, _ index: Int, _ choice: inout EncodingChoice, _ output: inout Output
-    ) throws -> Record? {
-        var record: Record?
-        var isTried = false
-        for start in input.chain.indices where !isTried {
-            let chain = Array(input.chain[start...])
-            // A delta is about as large as the one that the base itself is.
-            let first = chain[0].location
-            let expected = first.codec.hasBase ? Int(first.storedLength) * 9 / 10 : 0
-            guard store.recovery.allows(expected, before: chain), isUsable(chain, for: input.chunk) else {
-                continue
+    /// A chunk's record, where this base is at hand: the first of its tensor tries how it is encoded.
+    /// - Returns: nil where a delta may be worth it, but not against this base: the chain would become too long.
+    private func record(
+        _ index: Int, _ input: Input, _ chain: [ChunkPlace], _ base: UnsafeRawBufferPointer,
+        _ output: inout Output
+    ) -> Record? {
+        var choice: EncodingChoice
+        if let known = known(input) {
+            choice = known
+        } else {
+            choice = trial(input, &output)
+            choice.isDeltaTried = true
+            let (searches, ratio) = worker.coder.trial(
+                Self.sample(input.chunk.bytes), base: Self.sample(base),
+                elementSize: input.chunk.elementSize, planes: output.rest)
+            if ratio < choice.planesRatio * session.encoding.deltaLimit {
+                choice.delta = EncodingChoice.Delta(searches: searches, ratio: ratio)
             }
-            try worker.reader().read(
-                [.init(index: 0, chain: chain)], isWhole: { isWhole($0.chain[0], $1, input) },
-                deliver: { _, base in
-                    choice.isDeltaTried = true
-                    let (searches, ratio) = worker.coder.trial(
-                        Self.sample(input.chunk.bytes), base: Self.sample(base),
-                        elementSize: input.chunk.elementSize, planes: output.rest)
-                    let size = Int(ratio * Double(input.chunk.bytes.count))
-                    guard store.recovery.allows(size, before: chain) else { return }
-                    isTried = true
-                    guard ratio < choice.planesRatio * session.encoding.deltaLimit else { return }
-                    let delta = EncodingChoice.Delta(searches: searches, ratio: ratio)
-                    choice.delta = delta
-                    record = self.delta(index, input, choice, delta, chain, base, &output)
-                }, failed: { noteLost($0.chain[0].id) })
+            if choice.delta == nil || store.recovery.allows(expectedSize(input, choice, chain), before: chain)
+            {
+                set(choice, for: input)
+            }
         }
-        return record
+        guard let delta = choice.delta else { return planes(index, input.chunk, choice, &output) }
+        guard store.recovery.allows(expectedSize(input, choice, chain), before: chain) else { return nil }
+        return self.delta(index, input, choice, delta, chain, base, &output)
+            ?? planes(index, input.chunk, choice, &output)
+    }
+
+    /// A chunk's record, against one of the older bases, from this one on, where that is worth it.
+    private func record(
+        _ index: Int, _ input: Input, from first: Int, _ output: inout Output
+    ) throws -> Record {
+        var record: Record?
+        var isLost = false
+        for start in first..<input.chain.count where record == nil && !isLost {
+            let chain = Array(input.chain[start...])
+            let choice = known(input)
+            if let choice, choice.delta == nil { break }
+            guard store.recovery.allows(expectedSize(input, choice, chain), before: chain),
+                isUsable(chain, for: input.chunk)
+            else { continue }
+            let reader = try worker.reader()
+            reader.begin([.init(index: 0, chain: chain)])
+            try reader.finish(
+                areWhole: { $0.map { isWhole($0.wanted.chain[0], $0.bytes, input) } },
+                deliver: { _, base in record = self.record(index, input, chain, base, &output) },
+                failed: {
+                    noteLost($0.chain[0].id)
+                    isLost = true
+                })
+        }
+        if let record { return record }
+        let choice = known(input) ?? trial(input, &output)
+        set(choice, for: input)
+        return planes(index, input.chunk, choice, &output)
     }
 }

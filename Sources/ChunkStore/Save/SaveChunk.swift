@@ -86,11 +86,15 @@ public final class SaveWorker {
         return reader
     }
 
-    /// Room for so many bytes of payloads. What was in it is gone.
-    func output(_ count: Int) throws -> UnsafeMutableRawBufferPointer {
-        if let knownOutput, knownOutput.bytes.count >= count { return knownOutput.bytes }
-        let output = try Buffer(size: (count + 4095) / 4096 * 4096)
+    /// Room for payloads, before they are in the pack: that of the largest chunk at least. What was in it is gone.
+    func output() throws -> UnsafeMutableRawBufferPointer {
+        if let knownOutput { return knownOutput.bytes }
+        let size = max(Self.outputSize, PlaneCoder.bound(store.chunkSize))
+        let output = try Buffer(size: (size + 4095) / 4096 * 4096)
         knownOutput = output
         return output.bytes
     }
+
+    /// Enough that the lock of the pack is taken rarely, and that payloads stay in the caches until then.
+    private static let outputSize = 1 << 20
 }

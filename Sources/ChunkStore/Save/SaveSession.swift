@@ -64,6 +64,8 @@ public final class SaveSession: Sendable {
     let state = Monitor(State())
     /// How the chunks of each tensor are encoded, as far as that was tried.
     let choices = Monitor<[Int: EncodingChoice]>([:])
+    /// Bases that are read for the threads of `run`.
+    let errands = Errands()
     /// For what is put without one.
     private let ownWorker = Monitor<SaveWorker?>(nil)
 
@@ -98,17 +100,23 @@ public final class SaveSession: Sendable {
     /// Earlier chunks that new ones were to lean on, and that are damaged or missing.
     public var lostBases: Set<ChunkID> { state.change { $0.lostBases } }
 
-    /// Runs `body` on `jobs` threads, beside threads that write what is full.
+    /// Runs `body` on `jobs` threads, beside threads that write what is full and read what it leans on. Once for each session.
     public func run(jobs: Int, _ body: @escaping @Sendable (Int) throws -> Void) throws {
         let running = Monitor(jobs)
-        try WorkerPool.shared.run(jobs + (isDryRun ? 0 : 2)) { [self] index in
+        let writers = isDryRun ? 0 : 2
+        let readers = isDryRun || !encoding.usesDeltas ? 0 : 2
+        try WorkerPool.shared.run(jobs + writers + readers) { [self] index in
+            if index >= jobs + writers { return errands.serve() }
             if index >= jobs { return try writeBlocks(while: running) }
             defer {
                 let left = running.change { left in
                     left -= 1
                     return left
                 }
-                if left == 0 { state.change { $0.writer?.close() } }
+                if left == 0 {
+                    state.change { $0.writer?.close() }
+                    errands.close()
+                }
             }
             try body(index)
         }
@@ -131,6 +139,14 @@ public final class SaveSession: Sendable {
     /// - Parameter key: of the store's fingerprints; nil where none are made.
     public func worker(key: [UInt8]?) throws -> SaveWorker { try SaveWorker(store, key: key) }
 
+    /// Chunks that are kept, of which the new ones are to be written yet.
+    public struct Begun {
+        fileprivate var count: Int
+        /// The new ones, by their places.
+        fileprivate var fresh: [Int]
+        fileprivate var encoding: ChunkEncoder.Begun?
+    }
+
     /// Keeps chunks: writes those that neither the store nor this save has. The bytes are copied.
     /// - Parameters:
     ///   - chunks: of one tensor behind the other.
@@ -141,16 +157,23 @@ public final class SaveSession: Sendable {
     public func put(
         _ chunks: [SaveChunk], isContent: Bool = true, with worker: SaveWorker
     ) throws -> [Fingerprint] {
-        let bases = [Fingerprint](repeating: .none, count: chunks.count)
+        try finish(begin(chunks, isContent: isContent, with: worker), with: worker)
+    }
+
+    /// Looks up chunks, and begins to read what the new ones may lean on. They are good, and the worker does nothing else, until they
+    /// are handed to `finish`: a thread with two workers does not wait for the disk.
+    public func begin(
+        _ chunks: [SaveChunk], isContent: Bool = true, with worker: SaveWorker
+    ) throws -> Begun {
+        var begun = Begun(count: chunks.count, fresh: [])
         let (unknown, filter) = state.change { state in
             let unknown = chunks.indices.filter {
                 !state.written.contains(chunks[$0].id) && !state.relied.contains(chunks[$0].id)
             }
             return (unknown, state.filter)
         }
-        guard !unknown.isEmpty else { return bases }
+        guard !unknown.isEmpty else { return begun }
         let found = try lookUp(chunks, unknown.filter { filter?.mayContain(chunks[$0].id) ?? true })
-        var fresh: [Int] = []
         state.change { state in
             for index in unknown {
                 let id = chunks[index].id
@@ -158,7 +181,7 @@ public final class SaveSession: Sendable {
                 if found[index]?.isDamaged == false {
                     state.relied.insert(id)
                 } else if state.written.insert(id).inserted {
-                    fresh.append(index)
+                    begun.fresh.append(index)
                     if isContent {
                         state.newChunks += 1
                         state.newBytes += UInt64(chunks[index].bytes.count)
@@ -168,8 +191,29 @@ public final class SaveSession: Sendable {
                 }
             }
         }
-        guard !isDryRun, !fresh.isEmpty else { return bases }
-        return try write(fresh, of: chunks, found, worker)
+        guard !isDryRun, !begun.fresh.isEmpty else { return begun }
+        var candidates: [Int: [ChunkPlace]] = [:]
+        if encoding.usesDeltas {
+            // What is written in the place of a damaged record stands on its own: so bases never lean on each other in a circle.
+            candidates = try chains(begun.fresh.filter { found[$0] == nil }, of: chunks)
+        }
+        begun.encoding = try ChunkEncoder(session: self, worker: worker).begin(
+            begun.fresh.map { (chunks[$0], candidates[$0] ?? []) })
+        return begun
+    }
+
+    /// Encodes the new ones of these chunks and appends them to the pack.
+    /// - Returns: as `put` does.
+    public func finish(_ begun: Begun, with worker: SaveWorker) throws -> [Fingerprint] {
+        var fingerprints = [Fingerprint](repeating: .none, count: begun.count)
+        guard let encoding = begun.encoding else { return fingerprints }
+        try ChunkEncoder(session: self, worker: worker).finish(encoding) { records in
+            for record in records { fingerprints[begun.fresh[record.index]] = record.baseFingerprint }
+            let bases = records.map(\.entry.base).filter { $0 != .zero }
+            if !bases.isEmpty { state.change { $0.relied.formUnion(bases) } }
+            try append(records.sorted { $0.index < $1.index }.map { ($0.entry, $0.payload) })
+        }
+        return fingerprints
     }
 
     /// Keeps chunks of which nothing is known but their bytes.
@@ -210,28 +254,6 @@ public final class SaveSession: Sendable {
             let filter = try transaction.chunkFilter()
             state.change { $0.filter = filter }
         }
-    }
-
-    /// Encodes new chunks and appends them to the pack.
-    private func write(
-        _ fresh: [Int], of chunks: [SaveChunk], _ found: [Int: ChunkLocation], _ worker: SaveWorker
-    ) throws -> [Fingerprint] {
-        var fingerprints = [Fingerprint](repeating: .none, count: chunks.count)
-        var candidates: [Int: [ChunkPlace]] = [:]
-        if encoding.usesDeltas {
-            // What is written in the place of a damaged record stands on its own: so bases never lean on each other in a circle.
-            candidates = try chains(fresh.filter { found[$0] == nil }, of: chunks)
-        }
-        let encoder = ChunkEncoder(session: self, worker: worker)
-        var records = try encoder.encode(fresh.map { (chunks[$0], candidates[$0] ?? []) })
-        records.sort { $0.index < $1.index }
-        for record in records {
-            fingerprints[fresh[record.index]] = record.baseFingerprint
-        }
-        let bases = records.map(\.entry.base).filter { $0 != .zero }
-        if !bases.isEmpty { state.change { $0.relied.formUnion(bases) } }
-        try append(records.map { ($0.entry, $0.payload) })
-        return fingerprints
     }
 
     /// The records that the earlier chunks at the same places are made from.

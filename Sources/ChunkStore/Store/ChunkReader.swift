@@ -1,6 +1,8 @@
 public import Platform
 
 /// Reads many chunks past the page cache, neighbours in one go, decodes and checks them. Each thread has its own.
+///
+/// A thread that has two, and begins with one before it finishes with the other, does not wait for the disk.
 public final class ChunkReader {
     /// Bytes that one reading takes at most, besides what a single chunk needs.
     private static let readSize = 4 << 20
@@ -15,61 +17,25 @@ public final class ChunkReader {
         var count = 0
     }
 
-    private struct Loaded {
-        var runs: [Run]
+    /// What is read in one go, one stretch after the other.
+    private final class Loading: @unchecked Sendable {
+        // Unchecked: one thread fills it, and another looks when that is done.
+        let scratch: Buffer
+        var runs: [Run] = []
         /// In which of them the record of a chunk lies.
-        var runOf: [ChunkID: Int]
-    }
+        var runOf: [ChunkID: Int] = [:]
 
-    private let store: ChunkStore
-    private let scratch: Buffer
-    /// A chunk that is being put together.
-    private let chunk: Buffer
-    private let hasher = SHA256Hasher()
-    private let coder: PlaneCoder
+        init(_ scratch: Buffer) { self.scratch = scratch }
 
-    public init(_ store: ChunkStore) throws {
-        self.store = store
-        let block = PackFormat.blockSize
-        // Room for all records of any chunk that this store may have, each with the rest of its first block and of its last.
-        let most = max(2, store.recovery.factor) * store.chunkSize
-        scratch = try Buffer(size: Self.readSize + most + 3 * PackFormat.chainLimit * block)
-        chunk = try Buffer(size: store.chunkSize)
-        coder = try PlaneCoder(chunkSize: store.chunkSize)
-    }
-
-    /// Reads chunks, checks each and hands it on: in any order, the place in `ids` with it.
-    /// - Parameters:
-    ///   - room: where the chunk may be put together, exactly as long as it is: `deliver` then mostly finds it there.
-    ///   - failed: told of each chunk that is damaged or missing; throws to stop.
-    /// - Throws: `.newerVersion` for a chunk in a codec that is not known here, which is no damage.
-    public func read(
-        _ ids: [ChunkID], room: (Int) -> UnsafeMutableRawBufferPointer? = { _ in nil },
-        deliver: (Int, UnsafeRawBufferPointer) throws -> Void,
-        failed: (Int, CairnError) throws -> Void
-    ) throws {
-        let chains = try store.chains(ids)
-        var chunks: [Wanted] = []
-        for (index, chain) in chains.enumerated() {
-            switch chain {
-            case .success(let chain): chunks.append(Wanted(index: index, chain: chain))
-            case .failure(let error): try failed(index, error)
+        func fill(_ packs: PackReaders) {
+            for index in runs.indices {
+                let run = runs[index]
+                guard let file = try? packs.open(run.pack).direct else { continue }
+                let target = UnsafeMutableRawBufferPointer(
+                    rebasing: scratch.bytes[run.start..<run.start + run.range.count])
+                runs[index].count = (try? file.read(into: target, at: run.range.lowerBound)) ?? 0
             }
         }
-        try read(
-            chunks, room: room,
-            isWhole: { wanted, bytes in ChunkID(self.hasher.digest(bytes)) == wanted.chain[0].id },
-            deliver: deliver,
-            failed: { wanted in
-                // By itself: it may have moved since, and a failure gets its sentence here.
-                let bytes: [UInt8]
-                do {
-                    bytes = try self.store.chunk(ids[wanted.index])
-                } catch let error as CairnError where error.code != .newerVersion {
-                    return try failed(wanted.index, error)
-                }
-                try bytes.withUnsafeBytes { try deliver(wanted.index, $0) }
-            })
     }
 
     /// A chunk that is to be read.
@@ -80,40 +46,148 @@ public final class ChunkReader {
         var chain: [ChunkPlace]
     }
 
-    /// Reads chunks by their chains.
-    /// - Parameters:
-    ///   - isWhole: whether these bytes are the chunk.
-    ///   - failed: told of each chunk that could not be read, or is not whole.
-    func read(
-        _ chunks: [Wanted], room: (Int) -> UnsafeMutableRawBufferPointer? = { _ in nil },
-        isWhole: (Wanted, UnsafeRawBufferPointer) -> Bool,
-        deliver: (Int, UnsafeRawBufferPointer) throws -> Void, failed: (Wanted) throws -> Void
+    /// A chunk that was put together, and not checked yet.
+    typealias Decoded = (wanted: Wanted, bytes: UnsafeRawBufferPointer)
+
+    /// What was begun, in the order of the packs, and the reading of the first few.
+    private var begun: (chunks: [Wanted], first: Int, reading: Errands.Errand?) = ([], 0, nil)
+    /// The chunks that were asked for by their ids, and those of them that the store has not.
+    private var asked: (ids: [ChunkID], failures: [(Int, CairnError)]) = ([], [])
+
+    private let store: ChunkStore
+    private let loading: Loading
+    /// A chunk that is being put together.
+    private let chunk: Buffer
+    private let hasher = SHA256Hasher()
+    private let coder: PlaneCoder
+
+    public init(_ store: ChunkStore) throws {
+        self.store = store
+        let block = PackFormat.blockSize
+        // Room for all records of any chunk that this store may have, each with the rest of its first block and of its last.
+        let most = max(2, store.recovery.factor) * store.chunkSize
+        loading = Loading(try Buffer(size: Self.readSize + most + 3 * PackFormat.chainLimit * block))
+        chunk = try Buffer(size: store.chunkSize)
+        coder = try PlaneCoder(chunkSize: store.chunkSize)
+    }
+
+    /// Reads chunks, checks each and hands it on: in any order, the place in `ids` with it.
+    public func read(
+        _ ids: [ChunkID], room: (Int) -> UnsafeMutableRawBufferPointer? = { _ in nil },
+        deliver: (Int, UnsafeRawBufferPointer) throws -> Void,
+        failed: (Int, CairnError) throws -> Void
     ) throws {
-        var rest = chunks.sorted { Self.precedes($0.chain[0], $1.chain[0]) }[...]
-        while !rest.isEmpty {
-            let batch = rest.prefix(batchSize(rest))
-            rest = rest.dropFirst(batch.count)
-            let loaded = load(batch)
-            var rejected: [Wanted] = []
-            for wanted in batch {
-                if let bytes = decode(wanted.chain, loaded, into: room(wanted.index)), isWhole(wanted, bytes)
-                {
-                    try deliver(wanted.index, bytes)
-                } else {
-                    rejected.append(wanted)
-                }
-            }
-            // By itself: among many, its records may have found no room.
-            for wanted in rejected {
-                if let bytes = decode(wanted.chain, load([wanted]), into: room(wanted.index)),
-                    isWhole(wanted, bytes)
-                {
-                    try deliver(wanted.index, bytes)
-                } else {
-                    try failed(wanted)
-                }
+        try begin(ids)
+        try finish(room: room, deliver: deliver, failed: failed)
+    }
+
+    /// Looks chunks up and begins to read them, for `finish`.
+    /// - Parameter errands: whose threads read them.
+    public func begin(_ ids: [ChunkID], _ errands: Errands? = nil) throws {
+        asked = (ids, [])
+        var chunks: [Wanted] = []
+        for (index, chain) in try store.chains(ids).enumerated() {
+            switch chain {
+            case .success(let chain): chunks.append(Wanted(index: index, chain: chain))
+            case .failure(let error): asked.failures.append((index, error))
             }
         }
+        begin(chunks, errands)
+    }
+
+    /// Reads what was begun, checks each chunk and hands it on: in any order, its place among the ids with it.
+    /// - Parameters:
+    ///   - room: where the chunk may be put together, exactly as long as it is: `deliver` then mostly finds it there.
+    ///   - failed: told of each chunk that is damaged or missing; throws to stop.
+    /// - Throws: `.newerVersion` for a chunk in a codec that is not known here, which is no damage.
+    public func finish(
+        room: (Int) -> UnsafeMutableRawBufferPointer? = { _ in nil },
+        deliver: (Int, UnsafeRawBufferPointer) throws -> Void,
+        failed: (Int, CairnError) throws -> Void
+    ) throws {
+        let (ids, failures) = asked
+        for (index, error) in failures { try failed(index, error) }
+        try finish(
+            room: room,
+            areWhole: { chunks in
+                zip(chunks, hasher.digests(chunks.map(\.bytes))).map { ChunkID($1) == $0.wanted.chain[0].id }
+            },
+            deliver: deliver,
+            failed: { wanted in
+                // By itself: it may have moved since, and a failure gets its sentence here.
+                let bytes: [UInt8]
+                do {
+                    bytes = try store.chunk(ids[wanted.index])
+                } catch let error as CairnError where error.code != .newerVersion {
+                    return try failed(wanted.index, error)
+                }
+                try bytes.withUnsafeBytes { try deliver(wanted.index, $0) }
+            })
+    }
+
+    /// Begins to read chunks by their chains.
+    func begin(_ chunks: [Wanted], _ errands: Errands? = nil) {
+        let chunks = chunks.sorted { Self.precedes($0.chain[0], $1.chain[0]) }
+        begun = (chunks, 0, nil)
+        guard !chunks.isEmpty else { return }
+        begun.first = batchSize(chunks[...])
+        plan(chunks[..<begun.first])
+        begun.reading = errands?.send { [loading, store] in loading.fill(store.packs) }
+    }
+
+    /// Reads chunks by their chains.
+    /// - Parameters:
+    ///   - areWhole: whether these bytes are the chunks.
+    ///   - failed: told of each chunk that could not be read, or is not whole.
+    func finish(
+        room: (Int) -> UnsafeMutableRawBufferPointer? = { _ in nil },
+        areWhole: ([Decoded]) -> [Bool],
+        deliver: (Int, UnsafeRawBufferPointer) throws -> Void, failed: (Wanted) throws -> Void
+    ) throws {
+        let (chunks, first, reading) = begun
+        begun = ([], 0, nil)
+        guard !chunks.isEmpty else { return }
+        if let reading { try reading.wait() } else { loading.fill(store.packs) }
+        var batch = chunks[..<first]
+        while true {
+            // By itself: among many, its records may have found no room.
+            for wanted in try take(batch, room, areWhole, deliver) {
+                plan([wanted])
+                loading.fill(store.packs)
+                if try !take([wanted], room, areWhole, deliver).isEmpty { try failed(wanted) }
+            }
+            let rest = chunks[batch.endIndex...]
+            guard !rest.isEmpty else { return }
+            batch = rest.prefix(batchSize(rest))
+            plan(batch)
+            loading.fill(store.packs)
+        }
+    }
+
+    /// Decodes and checks what has been read. Returns those that are not whole.
+    private func take(
+        _ chunks: ArraySlice<Wanted>, _ room: (Int) -> UnsafeMutableRawBufferPointer?,
+        _ areWhole: ([Decoded]) -> [Bool], _ deliver: (Int, UnsafeRawBufferPointer) throws -> Void
+    ) throws -> [Wanted] {
+        var rejected: [Wanted] = []
+        var decoded: [Decoded] = []
+        func handOn() throws {
+            for (one, isWhole) in zip(decoded, areWhole(decoded)) {
+                if isWhole { try deliver(one.wanted.index, one.bytes) } else { rejected.append(one.wanted) }
+            }
+            decoded = []
+        }
+        for wanted in chunks {
+            guard let bytes = decode(wanted.chain, into: room(wanted.index)) else {
+                rejected.append(wanted)
+                continue
+            }
+            decoded.append((wanted, bytes))
+            // The next one would take its place.
+            if bytes.baseAddress == UnsafeRawPointer(chunk.bytes.baseAddress) { try handOn() }
+        }
+        try handOn()
+        return rejected
     }
 
     private static func precedes(_ a: ChunkPlace, _ b: ChunkPlace) -> Bool {
@@ -143,11 +217,11 @@ public final class ChunkReader {
         return count
     }
 
-    /// Reads all records of these chunks that `scratch` has room for.
-    private func load(_ chunks: ArraySlice<Wanted>) -> Loaded {
+    /// Plans to read all records of these chunks that `scratch` has room for.
+    private func plan(_ chunks: ArraySlice<Wanted>) {
         let block = UInt64(PackFormat.blockSize)
         var runs: [Run] = []
-        var runOf: [ChunkID: Int] = [:]
+        loading.runOf = [:]
         for place in Set(chunks.flatMap(\.chain)).sorted(by: Self.precedes) {
             let range = place.location.range
             let lower = range.lowerBound / block * block
@@ -157,34 +231,26 @@ public final class ChunkReader {
             } else {
                 runs.append(Run(pack: place.pack, range: lower..<upper, start: 0))
             }
-            runOf[place.id] = runs.count - 1
+            loading.runOf[place.id] = runs.count - 1
         }
         var start = 0
-        for index in runs.indices where start + runs[index].range.count <= scratch.bytes.count {
+        for index in runs.indices {
             runs[index].start = start
-            fill(&runs[index])
             start += runs[index].range.count
         }
-        return Loaded(runs: runs, runOf: runOf)
-    }
-
-    private func fill(_ run: inout Run) {
-        guard let file = try? store.packs.open(run.pack).direct else { return }
-        let target = UnsafeMutableRawBufferPointer(
-            rebasing: scratch.bytes[run.start..<run.start + run.range.count])
-        run.count = (try? file.read(into: target, at: run.range.lowerBound)) ?? 0
+        loading.runs = runs.filter { $0.start + $0.range.count <= loading.scratch.bytes.count }
     }
 
     /// The chunk at the beginning of a chain; nil where a record did not come or is none. Good until the next one.
     private func decode(
-        _ chain: [ChunkPlace], _ loaded: Loaded, into room: UnsafeMutableRawBufferPointer?
+        _ chain: [ChunkPlace], into room: UnsafeMutableRawBufferPointer?
     ) -> UnsafeRawBufferPointer? {
         let own = UnsafeMutableRawBufferPointer(
             rebasing: chunk.bytes[..<min(Int(chain[0].location.rawLength), store.chunkSize)])
         let target = room?.count == own.count ? room! : own
         var bytes: UnsafeRawBufferPointer?
         for place in chain.reversed() {
-            guard let payload = payload(place, loaded), place.location.rawLength == target.count else {
+            guard let payload = payload(place), place.location.rawLength == target.count else {
                 return nil
             }
             if place.location.codec == .raw {
@@ -203,12 +269,14 @@ public final class ChunkReader {
     }
 
     /// The payload of a record that was loaded, if its header says what the index says.
-    private func payload(_ place: ChunkPlace, _ loaded: Loaded) -> UnsafeRawBufferPointer? {
-        guard let run = loaded.runOf[place.id].map({ loaded.runs[$0] }) else { return nil }
+    private func payload(_ place: ChunkPlace) -> UnsafeRawBufferPointer? {
+        guard let index = loading.runOf[place.id], loading.runs.indices.contains(index) else { return nil }
+        let run = loading.runs[index]
         let from = Int(place.location.offset - run.range.lowerBound)
         let to = from + place.location.range.count
         guard to <= run.count else { return nil }
-        let record = UnsafeRawBufferPointer(rebasing: scratch.bytes[run.start + from..<run.start + to])
+        let record = UnsafeRawBufferPointer(
+            rebasing: loading.scratch.bytes[run.start + from..<run.start + to])
         return try? store.payload(of: record, place, store.packs.path(place.pack))
     }
 }
