@@ -26,10 +26,11 @@ enum Lanes {
     /// How many messages of one length OpenSSL hashes in the time that the lanes take for 16 or less: measured when it is first asked
     /// for, in a fraction of a millisecond, as processors differ in both.
     static let share: Double = {
-        let bytes = [UInt8](repeating: 0x5a, count: 16 << 10)
+        let part = 4 << 10
+        let bytes = [UInt8](repeating: 0x5a, count: 16 * part)
         return bytes.withUnsafeBytes { bytes in
             let hasher = SHA256Hasher()
-            let parts = (0..<16).map { UnsafeRawBufferPointer(rebasing: bytes[$0 << 10..<($0 + 1) << 10]) }
+            let parts = (0..<16).map { UnsafeRawBufferPointer(rebasing: bytes[$0 * part..<($0 + 1) * part]) }
             let one = time { hasher.digest(bytes) }
             let many = time { digests(parts) }
             return 16 * many / one

@@ -41,6 +41,7 @@ final class FolderWriter: Sendable {
     private let segments: [Segment]
     private let tree: BlobTree
     private let state: Monitor<State>
+    private let errands = Errands()
 
     init(_ chunks: ChunkStore, folder: Path, files: [OutputFile]) {
         self.chunks = chunks
@@ -68,21 +69,60 @@ final class FolderWriter: Sendable {
     /// - Returns: by file, the blobs that are damaged, with what is wrong; such a file is incomplete.
     func run(jobs: Int, progress: Progress) throws -> [Int: [(blob: BlobRef, error: CairnError)]] {
         guard !segments.isEmpty else { return [:] }
-        try WorkerPool.shared.run(min(jobs, segments.count)) { [self] _ in
-            do {
-                let output = try Buffer(size: Self.segmentSize)
-                let reader = try ChunkReader(chunks)
-                while let segment = next() {
-                    try progress.checkInterruption("nothing was written")
-                    try write(segment, output, reader)
-                    progress.advance(bytes: UInt64(segment.range.count))
+        let jobs = min(jobs, segments.count)
+        let running = Monitor(jobs)
+        try WorkerPool.shared.run(2 * jobs) { [self] index in
+            if index >= jobs { return errands.serve() }
+            defer {
+                let left = running.change { left in
+                    left -= 1
+                    return left
                 }
+                if left == 0 { errands.close() }
+            }
+            do {
+                try writeAll(progress)
             } catch {
                 state.change { $0.failed = true }
                 throw error
             }
         }
         return state.change { $0.damaged }
+    }
+
+    /// What one segment needs.
+    private final class Slot {
+        let output: Buffer
+        let reader: ChunkReader
+        /// Of what `output` holds.
+        var writing: Errands.Errand?
+
+        init(_ chunks: ChunkStore) throws {
+            output = try Buffer(size: FolderWriter.segmentSize)
+            reader = try ChunkReader(chunks)
+        }
+    }
+
+    /// Writes segments: while one is decoded, the disk brings the chunks of the next and takes the bytes of the last.
+    private func writeAll(_ progress: Progress) throws {
+        var slots: [Slot] = []
+        var before: (begun: Begun, slot: Slot)?
+        func finishBefore() throws {
+            guard let (begun, slot) = before else { return }
+            before = nil
+            try finish(begun, slot)
+            progress.advance(bytes: UInt64(begun.segment.range.count))
+        }
+        while let segment = next() {
+            try progress.checkInterruption("nothing was written")
+            if slots.count < 2 { slots.append(try Slot(chunks)) }
+            slots.reverse()
+            let begun = try begin(segment, slots[0])
+            try finishBefore()
+            before = (begun, slots[0])
+        }
+        try finishBefore()
+        for slot in slots { try slot.writing?.wait() }
     }
 
     private func next() -> Segment? {
@@ -93,9 +133,23 @@ final class FolderWriter: Sendable {
         }
     }
 
-    private func write(_ segment: Segment, _ output: Buffer, _ reader: ChunkReader) throws {
-        let file = try open(segment.file)
-        try fill(segment, output.bytes, reader)
+    /// A segment whose chunks are being read.
+    private struct Begun {
+        var segment: Segment
+        var file: File
+        var pieces: [Piece] = []
+        var literals: [(to: Int, bytes: ArraySlice<UInt8>)] = []
+    }
+
+    /// Puts a segment together and has it written.
+    private func finish(_ begun: Begun, _ slot: Slot) throws {
+        try slot.writing?.wait()
+        try fill(begun, slot)
+        slot.writing = errands.send { [self, output = slot.output] in try write(begun, output) }
+    }
+
+    private func write(_ begun: Begun, _ output: Buffer) throws {
+        let (segment, file) = (begun.segment, begun.file)
         var count = segment.range.count
         if file.isDirect, !count.isMultiple(of: 4096) {
             let whole = (count + 4095) / 4096 * 4096
@@ -128,12 +182,10 @@ final class FolderWriter: Sendable {
         }
     }
 
-    /// Puts the bytes of a segment together.
-    private func fill(
-        _ segment: Segment, _ target: UnsafeMutableRawBufferPointer, _ reader: ChunkReader
-    ) throws {
+    /// Looks up what a segment is made of, and begins to read it.
+    private func begin(_ segment: Segment, _ slot: Slot) throws -> Begun {
+        var begun = Begun(segment: segment, file: try open(segment.file))
         var start: UInt64 = 0
-        var wanted: [Piece] = []
         for part in files[segment.file].parts {
             let end = start + part.length
             defer { start = end }
@@ -145,33 +197,39 @@ final class FolderWriter: Sendable {
             let inside = (overlap.lowerBound - start)..<(overlap.upperBound - start)
             switch part {
             case .literal(let bytes):
-                target[to..<to + inside.count].copyBytes(
-                    from: bytes[Int(inside.lowerBound)..<Int(inside.upperBound)])
+                begun.literals.append((to, bytes[Int(inside.lowerBound)..<Int(inside.upperBound)]))
             case .blob(let blob):
                 do {
-                    try plan(blob, inside, to, &wanted)
+                    try plan(blob, inside, to, &begun.pieces)
                 } catch let error as CairnError where error.code == .damage {
                     note(segment.file, blob, error)
                 }
             }
         }
-        try reader.read(
-            wanted.map(\.id),
+        try slot.reader.begin(begun.pieces.map(\.id), errands)
+        return begun
+    }
+
+    /// Puts the bytes of a segment together.
+    private func fill(_ begun: Begun, _ slot: Slot) throws {
+        let target = slot.output.bytes
+        for (to, bytes) in begun.literals { target[to..<to + bytes.count].copyBytes(from: bytes) }
+        try slot.reader.finish(
             room: { index in
-                let one = wanted[index]
+                let one = begun.pieces[index]
                 guard one.from == 0 else { return nil }
                 return UnsafeMutableRawBufferPointer(rebasing: target[one.to..<one.to + one.count])
             },
             deliver: { index, bytes in
-                let one = wanted[index]
+                let one = begun.pieces[index]
                 guard bytes.count == one.whole else {
-                    return note(segment.file, one.blob, BlobTree.otherLength(one.blob))
+                    return note(begun.segment.file, one.blob, BlobTree.otherLength(one.blob))
                 }
                 let place = UnsafeMutableRawBufferPointer(rebasing: target[one.to..<one.to + one.count])
                 guard bytes.baseAddress != UnsafeRawPointer(place.baseAddress) else { return }
                 place.copyMemory(
                     from: UnsafeRawBufferPointer(rebasing: bytes[one.from..<one.from + one.count]))
-            }, failed: { index, error in note(segment.file, wanted[index].blob, error) })
+            }, failed: { index, error in note(begun.segment.file, begun.pieces[index].blob, error) })
     }
 
     /// The chunks that a range of a blob needs.

@@ -5,7 +5,7 @@ public import Platform
 /// A thread that has two, and begins with one before it finishes with the other, does not wait for the disk.
 public final class ChunkReader {
     /// Bytes that one reading takes at most, besides what a single chunk needs.
-    private static let readSize = 4 << 20
+    private static let readSize = 8 << 20
 
     /// A stretch of a pack that is read in one go, and where in `scratch` it goes.
     private struct Run {
@@ -56,8 +56,10 @@ public final class ChunkReader {
 
     private let store: ChunkStore
     private let loading: Loading
-    /// A chunk that is being put together.
-    private let chunk: Buffer
+    /// For chunks that are put together without a room of their own.
+    private let spare: Buffer
+    /// How many of them: the first and the last of a stretch of a file, of which only a part is wanted.
+    private static let spareChunks = 2
     private let hasher = SHA256Hasher()
     private let coder: PlaneCoder
 
@@ -67,7 +69,7 @@ public final class ChunkReader {
         // Room for all records of any chunk that this store may have, each with the rest of its first block and of its last.
         let most = max(2, store.recovery.factor) * store.chunkSize
         loading = Loading(try Buffer(size: Self.readSize + most + 3 * PackFormat.chainLimit * block))
-        chunk = try Buffer(size: store.chunkSize)
+        spare = try Buffer(size: Self.spareChunks * store.chunkSize)
         coder = try PlaneCoder(chunkSize: store.chunkSize)
     }
 
@@ -171,20 +173,28 @@ public final class ChunkReader {
     ) throws -> [Wanted] {
         var rejected: [Wanted] = []
         var decoded: [Decoded] = []
+        var spares = 0
         func handOn() throws {
             for (one, isWhole) in zip(decoded, areWhole(decoded)) {
                 if isWhole { try deliver(one.wanted.index, one.bytes) } else { rejected.append(one.wanted) }
             }
             decoded = []
+            spares = 0
         }
         for wanted in chunks {
-            guard let bytes = decode(wanted.chain, into: room(wanted.index)) else {
-                rejected.append(wanted)
-                continue
+            let length = min(Int(wanted.chain[0].location.rawLength), store.chunkSize)
+            var target = room(wanted.index)
+            if target?.count != length {
+                if spares == Self.spareChunks { try handOn() }
+                let start = spares * store.chunkSize
+                target = UnsafeMutableRawBufferPointer(rebasing: spare.bytes[start..<start + length])
+                spares += 1
             }
-            decoded.append((wanted, bytes))
-            // The next one would take its place.
-            if bytes.baseAddress == UnsafeRawPointer(chunk.bytes.baseAddress) { try handOn() }
+            if let bytes = decode(wanted.chain, into: target!) {
+                decoded.append((wanted, bytes))
+            } else {
+                rejected.append(wanted)
+            }
         }
         try handOn()
         return rejected
@@ -241,13 +251,10 @@ public final class ChunkReader {
         loading.runs = runs.filter { $0.start + $0.range.count <= loading.scratch.bytes.count }
     }
 
-    /// The chunk at the beginning of a chain; nil where a record did not come or is none. Good until the next one.
+    /// The chunk at the beginning of a chain, in `target` or where it was read to; nil where a record did not come or is none.
     private func decode(
-        _ chain: [ChunkPlace], into room: UnsafeMutableRawBufferPointer?
+        _ chain: [ChunkPlace], into target: UnsafeMutableRawBufferPointer
     ) -> UnsafeRawBufferPointer? {
-        let own = UnsafeMutableRawBufferPointer(
-            rebasing: chunk.bytes[..<min(Int(chain[0].location.rawLength), store.chunkSize)])
-        let target = room?.count == own.count ? room! : own
         var bytes: UnsafeRawBufferPointer?
         for place in chain.reversed() {
             guard let payload = payload(place), place.location.rawLength == target.count else {
