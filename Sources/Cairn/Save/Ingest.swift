@@ -99,28 +99,29 @@ final class Ingest: Sendable {
                         ? [] : counts.map { $0.map { .init(repeating: (.none, .none), count: $0) } })))
     }
 
+    /// Fills units one after the other: a blob that does not fit goes on in the next, at a chunk.
     private static func cut(_ source: Source, _ index: Int, _ chunkSize: UInt64, into units: inout [Unit]) {
         var unit: Unit?
         var chunks = 0
-        let stride = unitSize / chunkSize * chunkSize
         for (extentIndex, extent) in source.extents.enumerated() where extent.length > 0 {
             var start = extent.offset
             let end = extent.offset + extent.length
             while start < end {
-                let piece = start..<min(start + stride, end)
-                let pieceChunks = Int((UInt64(piece.count) + chunkSize - 1) / chunkSize)
-                if let current = unit, piece.upperBound - current.range.lowerBound <= unitSize,
-                    chunks + pieceChunks <= unitChunks
-                {
-                    unit!.range = current.range.lowerBound..<piece.upperBound
-                    unit!.pieces.append(.init(extent: extentIndex, range: piece))
-                    chunks += pieceChunks
-                } else {
-                    if let unit { units.append(unit) }
-                    unit = Unit(
-                        source: index, range: piece, pieces: [.init(extent: extentIndex, range: piece)])
-                    chunks = pieceChunks
+                let taken = start - (unit?.range.lowerBound ?? start)
+                let room = taken < unitSize ? unitSize - taken : 0
+                let left = end - start
+                let length = left <= room ? left : room / chunkSize * chunkSize
+                let count = Int((length + chunkSize - 1) / chunkSize)
+                guard length > 0, chunks + count <= unitChunks else {
+                    units.append(unit!)
+                    (unit, chunks) = (nil, 0)
+                    continue
                 }
+                let piece = start..<start + length
+                if unit == nil { unit = Unit(source: index, range: piece, pieces: []) }
+                unit!.range = unit!.range.lowerBound..<piece.upperBound
+                unit!.pieces.append(.init(extent: extentIndex, range: piece))
+                chunks += count
                 start = piece.upperBound
             }
         }
