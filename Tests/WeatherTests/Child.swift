@@ -74,6 +74,13 @@ final class Child {
         unlink(errorPath)
     }
 
+    /// The most KiB of memory that it has had so far; nil once it has ended. What `wait4` says begins with its parent's.
+    var peakMemory: Int? {
+        let status = try? String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8)
+        let line = status?.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+        return line.flatMap { Int($0.split(whereSeparator: \.isWhitespace)[1]) }
+    }
+
     func send(_ signal: Int32) { kill(pid, signal) }
 
     /// Waits for its end, and kills it when that takes too long.

@@ -25,6 +25,36 @@ extension Weather {
 
         private static let isRoot = geteuid() == 0
 
+        @Test("Buffers keep within --memory, however many --jobs there are")
+        func memoryWithinTheSetting() throws {
+            let scene = try Scene()
+            let other = scene.folder + "/out"
+            try script(
+                scene,
+                """
+                mkdir $DIR/one $DIR/two
+                head -c 96M /dev/urandom > $DIR/one/model.bin
+                tr '\\000-\\377' '\\001-\\377\\000' < $DIR/one/model.bin > $DIR/two/model.bin
+                """)
+            for arguments in [
+                ["save", scene.folder + "/one", "--run", "wide", "--step", "1"],
+                ["save", scene.folder + "/two", "--run", "wide", "--step", "2"],
+                ["restore", "wide@2", other], ["verify"],
+            ] {
+                let child = try Child(
+                    [Weather.program] + arguments
+                        + ["--store", scene.store, "--jobs", "64", "--memory", "64MiB"])
+                var peak = 0
+                while let now = child.peakMemory {
+                    peak = now
+                    usleep(500)
+                }
+                let ending = try child.wait()
+                try require(ending.status == 0, ending.summary)
+                #expect(16..<64 + 48 ~= peak >> 10, "\(arguments[0])")
+            }
+        }
+
         @Test("On a full file system delete and gc work and give space back")
         func fullFileSystem() throws {
             let scene = try Scene()

@@ -17,5 +17,8 @@ public struct Settings: Sendable {
         self.memory = memory
     }
 
+    /// As many of the threads as there is memory for, where each takes so many bytes. A quarter of it is left for what they share.
+    func jobs(each bytes: Int) -> Int { max(1, min(jobs, memory / 4 * 3 / bytes)) }
+
     public static var defaultJobs: Int { max(1, Process.availableProcessors) }
 }

@@ -86,7 +86,9 @@ extension Store {
         if quick { return survey }
         let damaged = Monitor<Set<ChunkID>>([])
         progress.begin(phase: "checking", totalBytes: content.values.reduce(0, +))
-        try ChunkReading(chunks, content).run(jobs: settings.jobs, progress: progress) { id in
+        try ChunkReading(chunks, content).run(
+            jobs: settings.jobs(each: ChunkReading.memory(chunks)), progress: progress
+        ) { id in
             damaged.change { _ = $0.insert(id) }
         }
         survey.checkedBytes = content.values.reduce(0, +)
@@ -133,6 +135,8 @@ extension Store {
 /// Reads chunks on all jobs, for nothing but to see that they are whole.
 final class ChunkReading: Sendable {
     private static let batch = 512
+    /// As many as are hashed side by side.
+    private static let spareChunks = 16
     private let chunks: ChunkStore
     private let ids: [ChunkID]
     private let lengths: [ChunkID: UInt64]
@@ -153,9 +157,12 @@ final class ChunkReading: Sendable {
         }.map { ids[$0] }
     }
 
+    /// Bytes of memory that a job takes at most.
+    static func memory(_ chunks: ChunkStore) -> Int { ChunkReader.memory(chunks, spareChunks: spareChunks) }
+
     func run(jobs: Int, progress: Progress, damaged: @escaping @Sendable (ChunkID) -> Void) throws {
         try WorkerPool.shared.run(max(1, min(jobs, ids.count / Self.batch + 1))) { [self] _ in
-            let reader = try ChunkReader(chunks)
+            let reader = try ChunkReader(chunks, spareChunks: Self.spareChunks)
             while true {
                 let start = next.change { next in
                     defer { next += Self.batch }

@@ -26,7 +26,7 @@ extension Store {
             for file in files { try FileSystem.makeFolders(place.temporary.appending(file.path).parent) }
             progress.begin(phase: "exporting", totalBytes: files.reduce(0) { $0 + $1.size })
             let damaged = try FolderWriter(chunks, folder: place.temporary, files: files).run(
-                jobs: settings.jobs, progress: progress)
+                settings, progress: progress)
             if !damaged.isEmpty { throw damage(info, manifest, damaged) }
             for file in plan.written { try FileSystem.setMode(place.temporary.appending(file.path), 0o644) }
             for entry in plan.copied { try copyProperties(entry, manifest.roots, place.temporary) }

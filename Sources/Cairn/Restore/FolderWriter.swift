@@ -67,9 +67,10 @@ final class FolderWriter: Sendable {
 
     /// Writes all files and makes them durable, but for their names, modes and times.
     /// - Returns: by file, the blobs that are damaged, with what is wrong; such a file is incomplete.
-    func run(jobs: Int, progress: Progress) throws -> [Int: [(blob: BlobRef, error: CairnError)]] {
+    func run(_ settings: Settings, progress: Progress) throws -> [Int: [(blob: BlobRef, error: CairnError)]] {
         guard !segments.isEmpty else { return [:] }
-        let jobs = min(jobs, segments.count)
+        let jobs = min(
+            settings.jobs(each: 2 * (Self.segmentSize + ChunkReader.memory(chunks))), segments.count)
         let running = Monitor(jobs)
         try WorkerPool.shared.run(2 * jobs) { [self] index in
             if index >= jobs { return errands.serve() }

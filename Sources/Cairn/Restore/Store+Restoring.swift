@@ -26,7 +26,7 @@ extension Store {
             try makeFolders(entries, in: place.temporary)
             progress.begin(phase: "restoring", totalBytes: files.reduce(0) { $0 + $1.size })
             let damaged = try FolderWriter(chunks, folder: place.temporary, files: files).run(
-                jobs: settings.jobs, progress: progress)
+                settings, progress: progress)
             if !damaged.isEmpty, !options.skipDamaged { throw damage(info, manifest, damaged) }
             for index in damaged.keys {
                 result.damagedFiles.append(Path.text(of: files[index].path))

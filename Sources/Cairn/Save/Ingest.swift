@@ -142,6 +142,9 @@ final class Ingest: Sendable {
         return state.change { $0.outcome }
     }
 
+    /// Bytes of memory that a job takes at most.
+    static func memory(_ chunks: ChunkStore) -> Int { 2 * (Int(unitSize) + SaveWorker.memory(chunks)) }
+
     /// What one unit needs.
     private struct Slot {
         var buffer: Buffer

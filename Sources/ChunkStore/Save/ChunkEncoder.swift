@@ -103,6 +103,8 @@ struct ChunkEncoder {
         }
         if !begun.chains.isEmpty {
             try worker.reader().finish(
+                // The first of a tensor shows whether the others are to lean on theirs as well.
+                isNeeded: { index in known(inputs[index]).map { $0.delta != nil } ?? true },
                 areWhole: { $0.map { isWhole($0.wanted.chain[0], $0.bytes, inputs[$0.wanted.index]) } },
                 deliver: { index, base in
                     try makeRoom(for: inputs[index])

@@ -81,7 +81,7 @@ public final class SaveWorker {
     /// For bases.
     func reader() throws -> ChunkReader {
         if let knownReader { return knownReader }
-        let reader = try ChunkReader(store)
+        let reader = try ChunkReader(store, readSize: Self.readSize)
         knownReader = reader
         return reader
     }
@@ -89,12 +89,21 @@ public final class SaveWorker {
     /// Room for payloads, before they are in the pack: that of the largest chunk at least. What was in it is gone.
     func output() throws -> UnsafeMutableRawBufferPointer {
         if let knownOutput { return knownOutput.bytes }
-        let size = max(Self.outputSize, PlaneCoder.bound(store.chunkSize))
-        let output = try Buffer(size: (size + 4095) / 4096 * 4096)
+        let output = try Buffer(size: Self.outputSize(store))
         knownOutput = output
         return output.bytes
     }
 
     /// Enough that the lock of the pack is taken rarely, and that payloads stay in the caches until then.
-    private static let outputSize = 1 << 20
+    private static func outputSize(_ store: ChunkStore) -> Int {
+        (max(1 << 20, PlaneCoder.bound(store.chunkSize)) + 4095) / 4096 * 4096
+    }
+
+    /// What 16 chunks of the usual size mostly lean on.
+    private static let readSize = 5 << 20
+
+    /// Bytes of memory that a worker takes at most.
+    public static func memory(_ store: ChunkStore) -> Int {
+        ChunkReader.memory(store, readSize: readSize) + outputSize(store) + store.chunkSize
+    }
 }

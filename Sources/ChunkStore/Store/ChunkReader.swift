@@ -4,8 +4,8 @@ public import Platform
 ///
 /// A thread that has two, and begins with one before it finishes with the other, does not wait for the disk.
 public final class ChunkReader {
-    /// Bytes that one reading takes at most, besides what a single chunk needs.
-    private static let readSize = 8 << 20
+    /// Bytes that one reading takes at most, besides what a single chunk needs: what 16 chunks of the usual size take that lean on others.
+    public static let readSize = 8 << 20
 
     /// A stretch of a pack that is read in one go, and where in `scratch` it goes.
     private struct Run {
@@ -55,22 +55,39 @@ public final class ChunkReader {
     private var asked: (ids: [ChunkID], failures: [(Int, CairnError)]) = ([], [])
 
     private let store: ChunkStore
+    private let readSize: Int
     private let loading: Loading
     /// For chunks that are put together without a room of their own.
     private let spare: Buffer
-    /// How many of them: the first and the last of a stretch of a file, of which only a part is wanted.
-    private static let spareChunks = 2
+    private let spareChunks: Int
     private let hasher = SHA256Hasher()
     private let coder: PlaneCoder
 
-    public init(_ store: ChunkStore) throws {
+    /// - Parameters:
+    ///   - readSize: bytes that one reading takes at most.
+    ///   - spareChunks: how many are put together without a room of their own before they are checked. Mostly the first and the last
+    ///     of a stretch of a file, of which only a part is wanted.
+    public init(_ store: ChunkStore, readSize: Int = ChunkReader.readSize, spareChunks: Int = 2) throws {
         self.store = store
-        let block = PackFormat.blockSize
-        // Room for all records of any chunk that this store may have, each with the rest of its first block and of its last.
-        let most = max(2, store.recovery.factor) * store.chunkSize
-        loading = Loading(try Buffer(size: Self.readSize + most + 3 * PackFormat.chainLimit * block))
-        spare = try Buffer(size: Self.spareChunks * store.chunkSize)
+        self.readSize = readSize
+        self.spareChunks = spareChunks
+        loading = Loading(try Buffer(size: Self.scratchSize(store, readSize)))
+        spare = try Buffer(size: spareChunks * store.chunkSize)
         coder = try PlaneCoder(chunkSize: store.chunkSize)
+    }
+
+    /// Room for one reading, and for all records of any chunk that this store may have, each with the rest of its first block and of
+    /// its last.
+    private static func scratchSize(_ store: ChunkStore, _ readSize: Int) -> Int {
+        readSize + max(2, store.recovery.factor) * store.chunkSize
+            + 3 * PackFormat.chainLimit * PackFormat.blockSize
+    }
+
+    /// Bytes of memory that a reader takes at most.
+    public static func memory(
+        _ store: ChunkStore, readSize: Int = ChunkReader.readSize, spareChunks: Int = 2
+    ) -> Int {
+        scratchSize(store, readSize) + (spareChunks + 1) * store.chunkSize
     }
 
     /// Reads chunks, checks each and hands it on: in any order, the place in `ids` with it.
@@ -139,9 +156,11 @@ public final class ChunkReader {
 
     /// Reads chunks by their chains.
     /// - Parameters:
+    ///   - isNeeded: asked before a chunk is decoded, whether it still is.
     ///   - areWhole: whether these bytes are the chunks.
     ///   - failed: told of each chunk that could not be read, or is not whole.
     func finish(
+        isNeeded: (Int) -> Bool = { _ in true },
         room: (Int) -> UnsafeMutableRawBufferPointer? = { _ in nil },
         areWhole: ([Decoded]) -> [Bool],
         deliver: (Int, UnsafeRawBufferPointer) throws -> Void, failed: (Wanted) throws -> Void
@@ -153,10 +172,10 @@ public final class ChunkReader {
         var batch = chunks[..<first]
         while true {
             // By itself: among many, its records may have found no room.
-            for wanted in try take(batch, room, areWhole, deliver) {
+            for wanted in try take(batch, isNeeded, room, areWhole, deliver) {
                 plan([wanted])
                 loading.fill(store.packs)
-                if try !take([wanted], room, areWhole, deliver).isEmpty { try failed(wanted) }
+                if try !take([wanted], isNeeded, room, areWhole, deliver).isEmpty { try failed(wanted) }
             }
             let rest = chunks[batch.endIndex...]
             guard !rest.isEmpty else { return }
@@ -168,7 +187,8 @@ public final class ChunkReader {
 
     /// Decodes and checks what has been read. Returns those that are not whole.
     private func take(
-        _ chunks: ArraySlice<Wanted>, _ room: (Int) -> UnsafeMutableRawBufferPointer?,
+        _ chunks: ArraySlice<Wanted>, _ isNeeded: (Int) -> Bool,
+        _ room: (Int) -> UnsafeMutableRawBufferPointer?,
         _ areWhole: ([Decoded]) -> [Bool], _ deliver: (Int, UnsafeRawBufferPointer) throws -> Void
     ) throws -> [Wanted] {
         var rejected: [Wanted] = []
@@ -181,11 +201,11 @@ public final class ChunkReader {
             decoded = []
             spares = 0
         }
-        for wanted in chunks {
+        for wanted in chunks where isNeeded(wanted.index) {
             let length = min(Int(wanted.chain[0].location.rawLength), store.chunkSize)
             var target = room(wanted.index)
             if target?.count != length {
-                if spares == Self.spareChunks { try handOn() }
+                if spares == spareChunks { try handOn() }
                 let start = spares * store.chunkSize
                 target = UnsafeMutableRawBufferPointer(rebasing: spare.bytes[start..<start + length])
                 spares += 1
@@ -221,7 +241,7 @@ public final class ChunkReader {
                     ends[depth] = (place.pack, place.location.range.upperBound)
                 }
             }
-            if count > 0, size > Self.readSize { break }
+            if count > 0, size > readSize { break }
             count += 1
         }
         return count
