@@ -98,10 +98,10 @@ class Row:
 
 def copies(part, what, text):
     """Rows of a loop beside copying the same bytes, in the cache and out of it."""
+    beside = "memcpy of it" if part == "planes" else "memcpy of both"
     return [
         Row.of(f"{text}, {where}", f"{part}-{what}{suffix}", f"{part}-copy{suffix}", beside)
-        for suffix, where in (("", "in cache"), ("-memory", "out of it"))
-        for beside in ["memcpy of it" if part == "planes" else "memcpy of both"]]
+        for suffix, where in (("", "in cache"), ("-memory", "out of it"))]
 
 
 def commits(name, program):

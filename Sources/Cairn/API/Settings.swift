@@ -7,7 +7,7 @@ public struct Settings: Sendable {
     /// Below this a save has no room for its buffers: 64 MiB.
     public static let minimumMemory = 64 << 20
 
-    /// Worker threads, at least 1. By default the processors that this process may use.
+    /// Worker threads, at least 1; fewer work where memory is short. By default the processors that this process may use.
     public var jobs: Int
     /// The most bytes of buffers at any time, however large the checkpoint is.
     public var memory: Int
@@ -19,6 +19,12 @@ public struct Settings: Sendable {
 
     /// As many of the threads as there is memory for, where each takes so many bytes. A quarter of it is left for what they share.
     func jobs(each bytes: Int) -> Int { max(1, min(jobs, memory / 4 * 3 / bytes)) }
+
+    /// The same for threads that have two slots each, to work on one while the disk is busy with the other, or one where memory is
+    /// short.
+    func jobs(eachSlot bytes: Int) -> (jobs: Int, slots: Int) {
+        (jobs(each: 2 * bytes), memory / 4 * 3 < 2 * bytes ? 1 : 2)
+    }
 
     public static var defaultJobs: Int { max(1, Process.availableProcessors) }
 }

@@ -135,8 +135,11 @@ extension Store {
 /// Reads chunks on all jobs, for nothing but to see that they are whole.
 final class ChunkReading: Sendable {
     private static let batch = 512
-    /// As many as are hashed side by side.
-    private static let spareChunks = 16
+    /// As many as are hashed side by side; of larger chunks as many as stay in a cache until then.
+    private static func spareChunks(_ chunks: ChunkStore) -> Int {
+        max(2, min(16, (4 << 20) / chunks.chunkSize))
+    }
+
     private let chunks: ChunkStore
     private let ids: [ChunkID]
     private let lengths: [ChunkID: UInt64]
@@ -158,11 +161,13 @@ final class ChunkReading: Sendable {
     }
 
     /// Bytes of memory that a job takes at most.
-    static func memory(_ chunks: ChunkStore) -> Int { ChunkReader.memory(chunks, spareChunks: spareChunks) }
+    static func memory(_ chunks: ChunkStore) -> Int {
+        ChunkReader.memory(chunks, spareChunks: spareChunks(chunks))
+    }
 
     func run(jobs: Int, progress: Progress, damaged: @escaping @Sendable (ChunkID) -> Void) throws {
         try WorkerPool.shared.run(max(1, min(jobs, ids.count / Self.batch + 1))) { [self] _ in
-            let reader = try ChunkReader(chunks, spareChunks: Self.spareChunks)
+            let reader = try ChunkReader(chunks, spareChunks: Self.spareChunks(chunks))
             while true {
                 let start = next.change { next in
                     defer { next += Self.batch }

@@ -69,8 +69,8 @@ final class FolderWriter: Sendable {
     /// - Returns: by file, the blobs that are damaged, with what is wrong; such a file is incomplete.
     func run(_ settings: Settings, progress: Progress) throws -> [Int: [(blob: BlobRef, error: CairnError)]] {
         guard !segments.isEmpty else { return [:] }
-        let jobs = min(
-            settings.jobs(each: 2 * (Self.segmentSize + ChunkReader.memory(chunks))), segments.count)
+        let (most, slots) = settings.jobs(eachSlot: Self.segmentSize + ChunkReader.memory(chunks))
+        let jobs = min(most, segments.count)
         let running = Monitor(jobs)
         try WorkerPool.shared.run(2 * jobs) { [self] index in
             if index >= jobs { return errands.serve() }
@@ -82,7 +82,7 @@ final class FolderWriter: Sendable {
                 if left == 0 { errands.close() }
             }
             do {
-                try writeAll(progress)
+                try writeAll(slots, progress)
             } catch {
                 state.change { $0.failed = true }
                 throw error
@@ -105,7 +105,7 @@ final class FolderWriter: Sendable {
     }
 
     /// Writes segments: while one is decoded, the disk brings the chunks of the next and takes the bytes of the last.
-    private func writeAll(_ progress: Progress) throws {
+    private func writeAll(_ slotCount: Int, _ progress: Progress) throws {
         var slots: [Slot] = []
         var before: (begun: Begun, slot: Slot)?
         func finishBefore() throws {
@@ -116,7 +116,8 @@ final class FolderWriter: Sendable {
         }
         while let segment = next() {
             try progress.checkInterruption("nothing was written")
-            if slots.count < 2 { slots.append(try Slot(chunks)) }
+            if slotCount == 1 { try finishBefore() }
+            if slots.count < slotCount { slots.append(try Slot(chunks)) }
             slots.reverse()
             let begun = try begin(segment, slots[0])
             try finishBefore()

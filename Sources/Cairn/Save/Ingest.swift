@@ -129,11 +129,13 @@ final class Ingest: Sendable {
     }
 
     /// Reads everything and puts it into `session`.
-    func run(_ session: SaveSession, jobs: Int, progress: Progress) throws -> Outcome {
+    func run(_ session: SaveSession, _ settings: Settings, progress: Progress) throws -> Outcome {
         guard !units.isEmpty else { return state.change { $0.outcome } }
+        let (jobs, slots) = settings.jobs(
+            eachSlot: Int(Self.unitSize) + session.workerMemory(hasEarlier: earlier != nil))
         try session.run(jobs: min(jobs, units.count)) { [self] _ in
             do {
-                try takeAll(session, progress)
+                try takeAll(session, slots, progress)
             } catch {
                 state.change { $0.failed = true }
                 throw error
@@ -141,9 +143,6 @@ final class Ingest: Sendable {
         }
         return state.change { $0.outcome }
     }
-
-    /// Bytes of memory that a job takes at most.
-    static func memory(_ chunks: ChunkStore) -> Int { 2 * (Int(unitSize) + SaveWorker.memory(chunks)) }
 
     /// What one unit needs.
     private struct Slot {
@@ -153,7 +152,7 @@ final class Ingest: Sendable {
 
     /// Takes units, each one's chunks looked at and hashed before those of the one before are encoded: meanwhile the disk brings what
     /// these lean on.
-    private func takeAll(_ session: SaveSession, _ progress: Progress) throws {
+    private func takeAll(_ session: SaveSession, _ slotCount: Int, _ progress: Progress) throws {
         var slots: [Slot] = []
         var before: (taken: Taken, slot: Slot)?
         func finishBefore() throws {
@@ -164,7 +163,8 @@ final class Ingest: Sendable {
         }
         while let unit = next() {
             try progress.checkInterruption()
-            if slots.count < 2 {
+            if slotCount == 1 { try finishBefore() }
+            if slots.count < slotCount {
                 let worker = try session.worker(key: key)
                 slots.append(Slot(buffer: try Buffer(size: Int(Self.unitSize)), worker: worker))
             }

@@ -90,8 +90,7 @@ extension Store {
         _ session: SaveSession, _ progress: Progress
     ) throws -> Draft {
         progress.begin(phase: "saving", totalBytes: plans.bytes)
-        let outcome = try ingest.run(
-            session, jobs: settings.jobs(each: Ingest.memory(chunks)), progress: progress)
+        let outcome = try ingest.run(session, settings, progress: progress)
         try tree.checkUnchanged()
         let writer = ManifestWriter(session: session, tree: BlobTree(chunkSize: chunkSize))
         var next = 0

@@ -12,7 +12,7 @@ package final class PackWriter: Sendable {
     private static let writesAtOnce = 2
 
     private final class Block: @unchecked Sendable {
-        // Unchecked: `open` is changed under the writer's monitor; regions of the buffer are handed out once each.
+        // Unchecked: all but the bytes is changed under the writer's monitor; regions of the buffer are handed out once each.
         let buffer: Buffer
         var offset: UInt64 = 0
         var used = 0

@@ -10,6 +10,9 @@ struct EncodingChoice {
     /// Some earlier chunk could be tried.
     var isDeltaTried = false
 
+    /// Nothing of what was looked at could be made smaller.
+    var isUseless: Bool { delta == nil && planesRatio > 63.0 / 64 }
+
     struct Delta {
         var searches: PlaneCoder.Searches
         var ratio: Double
@@ -66,19 +69,29 @@ struct ChunkEncoder {
         fileprivate var inputs: [Input]
         /// By input: what is read.
         fileprivate var chains: [Int: [ChunkPlace]]
+        /// By tensor of which nothing could be made smaller so far: its first chunk here. What follows may be of another kind, which
+        /// would never show where everything is kept as it is.
+        fileprivate var triedAnew: [Int: Int]
     }
 
     /// Begins to read the bases that these chunks may lean on, for `finish`.
     func begin(_ inputs: [Input]) throws -> Begun {
         var chains: [Int: [ChunkPlace]] = [:]
+        var triedAnew: [Int: Int] = [:]
         if session.encoding.usesPlanes {
-            for (index, input) in inputs.enumerated() { chains[index] = likelyBase(of: input) }
+            let useless = inputs.indices.filter { known(inputs[$0])?.isUseless == true }
+            triedAnew = Dictionary(useless.map { (inputs[$0].chunk.tensor, $0) }, uniquingKeysWith: min)
+            let others = Set(useless).subtracting(triedAnew.values)
+            for (index, input) in inputs.enumerated() where !others.contains(index) {
+                chains[index] = likelyBase(
+                    of: input, triedAnew[input.chunk.tensor] == nil ? known(input) : nil)
+            }
         }
         if !chains.isEmpty {
             try worker.reader().begin(
                 chains.map { .init(index: $0, chain: $1) }, session.errands)
         }
-        return Begun(inputs: inputs, chains: chains)
+        return Begun(inputs: inputs, chains: chains, triedAnew: triedAnew)
     }
 
     /// Encodes the chunks, in any order.
@@ -96,11 +109,14 @@ struct ChunkEncoder {
             records = []
             output = Output(try worker.output())
         }
-        var isDone = [Bool](repeating: false, count: inputs.count)
-        /// The first of the older bases that may do where what was read did not. None where that was damaged: they mostly share it.
-        var next = inputs.indices.map { index in
-            begun.chains[index].map { inputs[index].chain.count - $0.count + 1 } ?? inputs[index].chain.count
+        session.choices.change { choices in
+            for tensor in begun.triedAnew.keys where choices[tensor]?.isUseless == true {
+                choices[tensor] = nil
+            }
         }
+        var isDone = [Bool](repeating: false, count: inputs.count)
+        /// The first of its bases that may do where what was read does not. None where that is damaged: they mostly share it.
+        var next = [Int](repeating: 0, count: inputs.count)
         if !begun.chains.isEmpty {
             try worker.reader().finish(
                 // The first of a tensor shows whether the others are to lean on theirs as well.
@@ -108,11 +124,13 @@ struct ChunkEncoder {
                 areWhole: { $0.map { isWhole($0.wanted.chain[0], $0.bytes, inputs[$0.wanted.index]) } },
                 deliver: { index, base in
                     try makeRoom(for: inputs[index])
-                    guard
-                        let record = record(index, inputs[index], begun.chains[index]!, base, &output)
-                    else { return }
-                    records.append(record)
-                    isDone[index] = true
+                    let chain = begun.chains[index]!
+                    if let record = record(index, inputs[index], chain, base, &output) {
+                        records.append(record)
+                        isDone[index] = true
+                    } else {
+                        next[index] = inputs[index].chain.count - chain.count + 1
+                    }
                 },
                 failed: { wanted in
                     noteLost(wanted.chain[0].id)
@@ -176,9 +194,8 @@ struct ChunkEncoder {
     }
 
     /// The newest version at a chunk's place that a delta may lean on, with what it leans on itself; nil where no delta is worth it.
-    private func likelyBase(of input: Input) -> [ChunkPlace]? {
+    private func likelyBase(of input: Input, _ known: EncodingChoice?) -> [ChunkPlace]? {
         guard input.chunk.bytes.count <= store.chunkSize else { return nil }
-        let known = known(input)
         if let known, known.delta == nil { return nil }
         return input.chain.indices.lazy.map { Array(input.chain[$0...]) }.first {
             store.recovery.allows(expectedSize(input, known, $0), before: $0)
@@ -310,7 +327,8 @@ extension ChunkEncoder {
                 })
         }
         if let record { return record }
-        let choice = known(input) ?? trial(input, &output)
+        if let choice = known(input) { return planes(index, input.chunk, choice, &output) }
+        let choice = trial(input, &output)
         set(choice, for: input)
         return planes(index, input.chunk, choice, &output)
     }

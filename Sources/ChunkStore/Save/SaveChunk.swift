@@ -103,7 +103,7 @@ public final class SaveWorker {
     private static let readSize = 5 << 20
 
     /// Bytes of memory that a worker takes at most.
-    public static func memory(_ store: ChunkStore) -> Int {
-        ChunkReader.memory(store, readSize: readSize) + outputSize(store) + store.chunkSize
+    static func memory(_ store: ChunkStore, readsBases: Bool) -> Int {
+        (readsBases ? ChunkReader.memory(store, readSize: readSize) : 0) + outputSize(store) + store.chunkSize
     }
 }

@@ -100,8 +100,9 @@ public final class SaveSession: Sendable {
     /// Earlier chunks that new ones were to lean on, and that are damaged or missing.
     public var lostBases: Set<ChunkID> { state.change { $0.lostBases } }
 
-    /// Runs `body` on `jobs` threads, beside threads that write what is full and read what it leans on. Once for each session.
+    /// Runs `body` on `jobs` threads, beside threads that write what is full and read what it leans on.
     public func run(jobs: Int, _ body: @escaping @Sendable (Int) throws -> Void) throws {
+        errands.open()
         let running = Monitor(jobs)
         let writers = isDryRun ? 0 : 2
         let readers = isDryRun || !encoding.usesDeltas ? 0 : 2
@@ -133,6 +134,12 @@ public final class SaveSession: Sendable {
             let isSame = state.change { $0.writer === writer }
             if isSame { return }
         }
+    }
+
+    /// Bytes of memory that a worker takes at most.
+    /// - Parameter hasEarlier: whether there are earlier chunks that new ones may lean on.
+    public func workerMemory(hasEarlier: Bool) -> Int {
+        SaveWorker.memory(store, readsBases: hasEarlier && encoding.usesDeltas)
     }
 
     /// What one thread needs.

@@ -125,7 +125,6 @@ public final class ChunkReader {
         failed: (Int, CairnError) throws -> Void
     ) throws {
         let (ids, failures) = asked
-        for (index, error) in failures { try failed(index, error) }
         try finish(
             room: room,
             areWhole: { chunks in
@@ -142,10 +141,12 @@ public final class ChunkReader {
                 }
                 try bytes.withUnsafeBytes { try deliver(wanted.index, $0) }
             })
+        for (index, error) in failures { try failed(index, error) }
     }
 
     /// Begins to read chunks by their chains.
     func begin(_ chunks: [Wanted], _ errands: Errands? = nil) {
+        precondition(begun.chunks.isEmpty, "what was begun before is still being read")
         let chunks = chunks.sorted { Self.precedes($0.chain[0], $1.chain[0]) }
         begun = (chunks, 0, nil)
         guard !chunks.isEmpty else { return }

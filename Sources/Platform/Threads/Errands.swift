@@ -45,6 +45,9 @@ public final class Errands: Sendable {
         return errand
     }
 
+    /// After `close()`: lets threads serve again.
+    public func open() { state.change { $0.isClosed = false } }
+
     /// Makes calls, until `close()`.
     public func serve() {
         while true {

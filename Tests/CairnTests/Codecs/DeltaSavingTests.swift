@@ -1,4 +1,5 @@
 import Foundation
+import Platform
 import Testing
 
 @testable import Cairn
@@ -58,6 +59,34 @@ import Testing
         for step in 1...kinds.count {
             #expect(try bench.restores("\(step)", as: bench.path("out/checkpoint-\(step)")), "step \(step)")
         }
+        #expect(try bench.store.verify().ok)
+    }
+
+    /// What says nothing about the rest of a tensor must not keep it from leaning on what was there: a ZeRO partition is one tensor.
+    @Test mutating func whatComesBehindNoiseInOneTensorLeansOnItsBases() throws {
+        let bench = try Workbench(chunkSize: 256 << 10)
+        // More than a stretch of 16 chunks of each kind.
+        let chunks = 24
+        let layer = Tensor.floats(64 << 10, &generator)
+        let size = 2 * chunks * layer.count
+        var header = "{\"flat\":{\"dtype\":\"F32\",\"shape\":[\(size / 4)],\"data_offsets\":[0,\(size)]}}"
+        while !header.utf8.count.isMultiple(of: 8) { header += " " }
+        for step in 1...2 {
+            var file = withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Data($0) }
+            file += Data(header.utf8) + Data(Random.bytes(chunks * layer.count))
+            for number in 0..<chunks {
+                var layer = layer
+                layer[0] = UInt8(number)
+                if step == 2 { for place in stride(from: 4, to: layer.count, by: 400) { layer[place] &+= 1 } }
+                file += Data(layer)
+            }
+            let folder = try bench.write("out/checkpoint-\(step)", [:])
+            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            try file.write(to: URL(fileURLWithPath: folder + "/model.safetensors"))
+            try Store.open(at: bench.path("store"), settings: Settings(jobs: 1)).save(folder)
+        }
+        // Those of the stretch in which it changes are lost.
+        #expect(try bench.deltas("2") > chunks - 16)
         #expect(try bench.store.verify().ok)
     }
 
