@@ -14,7 +14,7 @@ struct CommonOptions: ParsableArguments {
     @Flag(name: .shortAndLong, help: "No progress, and no report of what was done.")
     var quiet = false
 
-    @Option(help: ArgumentHelp("Worker threads (default: as many as there are processors).", valueName: "n"))
+    @Option(help: ArgumentHelp("Worker threads at most (default: the processors there are).", valueName: "n"))
     var jobs: Int?
 
     @Option(
