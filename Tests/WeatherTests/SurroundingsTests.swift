@@ -25,13 +25,16 @@ extension Weather {
 
         private static let isRoot = geteuid() == 0
 
-        @Test("Buffers keep within --memory, however many --jobs there are")
-        func memoryWithinTheSetting() throws {
+        @Test(
+            "Buffers keep within --memory, however many --jobs there are and however large chunks are",
+            arguments: ["256KiB", "4MiB"])
+        func memoryWithinTheSetting(chunkSize: String) throws {
             let scene = try Scene()
-            let other = scene.folder + "/out"
+            let store = scene.folder + "/wide"
             try script(
                 scene,
                 """
+                $CAIRN init --store $DIR/wide --chunk-size \(chunkSize)
                 mkdir $DIR/one $DIR/two
                 head -c 96M /dev/urandom > $DIR/one/model.bin
                 tr '\\000-\\377' '\\001-\\377\\000' < $DIR/one/model.bin > $DIR/two/model.bin
@@ -39,11 +42,10 @@ extension Weather {
             for arguments in [
                 ["save", scene.folder + "/one", "--run", "wide", "--step", "1"],
                 ["save", scene.folder + "/two", "--run", "wide", "--step", "2"],
-                ["restore", "wide@2", other], ["verify"],
+                ["restore", "wide@2", scene.folder + "/out"], ["verify"],
             ] {
                 let child = try Child(
-                    [Weather.program] + arguments
-                        + ["--store", scene.store, "--jobs", "64", "--memory", "64MiB"])
+                    [Weather.program] + arguments + ["--store", store, "--jobs", "64", "--memory", "64MiB"])
                 var peak = 0
                 while let now = child.peakMemory {
                     peak = now
@@ -53,6 +55,7 @@ extension Weather {
                 try require(ending.status == 0, ending.summary)
                 #expect(16..<64 + 48 ~= peak >> 10, "\(arguments[0])")
             }
+            try script(scene, "cmp $DIR/two/model.bin $DIR/out/model.bin")
         }
 
         @Test("On a full file system delete and gc work and give space back")
