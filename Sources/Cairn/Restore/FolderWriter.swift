@@ -71,23 +71,16 @@ final class FolderWriter: Sendable {
         guard !segments.isEmpty else { return [:] }
         let (most, slots) = settings.jobs(eachSlot: Self.segmentSize + ChunkReader.memory(chunks))
         let jobs = min(most, segments.count)
-        let running = Monitor(jobs)
-        try WorkerPool.shared.run(2 * jobs) { [self] index in
-            if index >= jobs { return errands.serve() }
-            defer {
-                let left = running.change { left in
-                    left -= 1
-                    return left
+        try WorkerPool.shared.run(
+            jobs: jobs,
+            { [self] _ in
+                do {
+                    try writeAll(slots, progress)
+                } catch {
+                    state.change { $0.failed = true }
+                    throw error
                 }
-                if left == 0 { errands.close() }
-            }
-            do {
-                try writeAll(slots, progress)
-            } catch {
-                state.change { $0.failed = true }
-                throw error
-            }
-        }
+            }, helpers: jobs, help: { [self] _ in errands.serve() }, release: { [self] in errands.close() })
         return state.change { $0.damaged }
     }
 

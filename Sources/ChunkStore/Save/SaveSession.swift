@@ -30,6 +30,8 @@ public final class SaveSession: Sendable {
         var writer: PackWriter?
         /// All packs of this save, whatever became of them.
         var writers: [PackWriter] = []
+        /// Jobs of `run` have not ended yet.
+        var isRunning = false
         /// How many threads are appending to each pack.
         var appending: [ObjectIdentifier: Int] = [:]
         var finished: [(summary: PackSummary, entries: [PackEntry])] = []
@@ -103,28 +105,24 @@ public final class SaveSession: Sendable {
     /// Runs `body` on `jobs` threads, beside threads that write what is full and read what it leans on.
     public func run(jobs: Int, _ body: @escaping @Sendable (Int) throws -> Void) throws {
         errands.open()
-        let running = Monitor(jobs)
+        state.change { $0.isRunning = true }
         let writers = isDryRun ? 0 : 2
         let readers = isDryRun || !encoding.usesDeltas ? 0 : 2
-        try WorkerPool.shared.run(jobs + writers + readers) { [self] index in
-            if index >= jobs + writers { return errands.serve() }
-            if index >= jobs { return try writeBlocks(while: running) }
-            defer {
-                let left = running.change { left in
-                    left -= 1
-                    return left
+        try WorkerPool.shared.run(
+            jobs: jobs, body, helpers: writers + readers,
+            help: { [self] index in if index < writers { try writeBlocks() } else { errands.serve() } },
+            release: { [self] in
+                state.change {
+                    $0.isRunning = false
+                    $0.writer?.close()
                 }
-                if left == 0 {
-                    state.change { $0.writer?.close() }
-                    errands.close()
-                }
-            }
-            try body(index)
-        }
+                errands.close()
+            })
     }
 
-    private func writeBlocks(while running: Monitor<Int>) throws {
-        while running.change({ $0 > 0 }) {
+    /// Writes what is full, of one pack after the other, while jobs run.
+    private func writeBlocks() throws {
+        while state.change({ $0.isRunning }) {
             guard let writer = state.change({ $0.writer }) else {
                 Clock.sleep(seconds: 0.000_5)
                 continue

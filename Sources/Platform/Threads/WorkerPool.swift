@@ -33,6 +33,28 @@ public final class WorkerPool: @unchecked Sendable {
         if let failure { throw failure }
     }
 
+    /// Runs jobs beside threads that help them, as above.
+    /// - Parameters:
+    ///   - help: what each helper does, until `release` lets it return.
+    ///   - release: called once, when the last job has ended, however it did.
+    public func run(
+        jobs: Int, _ job: @escaping @Sendable (Int) throws -> Void, helpers: Int,
+        help: @escaping @Sendable (Int) throws -> Void, release: @escaping @Sendable () -> Void
+    ) throws {
+        let running = Monitor(jobs)
+        try run(jobs + helpers) { index in
+            if index >= jobs { return try help(index - jobs) }
+            defer {
+                let left = running.change { left in
+                    left -= 1
+                    return left
+                }
+                if left == 0 { release() }
+            }
+            try job(index)
+        }
+    }
+
     /// All or none: jobs may wait for one another, so each must have a thread.
     private func submit(_ jobs: [@Sendable () -> Void]) throws {
         let state = currentState()
