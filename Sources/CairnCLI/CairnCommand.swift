@@ -35,7 +35,7 @@ struct CairnCommand: ParsableCommand {
                 name: "Checkpoints",
                 subcommands: [
                     InitCommand.self, SaveCommand.self, ListCommand.self, ShowCommand.self, DiffCommand.self,
-                    RestoreCommand.self, CatCommand.self, ExportCommand.self,
+                    RestoreCommand.self, CatCommand.self, ExportCommand.self, LayoutsCommand.self,
                 ]),
             CommandGroup(
                 name: "Keeping and deleting",

@@ -40,7 +40,7 @@ struct FilePlan {
     }
 
     /// nil for a file whose name is none of those that hold tensors.
-    private static func map(_ path: Path, _ file: File, _ size: UInt64) throws -> TensorMap? {
+    static func map(_ path: Path, _ file: File, _ size: UInt64) throws -> TensorMap? {
         switch path.fileExtension {
         case "safetensors":
             let prefix = try file.read(Int(min(8, size)), at: 0)

@@ -40,7 +40,9 @@ extension Store {
             if var result = try commit(draft, options, session) {
                 if let key { leaveFingerprints(draft, result, key) }
                 result.seconds = Clock.monotonic - start
-                result.warnings = plans.warnings + earlier.warnings + lostBases(session)
+                result.warnings =
+                    identity.warnings(path, except: plans.keptWhole) + plans.warnings + earlier.warnings
+                    + lostBases(session)
                 try applyAutomaticPolicy(run, &result, progress)
                 return result
             }
@@ -241,11 +243,16 @@ struct FilePlans {
     private(set) var bytes: UInt64 = 0
     private(set) var tensors = 0
     private(set) var warnings: [String] = []
+    /// The files that they are about.
+    private(set) var keptWhole: [String] = []
 
     init(_ tree: SourceTree) throws {
         for entry in tree.entries where entry.target == nil && entry.status.kind == .file {
             let plan = try Self.plan(entry)
-            if let warning = plan.warning { warnings.append("\(Path.text(of: entry.path)) \(warning)") }
+            if let warning = plan.warning {
+                keptWhole.append(Path.text(of: entry.path))
+                warnings.append("\(Path.text(of: entry.path)) \(warning)")
+            }
             tensors += plan.schema?.tensors.count ?? 0
             bytes += entry.status.size
             sources.append(
