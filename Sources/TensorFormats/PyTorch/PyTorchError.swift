@@ -33,9 +33,12 @@ public struct PyTorchError: Error, Sendable, Equatable, CustomStringConvertible 
         self.message = message
     }
 
-    /// What is wrong with the zip file.
-    static func archive(_ what: String) -> PyTorchError {
-        PyTorchError(.invalidArchive, "The zip file is not as PyTorch writes one: \(what).")
+    /// What reading the zip file ended with.
+    init(_ error: TensorFileError) {
+        let codes: [TensorFileError.Code: Code] = [
+            .otherFormat: .notPyTorch, .compressed: .compressed, .tooLarge: .tooLarge,
+        ]
+        self.init(codes[error.code] ?? .invalidArchive, error.message)
     }
 
     public var description: String { message }
@@ -45,8 +48,6 @@ public struct PyTorchError: Error, Sendable, Equatable, CustomStringConvertible 
 ///
 /// What was tried to take the most took below 400 MiB. A tensor takes about a dozen values and 150 bytes of pickle.
 enum PyTorchLimits {
-    /// Bytes of the zip file's central directory.
-    static let directoryLength = 64 << 20
     /// Bytes of `data.pkl`. Strings are ranges of it, so that it bounds their memory as well.
     static let pickleLength = 64 << 20
     /// Values that the pickle builds.
@@ -70,6 +71,4 @@ enum PyTorchLimits {
     /// UTF-8 bytes of a tensor's name, and of all names together.
     static let nameLength = 4096
     static let totalNameLength = 64 << 20
-    /// Bytes of the file that are in no extent.
-    static let literalLength: UInt64 = 16 << 20
 }

@@ -15,7 +15,12 @@ extension TensorMap {
     ///   - read: gives the bytes of a range inside the file. What it throws passes through.
     /// - Throws: `PyTorchError` where the file can't be cut with certainty.
     public init(pyTorch size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
-        let torch = try TorchArchive(size: size, read: read)
+        let torch: TorchArchive
+        do {
+            torch = try TorchArchive(size: size, read: read)
+        } catch let error as TensorFileError {
+            throw PyTorchError(error)
+        }
         self.init(format: "pytorch", extents: [], tensors: [])
         var tensorsOfStorage = [[Int]](repeating: [], count: torch.storages.count)
         for (index, tensor) in torch.tensors.enumerated() {
@@ -48,16 +53,13 @@ extension TensorMap {
         if directory.upperBound - directory.lowerBound >= Self.ownExtentLength {
             extents.append(Extent(directory))
         }
-        guard size - extents.reduce(0, { $0 + $1.length }) <= PyTorchLimits.literalLength else {
+        guard size - extents.reduce(0, { $0 + $1.length }) <= Self.maximumLiteralLength else {
             throw PyTorchError(
                 .tooLarge, "The file has over 16 MiB around its tensors, for there are very many of them.")
         }
         tensors = found.sorted { $0.index < $1.index }.map(\.tensor)
         makeNamesUnique()
     }
-
-    /// From how many bytes on a record without tensors, or the zip directory, is an extent.
-    static let ownExtentLength: UInt64 = 64 << 10
 
     /// Numbers the second and each later tensor of a name: `a`, `a#2`, `a#3`.
     ///
