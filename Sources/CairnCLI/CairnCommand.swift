@@ -39,7 +39,7 @@ struct CairnCommand: ParsableCommand {
                 ]),
             CommandGroup(
                 name: "Beside a training",
-                subcommands: [WatchCommand.self, LayoutsCommand.self]),
+                subcommands: [WatchCommand.self, ResumeCommand.self, LayoutsCommand.self]),
             CommandGroup(
                 name: "Keeping and deleting",
                 subcommands: [

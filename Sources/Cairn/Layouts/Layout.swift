@@ -30,6 +30,12 @@ protocol Layout: Sendable {
     /// What a pointer that is there says: the candidate's name or step. Nil where there is none, or nothing in it.
     func pointed(in output: OutputFolder) throws -> Pointer?
 
+    /// Whether the trainer is given the output folder, in which it follows the pointer, and not an iteration.
+    var takesOutputFolder: Bool { get }
+
+    /// The rank whose own file this is; nil for what all of them read.
+    func rank(of path: String) -> Int?
+
     /// Whether a training that goes on does without an older iteration that is gone.
     var allowsMoving: Bool { get }
 
@@ -42,6 +48,8 @@ extension Layout {
     func part(of path: String, tensor: String?) -> ModelFiles.Part { ModelFiles.part(of: path) }
     func pointer(to iteration: Candidate) -> Pointer? { nil }
     func pointed(in output: OutputFolder) throws -> Pointer? { nil }
+    var takesOutputFolder: Bool { false }
+    func rank(of path: String) -> Int? { nil }
     // Not before somebody has looked.
     var allowsMoving: Bool { false }
     func assembly(of view: CheckpointView) throws -> Assembly? { nil }

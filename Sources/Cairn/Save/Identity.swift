@@ -49,6 +49,7 @@ struct Identity {
         if let best = inspection.bestMetricName, metadata[TrainerState.bestMetricNameKey] == nil {
             metadata[TrainerState.bestMetricNameKey] = "\"\(best)\""
         }
+        metadata[SavedPlace.key] = subject.place(tree).text
         self.layout = layout?.name ?? "files"
         origin = subject.output?.text ?? tree.root.parent.text
         self.inspection = inspection
