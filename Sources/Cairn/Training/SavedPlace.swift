@@ -5,7 +5,7 @@ internal import TensorFormats
 /// Where a checkpoint was when it was saved, below the folder that its training wrote to.
 struct SavedPlace: Hashable {
     /// The metadata key under which it is recorded.
-    static let key = "saved_as"
+    static let key = "cairn.place"
 
     /// Its folder; empty where its files lie right in the output folder.
     var path: String
