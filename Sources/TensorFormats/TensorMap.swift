@@ -53,7 +53,7 @@ public struct TensorMap: Sendable, Equatable {
         }
     }
 
-    /// The format of the file: `safetensors` or `pytorch`.
+    /// The format of the file: `safetensors`, `pytorch` or `distcp`.
     public var format: String
     /// In the order of the file; none reaches into the next.
     public var extents: [Extent]

@@ -41,18 +41,25 @@ struct FilePlan {
 
     /// nil for a file whose name is none of those that hold tensors.
     private static func map(_ path: Path, _ file: File, _ size: UInt64) throws -> TensorMap? {
+        let read = { (range: Range<UInt64>) in
+            try file.read(Int(range.upperBound - range.lowerBound), at: range.lowerBound)
+        }
         switch path.fileExtension {
-        case "safetensors":
-            let prefix = try file.read(Int(min(8, size)), at: 0)
-            let length = try SafetensorsHeader.headerLength(prefix: prefix, fileSize: size)
-            return TensorMap(
-                try SafetensorsHeader(parsing: try file.read(length, at: 0), fileSize: size))
-        case "pt", "pth", "bin", "ckpt":
-            return try TensorMap(pyTorch: size) { range in
-                try file.read(Int(range.upperBound - range.lowerBound), at: range.lowerBound)
-            }
+        case "safetensors": return try safetensors(file, size)
+        case "pt", "pth", "bin", "ckpt": return try TensorMap(pyTorch: size, read: read)
+        case "distcp":
+            // PyTorch can be told to write safetensors under this name.
+            let prefix = try file.read(Int(min(9, size)), at: 0)
+            return prefix.count == 9 && prefix.last == UInt8(ascii: "{")
+                ? try safetensors(file, size) : try TensorMap(distributed: size, read: read)
         default: return nil
         }
+    }
+
+    private static func safetensors(_ file: File, _ size: UInt64) throws -> TensorMap {
+        let prefix = try file.read(Int(min(8, size)), at: 0)
+        let length = try SafetensorsHeader.headerLength(prefix: prefix, fileSize: size)
+        return TensorMap(try SafetensorsHeader(parsing: try file.read(length, at: 0), fileSize: size))
     }
 
     private init(opaque size: UInt64) { extents = size == 0 ? [] : [Extent(offset: 0, length: size)] }
