@@ -43,11 +43,14 @@ extension TensorMap {
             throw TensorFileError(.damaged, "The file is cut off: its last tensor would end at byte \(end).")
         }
         appendGap(end..<size)
-        guard size - extents.reduce(0, { $0 + $1.length }) <= Self.maximumLiteralLength else {
+        guard literalLength(in: size) <= Self.maximumLiteralLength else {
             throw TensorFileError(
                 .tooLarge, "The file has over 16 MiB around its tensors, for there are very many of them.")
         }
     }
+
+    /// Bytes of a file of that size that are in no extent.
+    func literalLength(in size: UInt64) -> UInt64 { size - extents.reduce(0) { $0 + $1.length } }
 
     private mutating func appendGap(_ range: Range<UInt64>) {
         let length = range.upperBound - range.lowerBound

@@ -54,7 +54,7 @@ public struct TensorMap: Sendable, Equatable {
         }
     }
 
-    /// The format of the file: `safetensors`, `pytorch`, `mindspore`, `gguf`, `npy` or `npz`.
+    /// The format of the file: `safetensors`, `pytorch`, `distcp`, `mindspore`, `gguf`, `npy` or `npz`.
     public var format: String
     /// In the order of the file; none reaches into the next.
     public var extents: [Extent]

@@ -51,9 +51,12 @@ struct FilePlan {
             try file.read(Int(range.upperBound - range.lowerBound), at: range.lowerBound)
         }
         switch path.fileExtension {
-        case "safetensors":
-            let length = try SafetensorsHeader.headerLength(prefix: read(0..<min(8, size)), fileSize: size)
-            return TensorMap(try SafetensorsHeader(parsing: read(0..<UInt64(length)), fileSize: size))
+        case "safetensors": return try safetensors(size, read)
+        case "distcp":
+            // PyTorch can be told to write safetensors under this name.
+            let prefix = try read(0..<min(9, size))
+            return prefix.count == 9 && prefix.last == UInt8(ascii: "{")
+                ? try safetensors(size, read) : try TensorMap(distributed: size, read: read)
         // MindSpore's checkpoints have the name that PyTorch's have as well, and tell themselves by their first bytes.
         case "ckpt" where TensorMap.isMindSpore(try read(0..<min(16, size))):
             return try TensorMap(mindSpore: size, read: read)
@@ -63,6 +66,13 @@ struct FilePlan {
         case "npz": return try TensorMap(npz: size, read: read)
         default: return nil
         }
+    }
+
+    private static func safetensors(
+        _ size: UInt64, _ read: (Range<UInt64>) throws -> [UInt8]
+    ) throws -> TensorMap {
+        let length = try SafetensorsHeader.headerLength(prefix: read(0..<min(8, size)), fileSize: size)
+        return TensorMap(try SafetensorsHeader(parsing: read(0..<UInt64(length)), fileSize: size))
     }
 
     private init(opaque size: UInt64) { extents = size == 0 ? [] : [Extent(offset: 0, length: size)] }
