@@ -31,7 +31,7 @@ struct TorchArchive {
             throw PyTorchError(.tooLarge, "The pickle in the file has over 64 MiB.")
         }
         let bytes = try readExactly(record.data, read)
-        guard record.crc == 0 || record.crc == crc32(bytes) else {
+        guard record.crc == 0 || record.crc == CRC32(bytes).value else {
             throw PyTorchError(.invalidPickle, "The pickle in the file is damaged: its checksum is another.")
         }
         let pickle = try Unpickler.read(bytes)
@@ -82,14 +82,4 @@ struct TorchArchive {
             storages.append(storage)
         }
     }
-}
-
-/// The CRC-32 of zip files.
-private func crc32(_ bytes: [UInt8]) -> UInt32 {
-    let table = (0..<256 as Range<UInt32>).map { byte in
-        (0..<8).reduce(byte) { value, _ in value >> 1 ^ (value & 1 == 0 ? 0 : 0xEDB8_8320) }
-    }
-    var crc = UInt32.max
-    for byte in bytes { crc = crc >> 8 ^ table[Int(UInt8(truncatingIfNeeded: crc) ^ byte)] }
-    return ~crc
 }
