@@ -135,6 +135,13 @@ extension DCPWriter {
                 throw WritingError(
                     .invalidName, "The path of an item has \(item.path.count) steps; 1 to 500 are allowed.")
             }
+            // PyTorch fills a list up to the index.
+            let indices = item.path.compactMap { if case .index(let index) = $0 { index } else { nil } }
+            guard indices.allSatisfy({ items.indices.contains($0) }) else {
+                throw WritingError(
+                    .invalidName,
+                    "The name \(item.name.quoted) has a place in a list that has not so many items.")
+            }
             guard item.name.utf8.count <= PyTorchLimits.nameLength else {
                 throw WritingError(.invalidName, "The name \(item.name.quoted) has over 4,096 bytes.")
             }

@@ -217,6 +217,7 @@ struct DCPWriterTests {
         (named([[.name("a")], [.name("a"), .name("b")]]), .invalidName),
         (named([[.name(String(repeating: "a", count: 5000))]]), .invalidName),
         (named([.init(repeating: .index(0), count: 501)]), .invalidName),
+        (named([[.index(-1)]]), .invalidName), (named([[.name("a"), .index(1)]]), .invalidName),
         ([.init(path: [.name("a")], value: .object(.tensor(0)))], .invalidValue),
     ]
 
