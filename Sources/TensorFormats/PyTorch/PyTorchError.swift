@@ -49,12 +49,15 @@ enum PyTorchLimits {
     static let directoryLength = 64 << 20
     /// Bytes of `data.pkl`. Strings are ranges of it, so that it bounds their memory as well.
     static let pickleLength = 64 << 20
-    /// Values that the pickle builds.
-    static let nodeCount = 4 << 20
+    /// Values that the pickle builds, and how many of them may be objects.
+    static let nodeCount = 16 << 20
+    static let objectCount = 4 << 20
     /// Places in lists, tuples and dictionaries; twice as many for keys with their values.
-    static let edgeCount = 16 << 20
-    /// Values on the unpickler's stack, and entries of its memo.
+    static let edgeCount = 32 << 20
+    /// Values on the unpickler's stack. Python's pickler leaves lists in parts of a thousand.
     static let stackCount = 4 << 20
+    /// Entries of the unpickler's memo, which Python's pickler makes for nearly every value.
+    static let memoCount = 16 << 20
     /// Open marks on that stack.
     static let markCount = 64 << 10
     /// Containers in containers. Python's own pickler ends at less.

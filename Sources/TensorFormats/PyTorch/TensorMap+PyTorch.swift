@@ -15,54 +15,13 @@ extension TensorMap {
     ///   - read: gives the bytes of a range inside the file. What it throws passes through.
     /// - Throws: `PyTorchError` where the file can't be cut with certainty.
     public init(pyTorch size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
-        let torch = try TorchArchive(size: size, read: read)
-        self.init(format: "pytorch", extents: [], tensors: [])
-        var tensorsOfStorage = [[Int]](repeating: [], count: torch.storages.count)
-        for (index, tensor) in torch.tensors.enumerated() {
-            guard let storage = torch.storageOfNode[tensor.storage] else { continue }
-            tensorsOfStorage[storage].append(index)
-        }
-
-        var found: [(index: Int, tensor: Tensor)] = []
-        for (index, record) in torch.archive.records.enumerated() {
-            guard let storage = torch.storageOfRecord[index] else {
-                if record.length >= Self.ownExtentLength { extents.append(Extent(record.data)) }
-                continue
-            }
-            let tensors = tensorsOfStorage[storage].map { torch.tensors[$0] }
-            let cut = try StorageCut(torch.storages[storage], tensors: tensors, length: record.length)
-            for place in cut.places {
-                let (tensor, index) = (tensors[place.tensor], tensorsOfStorage[storage][place.tensor])
-                guard let dtype = tensor.dtype, let shape = tensor.unpackedShape else { continue }
-                found.append(
-                    (
-                        index,
-                        Tensor(
-                            name: tensor.name, dtype: dtype.name, shape: shape,
-                            extent: extents.count + place.extent, offset: place.offset, length: place.length)
-                    ))
-            }
-            extents += cut.extents.map { Extent(from: $0, start: record.data.lowerBound) }
-        }
-        let directory = torch.archive.directory
-        if directory.upperBound - directory.lowerBound >= Self.ownExtentLength {
-            extents.append(Extent(directory))
-        }
-        guard size - extents.reduce(0, { $0 + $1.length }) <= PyTorchLimits.literalLength else {
-            throw PyTorchError(
-                .tooLarge, "The file has over 16 MiB around its tensors, for there are very many of them.")
-        }
-        tensors = found.sorted { $0.index < $1.index }.map(\.tensor)
-        makeNamesUnique()
+        self = try TorchCut(try TorchContents(size: size, read: read), size: size).map
     }
-
-    /// From how many bytes on a record without tensors, or the zip directory, is an extent.
-    static let ownExtentLength: UInt64 = 64 << 10
 
     /// Numbers the second and each later tensor of a name: `a`, `a#2`, `a#3`.
     ///
     /// Paths are unique, but `a.b` may be one key or two, and 1 may be a number or a text.
-    private mutating func makeNamesUnique() {
+    fileprivate mutating func makeNamesUnique() {
         var taken = Set(tensors.map { ExactText($0.name) })
         guard taken.count < tensors.count else { return }
         var seen: [ExactText: Int] = [:]
@@ -76,6 +35,57 @@ extension TensorMap {
             seen[ExactText(name)] = number
         }
     }
+}
+
+/// The map of a file of PyTorch, and which tensors of its pickle it lists.
+struct TorchCut {
+    private(set) var map = TensorMap(format: "pytorch", extents: [], tensors: [])
+    /// Places among the tensors of the walk, for each of the map's, in ascending order.
+    let listed: [Int]
+
+    init(_ contents: TorchContents, size: UInt64) throws(PyTorchError) {
+        var tensorsOfStorage = [[Int]](repeating: [], count: contents.storages.count)
+        for (index, tensor) in contents.walk.tensors.enumerated() {
+            guard let storage = contents.storageOfNode[tensor.storage] else { continue }
+            tensorsOfStorage[storage].append(index)
+        }
+
+        var found: [(index: Int, tensor: TensorMap.Tensor)] = []
+        for stretch in contents.stretches {
+            guard let storage = stretch.storage else {
+                if stretch.length >= Self.ownExtentLength { map.extents.append(Extent(stretch.range)) }
+                continue
+            }
+            let tensors = tensorsOfStorage[storage].map { contents.walk.tensors[$0] }
+            let cut = try StorageCut(contents.storages[storage], tensors: tensors, length: stretch.length)
+            for place in cut.places {
+                let (tensor, index) = (tensors[place.tensor], tensorsOfStorage[storage][place.tensor])
+                guard let dtype = tensor.dtype, let shape = tensor.unpackedShape else { continue }
+                found.append(
+                    (
+                        index,
+                        TensorMap.Tensor(
+                            name: tensor.name, dtype: dtype.name, shape: shape,
+                            extent: map.extents.count + place.extent, offset: place.offset,
+                            length: place.length)
+                    ))
+            }
+            map.extents += cut.extents.map { Extent(from: $0, start: stretch.range.lowerBound) }
+        }
+        guard size - map.extents.reduce(0, { $0 + $1.length }) <= PyTorchLimits.literalLength else {
+            throw PyTorchError(
+                .tooLarge, "The file has over 16 MiB around its tensors, for there are very many of them.")
+        }
+        found.sort { $0.index < $1.index }
+        listed = found.map(\.index)
+        map.tensors = found.map(\.tensor)
+        map.makeNamesUnique()
+    }
+
+    private typealias Extent = TensorMap.Extent
+
+    /// From how many bytes on a record without tensors, or the zip directory, is an extent.
+    private static let ownExtentLength: UInt64 = 64 << 10
 }
 
 extension TensorMap.Extent {

@@ -118,7 +118,7 @@ struct Unpickler {
         return items[...]
     }
 
-    /// Replaces the topmost values by a tuple of them.
+    /// Replaces the topmost values, of which there is at least one, by a tuple of them.
     mutating func makeTuple(_ count: Int) throws(PyTorchError) {
         guard available >= count else { throw fail("an empty stack") }
         let tuple = try pickle.addTuple(stack[(stack.count - count)...])
@@ -127,6 +127,7 @@ struct Unpickler {
     }
 
     mutating func makeTuple(_ items: ArraySlice<Pickle.Index>) throws(PyTorchError) {
+        if items.isEmpty { return try push(shared.emptyTuple) }
         try push(try pickle.addTuple(items))
     }
 
@@ -138,8 +139,8 @@ struct Unpickler {
     // MARK: Memo
 
     mutating func put(_ number: some BinaryInteger) throws(PyTorchError) {
-        guard number < PyTorchLimits.stackCount else {
-            throw PyTorchError(.tooLarge, "The pickle in the file needs a memo of over 4,194,304 values.")
+        guard number < PyTorchLimits.memoCount else {
+            throw PyTorchError(.tooLarge, "The pickle in the file needs a memo of over 16,777,216 values.")
         }
         let (number, value) = (Int(number), try top())
         while memo.count <= number { memo.append(-1) }
@@ -156,9 +157,9 @@ struct Unpickler {
 
     // MARK: Changes of the tree
 
-    mutating func call(arguments: Pickle.Index) throws(PyTorchError) {
-        let function = try pop()
-        try push(try pickle.addObject(function: function, arguments: arguments))
+    mutating func call(arguments: Pickle.Index, named: Pickle.Index? = nil) throws(PyTorchError) {
+        let object = Pickle.Object(function: try pop(), arguments: arguments, named: named)
+        try push(try pickle.addObject(object))
     }
 
     mutating func appendToTop(_ items: ArraySlice<Pickle.Index>) throws(PyTorchError) {
@@ -180,6 +181,10 @@ struct Unpickler {
         try appendToTop(items)
     }
 
+    mutating func pushFrozenSet(_ items: ArraySlice<Pickle.Index>) throws(PyTorchError) {
+        try push(try pickle.addFrozenSet(items))
+    }
+
     mutating func pushDictionary(_ items: ArraySlice<Pickle.Index>) throws(PyTorchError) {
         try push(.dictionary(Pickle.Chain()))
         try setItemsOfTop(items)
@@ -189,6 +194,7 @@ struct Unpickler {
 /// Values that pickles repeat most, which are nodes only once.
 private struct SharedNodes {
     private let none, first: Pickle.Index
+    let emptyTuple: Pickle.Index
 
     init(in pickle: inout Pickle) throws(PyTorchError) {
         none = try pickle.add(.none)
@@ -196,6 +202,7 @@ private struct SharedNodes {
         _ = try pickle.add(.bool(true))
         first = try pickle.add(.integer(0))
         for value in 1..<256 { _ = try pickle.add(.integer(Int64(value))) }
+        emptyTuple = try pickle.addTuple([])
     }
 
     func index(of node: Pickle.Node) -> Pickle.Index? {
