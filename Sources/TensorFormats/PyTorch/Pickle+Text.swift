@@ -28,12 +28,18 @@ extension Pickle {
         return bytes[Int(start)..<Int(start) + Int(count)]
     }
 
-    /// The bytes that a text stands for in the encoding Latin-1, which is how protocols below 3 write bytes.
+    /// The bytes that a text stands for in an encoding: how protocols below 3 write bytes, always in Latin-1.
     ///
-    /// nil for anything else than a text, and where a character is beyond that encoding.
-    func latin1(_ index: Index) -> [UInt8]? {
-        guard let text = text(index, maximumLength: bytes.count) else { return nil }
+    /// - Parameter arguments: the text and the name of the encoding.
+    /// - Returns: nil for anything else, and where a character is beyond the encoding.
+    func encoded(_ arguments: ArraySlice<Index>) -> [UInt8]? {
+        guard arguments.count == 2,
+            let text = text(arguments[arguments.startIndex], maximumLength: bytes.count),
+            let encoding = self.text(arguments[arguments.startIndex + 1], maximumLength: 16),
+            encoding == "latin1" || encoding == "latin-1"
+        else { return nil }
         var bytes: [UInt8] = []
+        bytes.reserveCapacity(text.utf8.count)
         for scalar in text.unicodeScalars {
             guard scalar.value < 256 else { return nil }
             bytes.append(UInt8(scalar.value))

@@ -18,6 +18,8 @@ public struct PyTorchError: Error, Sendable, Equatable, CustomStringConvertible 
         public static let invalidPickle = Code(rawValue: "invalid-pickle")
         /// A tensor or its storage is not in the file as the pickle says.
         public static let invalidStorage = Code(rawValue: "invalid-storage")
+        /// Something known by its name is built in a way that this reader does not know.
+        public static let notUnderstood = Code(rawValue: "not-understood")
         /// The numbers are big endian.
         public static let byteOrder = Code(rawValue: "byte-order")
         /// A limit of this reader is passed.

@@ -57,6 +57,7 @@ struct TensorWalk {
         while let place = waiting.popLast() {
             try visit(place)
         }
+        (waiting, seen, builders) = ([], [], [:])
     }
 
     private static let tooMany = PyTorchError(
