@@ -95,7 +95,7 @@ struct PickleTests {
         #expect(code([UInt8](repeating: 0x28, count: 1 << 17)) == .tooLarge)
         #expect(code([UInt8](repeating: 0x4E, count: 5 << 20)) == .tooLarge)
         #expect(code([0x4E, 0x72, 0xFF, 0xFF, 0xFF, 0xFF, 0x2E]) == .tooLarge)
-        #expect(code([UInt8](repeating: 0x4E, count: (64 << 20) + 1)) == .tooLarge)
+        #expect(code([UInt8](repeating: 0x4E, count: (128 << 20) + 1)) == .tooLarge)
         // As many objects in one place as may be.
         var wide = Array("](".utf8) + [UInt8](repeating: 0x5D, count: 1 << 20)
         wide += Array("e.".utf8)

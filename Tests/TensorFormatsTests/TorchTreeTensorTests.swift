@@ -77,6 +77,7 @@ struct TorchTreeTensorTests {
     {
         let root = try TorchTree(pyTorch: Fixtures.bytes("pytorch/parameters.pt")).root
         #expect(root["parameter"]?.tensor?.name == "parameter")
+        #expect(root["ordered"]?["weight"]?.arguments.first?.kind == .storage)
         let attributed = try #require(root["attributed"])
         #expect(attributed.tensor?.name == "attributed")
         #expect(attributed.attribute("scale")?.tensor?.name == "attributed.scale")

@@ -39,12 +39,24 @@ struct Pickle {
         var function: Index
         /// As a rule a tuple.
         var arguments: Index
-        /// A dictionary of arguments by name; nil where the call has no place for them.
-        var named: Index?
-        var state: Index?
+        /// A dictionary of arguments by name; below 0 where the call has no place for them.
+        private var namedIndex: Index
+        /// Below 0 where it has none.
+        private var stateIndex: Index = -1
         var elements = Chain()
         /// Keys and values by turns.
         var items = Chain()
+
+        init(function: Index, arguments: Index, named: Index?) {
+            (self.function, self.arguments, namedIndex) = (function, arguments, named ?? -1)
+        }
+
+        var named: Index? { namedIndex < 0 ? nil : namedIndex }
+
+        var state: Index? {
+            get { stateIndex < 0 ? nil : stateIndex }
+            set { stateIndex = newValue ?? -1 }
+        }
     }
 
     /// The elements of something that grows: segments of `edges`, each naming the next. It appends without moving
@@ -76,7 +88,7 @@ struct Pickle {
 extension Pickle {
     mutating func add(_ node: Node) throws(PyTorchError) -> Index {
         guard nodes.count < PyTorchLimits.nodeCount else {
-            throw PyTorchError(.tooLarge, "The pickle in the file builds over 16,777,216 values.")
+            throw PyTorchError(.tooLarge, "The pickle in the file builds over 12,582,912 values.")
         }
         nodes.append(node)
         return Index(nodes.count - 1)

@@ -40,7 +40,7 @@ struct TorchArchive {
 
     private func pickle(_ read: (Range<UInt64>) throws -> [UInt8]) throws -> [UInt8] {
         guard let record = record(Self.pickleName), record.length <= UInt64(PyTorchLimits.pickleLength) else {
-            throw PyTorchError(.tooLarge, "The pickle in the file has over 64 MiB.")
+            throw PyTorchError(.tooLarge, "The pickle in the file has over 128 MiB.")
         }
         let bytes = try readExactly(record.data, read)
         guard record.crc == 0 || record.crc == crc32(bytes) else {

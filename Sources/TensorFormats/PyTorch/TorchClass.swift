@@ -16,6 +16,7 @@ enum TorchClass {
     case attribute
     case numpyScalar
     case wrapperSubclass
+    case deviceMesh
     case builder(TorchBuilder)
 
     /// Of a full name. Protocols below 3 use the names of Python 2.
@@ -34,6 +35,7 @@ enum TorchClass {
         case "builtins.getattr", "__builtin__.getattr": self = .attribute
         case "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar": self = .numpyScalar
         case "torch._utils._rebuild_wrapper_subclass": self = .wrapperSubclass
+        case "torch.distributed.device_mesh.DeviceMesh": self = .deviceMesh
         default:
             guard let builder = TorchBuilder(rawValue: name) else { return nil }
             self = .builder(builder)

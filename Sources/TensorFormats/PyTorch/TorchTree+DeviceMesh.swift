@@ -1,28 +1,25 @@
 extension TorchTree.DeviceMesh {
-    private static let className = "torch.distributed.device_mesh.DeviceMesh"
-
     /// Reads every mesh once: the tensors of a file share a few, each of which may have a rank for every process.
     /// Their ranks are limited, so that no file can make this take long.
     static func all(in source: TorchTree.Source) -> [Pickle.Index: Result<Self, PyTorchError>] {
+        let isThere = source.classes.values.contains { if case .deviceMesh = $0 { true } else { false } }
+        guard isThere else { return [:] }
         let pickle = source.pickle
-        let classes = Set(
-            pickle.nodes.indices.map { Pickle.Index($0) }.filter {
-                if case .global = pickle[$0] { pickle.globalName($0) == className } else { false }
-            })
-        guard !classes.isEmpty else { return [:] }
         var (meshes, rest) = ([Pickle.Index: Result<Self, PyTorchError>](), 16 * MeshLayout.limit)
-        for index in pickle.nodes.indices.map({ Pickle.Index($0) }) {
-            guard let object = pickle.object(index), classes.contains(object.function) else { continue }
+        for index in pickle.nodes.indices {
+            let index = Pickle.Index(index)
+            guard let object = pickle.object(index), case .deviceMesh = source.classes[object.function] else {
+                continue
+            }
             let mesh = TorchTree.Value(source: source, index: index)
             meshes[index] = Result { () throws(PyTorchError) in
                 guard rest > 0 else {
                     throw PyTorchError(.tooLarge, "The file holds too many meshes of processes.")
                 }
-                let ranks = mesh.field("_flatten_mesh_list") ?? mesh.field("_flatten_rank_map")
-                guard let ranks = ranks?.integers(atMost: MeshLayout.limit) else {
-                    throw .notUnderstood("a mesh without its ranks")
-                }
-                rest -= ranks.count + 1024
+                let field = mesh.field("_flatten_mesh_list") ?? mesh.field("_flatten_rank_map")
+                let ranks = field?.integers(atMost: MeshLayout.limit)
+                rest -= 1024 + (ranks?.count ?? MeshLayout.limit)
+                guard let ranks else { throw .notUnderstood("a mesh without its ranks") }
                 guard let layout = mesh.field("_layout") else {
                     return try Self(ofTensor: mesh, ranks: ranks)
                 }

@@ -153,6 +153,6 @@ extension Unpickler {
         guard case .text = pickle[name], case .text = pickle[module] else {
             throw fail("a name that is no text")
         }
-        try push(.global(module: module, name: name))
+        try pushGlobal(module: module, name: name)
     }
 }

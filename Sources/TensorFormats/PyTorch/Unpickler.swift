@@ -12,12 +12,13 @@ struct Unpickler {
     /// By number; -1 where nothing was put. Numbers are dense in what Python writes.
     private var memo: [Pickle.Index] = []
     private var memoCount = 0
+    private var globalCount = 0
     private let shared: SharedNodes
 
     /// The tree of a whole pickle.
     static func read(_ bytes: [UInt8]) throws(PyTorchError) -> Pickle {
         guard bytes.count <= PyTorchLimits.pickleLength else {
-            throw PyTorchError(.tooLarge, "The pickle in the file has over 64 MiB.")
+            throw PyTorchError(.tooLarge, "The pickle in the file has over 128 MiB.")
         }
         var unpickler = try Unpickler(bytes)
         while let opcode = try unpickler.next() { try unpickler.perform(opcode) }
@@ -160,6 +161,14 @@ struct Unpickler {
     mutating func call(arguments: Pickle.Index, named: Pickle.Index? = nil) throws(PyTorchError) {
         let object = Pickle.Object(function: try pop(), arguments: arguments, named: named)
         try push(try pickle.addObject(object))
+    }
+
+    mutating func pushGlobal(module: Pickle.Index, name: Pickle.Index) throws(PyTorchError) {
+        globalCount += 1
+        guard globalCount <= PyTorchLimits.globalCount else {
+            throw PyTorchError(.tooLarge, "The pickle in the file names over 65,536 classes and functions.")
+        }
+        try push(.global(module: module, name: name))
     }
 
     mutating func appendToTop(_ items: ArraySlice<Pickle.Index>) throws(PyTorchError) {
