@@ -138,6 +138,7 @@ struct TorchTreeHostileTests {
         ("_flatten_rank_map", "_flattem_rank_map", "ranks"), ("placements", "placemants", "specification"),
         ("_local_tensor", "_lokal_tensor", "local"), ("_spec", "_spek", "specification"),
         ("reduce_op", "reduce_on", "placement"),
+        ("torch.distributed.tensor\n", "torch.distributed.tansor\n", "class"),
     ])
     func `a distributed tensor in another form is refused by name`(
         _ old: String, _ new: String, _ what: String

@@ -48,13 +48,11 @@ extension TorchTree.Value {
     /// The forms of PyTorch 2.4 to 2.15 are known.
     /// - Throws: `PyTorchError` with `notUnderstood` for one in another form.
     public func distributedTensor() throws(PyTorchError) -> TorchTree.DistributedTensor? {
-        guard let wrapper = WrapperSubclass(self), Self.distributedClasses.contains(wrapper.className) else {
-            return nil
-        }
-        guard let local = wrapper.state.fieldOfState("_local_tensor")?.tensor else {
+        guard let wrapper = try WrapperSubclass(self, oneOf: Self.distributedClasses) else { return nil }
+        guard let local = wrapper.state?.fieldOfState("_local_tensor")?.tensor else {
             throw .notUnderstood("a distributed tensor without a local one")
         }
-        guard let specification = wrapper.state.fieldOfState("_spec"),
+        guard let specification = wrapper.state?.fieldOfState("_spec"),
             let placements = specification.field("placements")?.elements(),
             let mesh = specification.field("mesh")
         else { throw .notUnderstood("a distributed tensor without its specification") }
@@ -121,6 +119,7 @@ extension TorchTree.DistributedTensor {
         guard !isStrided, let order = specification.field("shard_order"), !order.isNone else { return }
         let unknown = PyTorchError.notUnderstood("an order of placements in an unknown form")
         guard let entries = order.elements() else { throw unknown }
+        var count = 0
         for entry in entries {
             let fields = entry.callArguments.map(entry.at)
             guard fields.count == 2, let dimension = fields[0].int, let axes = fields[1].integers() else {
@@ -133,31 +132,39 @@ extension TorchTree.DistributedTensor {
                     throw .notUnderstood("placements in another order than the mesh's")
                 }
                 last = axis
+                count += 1
             }
+        }
+        guard count == placements.filter({ if case .shard = $0 { true } else { false } }).count else {
+            throw unknown
         }
     }
 }
 
 /// What makes a tensor that wraps others: in checkpoints, one that is distributed.
 struct WrapperSubclass {
-    let className: String
-    let state: TorchTree.Value
-    /// Class, dtype, size, stride, storage offset, layout, device, requires-grad.
+    let state: TorchTree.Value?
+    /// Class, dtype, size, stride, storage offset, layout, device, requires-grad; empty where there are others.
     private let arguments: [TorchTree.Value]
 
-    init?(_ value: TorchTree.Value) {
-        guard let call = value.tensorCall, case .wrapperSubclass = call.function, let state = call.state,
-            let arguments = value.source.pickle.tuple(call.arguments), arguments.count == 8
+    /// - Parameter classes: full names of one class, which had several.
+    /// - Returns: nil for anything else. A class of the same name that is somewhere else is not understood.
+    init?(_ value: TorchTree.Value, oneOf classes: [String]) throws(PyTorchError) {
+        guard let call = value.tensorCall, case .wrapperSubclass = call.function,
+            let arguments = value.source.pickle.tuple(call.arguments),
+            let name = arguments.first.map(value.at)?.globalName
         else { return nil }
-        self.state = value.at(state)
-        self.arguments = arguments.map(value.at)
-        guard let name = self.arguments[0].globalName else { return nil }
-        className = name
+        guard classes.contains(name) else {
+            guard name.split(separator: ".").last == classes[0].split(separator: ".").last else { return nil }
+            throw .notUnderstood("a tensor of the class \(name.quoted)")
+        }
+        state = call.state.map(value.at)
+        self.arguments = arguments.count == 8 ? arguments.map(value.at) : []
     }
 
-    var dtype: String? { arguments[1].dtype }
-    var shape: [UInt64]? { arguments[2].dimensions }
-    var stride: [UInt64]? { arguments[3].dimensions }
+    var dtype: String? { arguments.isEmpty ? nil : arguments[1].dtype }
+    var shape: [UInt64]? { arguments.isEmpty ? nil : arguments[2].dimensions }
+    var stride: [UInt64]? { arguments.isEmpty ? nil : arguments[3].dimensions }
 }
 
 extension PyTorchError {

@@ -23,11 +23,10 @@ extension TorchTree.Value {
     /// The sharded tensor that the value is; nil for anything else.
     /// - Throws: `PyTorchError` with `notUnderstood` for one in an unknown form.
     public func shardedTensor() throws(PyTorchError) -> TorchTree.ShardedTensor? {
-        guard let wrapper = WrapperSubclass(self),
-            wrapper.className == "torch.distributed._shard.sharded_tensor.api.ShardedTensor"
-        else { return nil }
+        let name = "torch.distributed._shard.sharded_tensor.api.ShardedTensor"
+        guard let wrapper = try WrapperSubclass(self, oneOf: [name]) else { return nil }
         // Local shards, metadata, process group, sharding specification, whether there are remote references.
-        guard let state = wrapper.state.elements(atMost: 5), state.count == 5,
+        guard let state = wrapper.state?.elements(atMost: 5), state.count == 5,
             let local = state[0].elements(),
             let shape = wrapper.shape, state[1].field("size")?.dimensions == shape
         else { throw .notUnderstood("a sharded tensor without its metadata") }
