@@ -38,6 +38,9 @@ struct CairnCommand: ParsableCommand {
                     RestoreCommand.self, CatCommand.self, ExportCommand.self,
                 ]),
             CommandGroup(
+                name: "Beside a training",
+                subcommands: [WatchCommand.self, ResumeCommand.self, LayoutsCommand.self]),
+            CommandGroup(
                 name: "Keeping and deleting",
                 subcommands: [
                     PinCommand.self, UnpinCommand.self, PinsCommand.self, AnnotateCommand.self,

@@ -12,7 +12,6 @@ import shutil
 import sys
 import types
 import unittest
-import zipfile
 from pathlib import Path
 
 import torch
@@ -124,14 +123,12 @@ class AgreementTests(Workbench):
             (self.folder / "original").mkdir(exist_ok=True)
             shutil.copy(path, self.folder / "original/file.pt")
             self.save(self.folder / "original", step=step)
-        iterations, count = reader.Store(str(self.folder / "store")), 0
-        for iteration in iterations.iterations.values():
+        store, count = reader.Store(str(self.folder / "store")), 0
+        for iteration in store.iterations.values():
             path = paths[iteration["step"]]
             with self.subTest(file=path):
-                stored = {name: (dtype, shape, data) for name, dtype, shape, data in iterations.tensors(iteration)}
-                # Files of PyTorch before 1.6 may be kept whole.
-                if stored or zipfile.is_zipfile(path):
-                    count += self.check_tensors(path, iteration["step"], stored)
+                stored = {name: (dtype, shape, data) for name, dtype, shape, data in store.tensors(iteration)}
+                count += self.check_tensors(path, iteration["step"], stored)
         return count
 
     def check_tensors(self, path, step, stored):

@@ -96,26 +96,3 @@ public enum ModelFiles {
         Known(name: NamePattern(name), isFolder: true, part: part)
     }
 }
-
-/// A name in which each `#` stands for one or more decimal digits.
-struct NamePattern: Sendable {
-    private let bytes: [UInt8]
-
-    init(_ pattern: StaticString) { bytes = pattern.withUTF8Buffer { [UInt8]($0) } }
-
-    func matches(_ name: ArraySlice<UInt8>) -> Bool {
-        var position = name.startIndex
-        for wanted in bytes {
-            guard position < name.endIndex else { return false }
-            if wanted == UInt8(ascii: "#") {
-                guard StoreName.isDigit(name[position]) else { return false }
-                // No pattern has a digit behind a `#`, so taking all of them is right.
-                while position < name.endIndex, StoreName.isDigit(name[position]) { position += 1 }
-            } else {
-                guard name[position] == wanted else { return false }
-                position += 1
-            }
-        }
-        return position == name.endIndex
-    }
-}

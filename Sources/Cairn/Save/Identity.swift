@@ -9,9 +9,11 @@ struct Identity {
     var layout: String
     /// Absolute, without links.
     var origin: String
+    private let inspection: Inspection
 
     /// - Throws: `.usage` where no step is found, where name and content disagree, or where PATH holds iterations instead of being one.
-    init(_ path: Path, _ tree: SourceTree, _ options: SaveOptions) throws {
+    init(_ subject: SaveSubject, _ tree: SourceTree, _ options: SaveOptions) throws {
+        let path = subject.path
         let names = tree.entries.filter { !$0.path.contains(UInt8(ascii: "/")) }.map(\.path)
         if options.step == nil {
             let iterations = StepNames.iterations(entryNames: names)
@@ -23,33 +25,54 @@ struct Identity {
                     path: path.text)
             }
         }
-        var state: TrainerState?
         if let entry = tree.entries.first(where: { $0.path.elementsEqual("trainer_state.json".utf8) }),
             entry.target == nil, entry.status.kind == .file
         {
-            state = try Self.trainerState(entry)
+            try Self.checkTrainerState(entry)
         }
+        var view = try CheckpointView(tree.root, isIncluded: subject.includes)
+        // Whoever names it thinks that it is whole.
+        view.mayBeUnfinished = false
+        let layout = try Layouts.layout(of: view)
+        let inspection = try layout?.inspect(view) ?? Inspection()
         let name = [path.name, tree.root.name].lazy.compactMap { name in
-            StepNames.step(of: name).map { (text: Path.text(of: name), step: $0) }
+            (StepNames.step(of: name) ?? layout?.step(ofFile: String(decoding: name, as: UTF8.self))).map {
+                (text: Path.text(of: name), step: $0)
+            }
         }.first
         step = try StepSource.decide(
             option: options.step, name: name,
-            content: state?.globalStep.map { (file: "trainer_state.json", step: $0) }
+            content: inspection.step.map { (file: inspection.stepFile ?? "what is in it", step: $0) }
         ).step
-        metrics = (state?.metrics ?? [:]).merging(options.metrics) { _, given in given }
+        metrics = inspection.metrics.merging(options.metrics) { _, given in given }
         metadata = options.metadata
-        if let best = state?.bestMetricName, metadata[TrainerState.bestMetricNameKey] == nil {
+        if let best = inspection.bestMetricName, metadata[TrainerState.bestMetricNameKey] == nil {
             metadata[TrainerState.bestMetricNameKey] = "\"\(best)\""
         }
-        let hasWeights = names.contains { ModelFiles.part(of: $0) == .model }
-        layout = state != nil || hasWeights ? "hf" : "files"
-        origin = tree.root.parent.text
+        metadata[SavedPlace.key] = subject.place(tree).text
+        self.layout = layout?.name ?? "files"
+        origin = subject.output?.text ?? tree.root.parent.text
+        self.inspection = inspection
     }
 
-    private static func trainerState(_ entry: SourceTree.Entry) throws -> TrainerState {
+    /// What whoever saves it may not know, in sentences.
+    /// - Parameter said: the files of which it is said already that they are not what their names say.
+    func warnings(_ path: Path, except said: [String]) -> [String] {
+        var warnings: [String] = []
+        let faults = inspection.faults.filter { fault in !said.contains { fault.hasPrefix($0) } }
+        if !faults.isEmpty {
+            warnings.append("\(path) is not complete: \(faults.joined(separator: "; "))")
+        }
+        if let unhealthy = inspection.unhealthy {
+            warnings.append("\(path) is not healthy: \(unhealthy)")
+        }
+        return warnings
+    }
+
+    private static func checkTrainerState(_ entry: SourceTree.Entry) throws {
         let bytes = try File(entry.source, .read).readToEnd()
         do {
-            return try TrainerState(bytes)
+            _ = try TrainerState(bytes)
         } catch {
             throw CairnError(error.code, "\(entry.source.parent): \(error.message)", path: entry.source.text)
         }

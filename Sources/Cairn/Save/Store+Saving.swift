@@ -14,15 +14,21 @@ extension Store {
     public func save(
         _ path: String, options: SaveOptions = SaveOptions(), progress: Progress = .silent
     ) throws -> SaveResult {
+        try save(SaveSubject(path: Path(path)), options, progress)
+    }
+
+    func save(_ subject: SaveSubject, _ options: SaveOptions, _ progress: Progress) throws -> SaveResult {
         let start = Clock.monotonic
         defer { progress.end() }
-        let source = Path(path)
         if let pin = options.pin { _ = try PinName(pin) }
         if let run = options.run { _ = try RunName(run) }
         let tree = try SourceTree(
-            source, followsLinks: options.followLinks, store: chunks.folder,
-            isIncluded: { !options.modelOnly || ModelFiles.part(of: $0).isOfModel })
-        let identity = try Identity(source, tree, options)
+            subject.path, followsLinks: options.followLinks, store: chunks.folder,
+            isIncluded: { path, kind in
+                subject.includes(path, kind)
+                    && (kind == .folder || !options.modelOnly || ModelFiles.part(of: path).isOfModel)
+            })
+        let identity = try Identity(subject, tree, options)
         let run = try self.run(options.run, identity.origin)
         let plans = try FilePlans(tree)
         let key = options.rehash ? nil : chunks.fingerprintKey(makes: !options.dryRun)
@@ -40,7 +46,10 @@ extension Store {
             if var result = try commit(draft, options, session) {
                 if let key { leaveFingerprints(draft, result, key) }
                 result.seconds = Clock.monotonic - start
-                result.warnings = plans.warnings + earlier.warnings + lostBases(session)
+                result.warnings =
+                    identity.warnings(subject.path, except: plans.keptWhole) + plans.warnings
+                    + earlier.warnings
+                    + lostBases(session)
                 try applyAutomaticPolicy(run, &result, progress)
                 return result
             }
@@ -55,7 +64,7 @@ extension Store {
     }
 
     /// The run to save into: the given one; else the one that was first saved from this output folder; else the only one, or `main`.
-    private func run(_ given: String?, _ origin: String) throws -> String {
+    func run(_ given: String?, _ origin: String) throws -> String {
         if let given { return given }
         let runs = try chunks.read { transaction in
             let all = try transaction.runs()
@@ -241,11 +250,16 @@ struct FilePlans {
     private(set) var bytes: UInt64 = 0
     private(set) var tensors = 0
     private(set) var warnings: [String] = []
+    /// The files that they are about.
+    private(set) var keptWhole: [String] = []
 
     init(_ tree: SourceTree) throws {
         for entry in tree.entries where entry.target == nil && entry.status.kind == .file {
             let plan = try Self.plan(entry)
-            if let warning = plan.warning { warnings.append("\(Path.text(of: entry.path)) \(warning)") }
+            if let warning = plan.warning {
+                keptWhole.append(Path.text(of: entry.path))
+                warnings.append("\(Path.text(of: entry.path)) \(warning)")
+            }
             tensors += plan.schema?.tensors.count ?? 0
             bytes += entry.status.size
             sources.append(

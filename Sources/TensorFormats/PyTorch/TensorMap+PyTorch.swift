@@ -1,5 +1,6 @@
 extension TensorMap {
-    /// The map of a checkpoint of PyTorch: a zip file as `torch.save` writes it since PyTorch 1.6.
+    /// The map of a checkpoint of PyTorch: a zip file as `torch.save` writes it since PyTorch 1.6, or pickles and
+    /// storages one behind the other, as it wrote before and still does when it is told to.
     ///
     /// Each storage is cut at the bounds of its tensors, so that a tensor is the same blob as in any other file.
     /// Tensors of the same bytes share an extent. Where tensors overlap otherwise, or one is not plain (transposed,
@@ -8,14 +9,15 @@ extension TensorMap {
     /// extents of their own from some size on, so that what is left to the template stays small.
     ///
     /// The pickle is read without anything being imported or called. Of the file only its structure is read: the
-    /// end, the zip directory, the header in front of each record, the pickle, the byte order; never a tensor.
+    /// end, the zip directory, the header in front of each record, the pickle, the byte order; never a tensor, but
+    /// for one that stands within a few KiB of those.
     ///
     /// - Parameters:
     ///   - size: bytes of the file.
     ///   - read: gives the bytes of a range inside the file. What it throws passes through.
     /// - Throws: `PyTorchError` where the file can't be cut with certainty.
     public init(pyTorch size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
-        self = try TorchCut(try TorchContents(size: size, read: read), size: size).map
+        self = try TorchCut(size: size, read: read).map
     }
 
     /// Numbers the second and each later tensor of a name: `a`, `a#2`, `a#3`.
@@ -37,27 +39,46 @@ extension TensorMap {
     }
 }
 
-/// The map of a file of PyTorch, and which tensors of its pickle it lists.
+/// A file of PyTorch, its map, and which tensors of its pickle the map lists.
 struct TorchCut {
-    private(set) var map = TensorMap(format: "pytorch", extents: [], tensors: [])
-    /// Places among the tensors of the walk, for each of the map's, in ascending order.
+    let contents: TorchContents
+    private(set) var map: TensorMap
+    /// Places in `contents.tensors`, for each of the map's tensors, in ascending order.
     let listed: [Int]
 
-    init(_ contents: TorchContents, size: UInt64) throws(PyTorchError) {
-        var tensorsOfStorage = [[Int]](repeating: [], count: contents.storages.count)
-        for (index, tensor) in contents.walk.tensors.enumerated() {
-            guard let storage = contents.storageOfNode[tensor.storage] else { continue }
+    /// Of a file of any version of PyTorch.
+    init(size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
+        try self.init(try PyTorchError.from { try TorchContents(size: size, read: read) }, format: "pytorch")
+        guard map.literalLength(in: size) <= TensorMap.maximumLiteralLength else {
+            throw PyTorchError(
+                .tooLarge, "The file has over 16 MiB around its tensors, for there are very many of them.")
+        }
+    }
+
+    /// - Parameter naming: makes the name of a tensor from its path.
+    init(
+        _ torch: TorchContents, format: String, naming: (String) -> String = { $0 }
+    ) throws(PyTorchError) {
+        contents = torch
+        map = TensorMap(format: format, extents: [], tensors: [])
+        var tensorsOfStorage = [[Int]](repeating: [], count: torch.storages.all.count)
+        for (index, tensor) in torch.tensors.enumerated() {
+            guard let storage = torch.storages.ofNode[tensor.storage] else { continue }
             tensorsOfStorage[storage].append(index)
         }
 
         var found: [(index: Int, tensor: TensorMap.Tensor)] = []
-        for stretch in contents.stretches {
-            guard let storage = stretch.storage else {
-                if stretch.length >= Self.ownExtentLength { map.extents.append(Extent(stretch.range)) }
+        for piece in torch.pieces {
+            let length = piece.range.upperBound - piece.range.lowerBound
+            guard let storage = piece.storage else {
+                if length >= TensorMap.ownExtentLength {
+                    map.extents.append(
+                        TensorMap.Extent(offset: piece.range.lowerBound, length: length, elementSize: 1))
+                }
                 continue
             }
-            let tensors = tensorsOfStorage[storage].map { contents.walk.tensors[$0] }
-            let cut = try StorageCut(contents.storages[storage], tensors: tensors, length: stretch.length)
+            let tensors = tensorsOfStorage[storage].map { torch.tensors[$0] }
+            let cut = try StorageCut(torch.storages.all[storage], tensors: tensors, length: length)
             for place in cut.places {
                 let (tensor, index) = (tensors[place.tensor], tensorsOfStorage[storage][place.tensor])
                 guard let dtype = tensor.dtype, let shape = tensor.unpackedShape else { continue }
@@ -65,38 +86,23 @@ struct TorchCut {
                     (
                         index,
                         TensorMap.Tensor(
-                            name: tensor.name, dtype: dtype.name, shape: shape,
+                            name: naming(tensor.name), dtype: dtype.name, shape: shape,
                             extent: map.extents.count + place.extent, offset: place.offset,
                             length: place.length)
                     ))
             }
-            map.extents += cut.extents.map { Extent(from: $0, start: stretch.range.lowerBound) }
-        }
-        guard size - map.extents.reduce(0, { $0 + $1.length }) <= PyTorchLimits.literalLength else {
-            throw PyTorchError(
-                .tooLarge, "The file has over 16 MiB around its tensors, for there are very many of them.")
+            map.extents += cut.extents.map { $0.moved(by: piece.range.lowerBound) }
         }
         found.sort { $0.index < $1.index }
         listed = found.map(\.index)
         map.tensors = found.map(\.tensor)
         map.makeNamesUnique()
     }
-
-    private typealias Extent = TensorMap.Extent
-
-    /// From how many bytes on a record without tensors, or the zip directory, is an extent.
-    private static let ownExtentLength: UInt64 = 64 << 10
 }
 
 extension TensorMap.Extent {
-    /// Bytes whose meaning is not known.
-    fileprivate init(_ range: Range<UInt64>) {
-        self.init(offset: range.lowerBound, length: range.upperBound - range.lowerBound, elementSize: 1)
-    }
-
-    /// An extent of a storage that begins at `start`.
-    fileprivate init(from extent: Self, start: UInt64) {
-        self = extent
-        offset += start
+    /// The same extent in a file in which `offset` bytes stand before.
+    func moved(by offset: UInt64) -> Self {
+        Self(offset: self.offset + offset, length: length, elementSize: elementSize)
     }
 }

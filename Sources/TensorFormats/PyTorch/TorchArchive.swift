@@ -1,70 +1,99 @@
-/// A checkpoint of PyTorch as a zip file: where the pickle and the storages lie in it.
+/// A checkpoint of PyTorch: which records of the archive are storages, and which tensors lie in each.
 struct TorchArchive {
     let archive: ZipArchive
-    /// What stands in front of the names of all records that matter, with a slash at its end.
-    private let root: [UInt8]
-    /// Each record's place in the file, by its name.
-    private let places: [[UInt8]: Int]
+    let walk: TensorWalk
+    let storages: TorchStorages
+    /// The storage that each record is, by their places.
+    private let storageOfRecord: [Int: Int]
 
-    /// Reads the archive's structure and its byte order.
-    init(size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
+    /// Reads the archive's structure, its pickle and its byte order.
+    /// - Parameter spent: what other archives in the same file have taken of its limits.
+    init(
+        size: UInt64, spent: inout TorchSpending, read: (Range<UInt64>) throws -> [UInt8]
+    ) throws {
         archive = try ZipArchive(size: size, read: read)
+        let records = archive.records
         // The root is what stands before the first slash, whatever it is.
-        let names = archive.records.map(\.name).filter {
-            let parts = $0.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
-            return parts.count == 2 && parts[1] == Self.pickleName[...]
+        let pickles = records.indices.filter {
+            let parts = records[$0].name.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+            return parts.count == 2 && parts[1] == Array("data.pkl".utf8)[...]
         }
-        guard names.count == 1, let name = names.first else {
+        guard pickles.count == 1, let record = pickles.first.map({ records[$0] }) else {
             throw PyTorchError(.notPyTorch, "The file is a zip file without a pickle of PyTorch in it.")
         }
-        root = Array(name.dropLast(Self.pickleName.count))
+        let root = Array(record.name.dropLast("data.pkl".utf8.count))
         var places: [[UInt8]: Int] = [:]
-        for (index, record) in archive.records.enumerated() { places[record.name] = index }
-        self.places = places
-        try checkByteOrder(read)
+        for (index, record) in records.enumerated() { places[record.name] = index }
+        try Self.checkByteOrder(places[root + "byteorder".utf8].map { records[$0] }, read)
+
+        guard record.length <= UInt64(PickleLimits.tensors.length - spent.pickleLength) else {
+            throw PyTorchError(.tooLarge, "The file has over 64 MiB of pickles.")
+        }
+        spent.pickleLength += Int(record.length)
+        let bytes = try readExactly(record.data, read)
+        guard record.crc == 0 || record.crc == crc32(bytes) else {
+            throw PyTorchError(.invalidPickle, "The pickle in the file is damaged: its checksum is another.")
+        }
+        let pickle = try Unpickler.read(bytes)
+        storages = try TorchStorages(in: pickle)
+        storageOfRecord = try Self.records(of: storages, places, in: archive, folder: root + "data/".utf8)
+        walk = try TensorWalk(pickle, spent: spent)
+        spent = walk.spent
     }
 
-    private static let pickleName = Array("data.pkl".utf8)
-
-    private func record(_ name: [UInt8]) -> ZipArchive.Record? {
-        places[root + name].map { archive.records[$0] }
+    /// What can be cut out of the file.
+    var contents: TorchContents {
+        var pieces = archive.records.enumerated().map { index, record in
+            TorchContents.Piece(range: record.data, storage: storageOfRecord[index])
+        }
+        pieces.append(TorchContents.Piece(range: archive.directory))
+        return TorchContents(walk: walk, storages: storages, tensors: walk.tensors, pieces: pieces)
     }
 
-    private func checkByteOrder(_ read: (Range<UInt64>) throws -> [UInt8]) throws {
+    private static func checkByteOrder(
+        _ record: ZipArchive.Record?, _ read: (Range<UInt64>) throws -> [UInt8]
+    ) throws {
         // Before PyTorch 2.1 there is no such record.
-        guard let record = record(Array("byteorder".utf8)) else { return }
+        guard let record else { return }
         guard record.length <= 16, try readExactly(record.data, read) == Array("little".utf8) else {
             throw PyTorchError(.byteOrder, "The numbers in the file are not little endian.")
         }
     }
 
-    private func pickle(_ read: (Range<UInt64>) throws -> [UInt8]) throws -> [UInt8] {
-        guard let record = record(Self.pickleName), record.length <= UInt64(PyTorchLimits.pickleLength) else {
-            throw PyTorchError(.tooLarge, "The pickle in the file has over 128 MiB.")
+    /// Finds the record of each storage, which must be as long as the pickle says.
+    private static func records(
+        of storages: TorchStorages, _ places: [[UInt8]: Int], in archive: ZipArchive, folder: [UInt8]
+    ) throws(PyTorchError) -> [Int: Int] {
+        guard storages.views.isEmpty else {
+            throw PyTorchError(
+                .invalidStorage, "The file names a part of a storage, which no zip file of PyTorch does.")
         }
-        let bytes = try readExactly(record.data, read)
-        guard record.crc == 0 || record.crc == crc32(bytes) else {
-            throw PyTorchError(.invalidPickle, "The pickle in the file is damaged: its checksum is another.")
+        var found: [Int: Int] = [:]
+        for (index, storage) in storages.all.enumerated() {
+            guard let record = places[folder + storage.key.utf8] else {
+                throw PyTorchError(
+                    .invalidStorage, "The storage \(storage.key.quoted) is missing in the file.")
+            }
+            let length = archive.records[record].length
+            guard storage.elements == .unknown || storage.length == length else {
+                throw PyTorchError(
+                    .invalidStorage,
+                    "The storage \(storage.key.quoted) has \(length) bytes, which is not what the pickle says."
+                )
+            }
+            found[record] = index
         }
-        return bytes
-    }
-
-    /// Reads the pickle, and finds its storages.
-    func contents(_ read: (Range<UInt64>) throws -> [UInt8]) throws -> TorchContents {
-        let pickle = try Unpickler.read(try pickle(read))
-        return try TorchContents(pickle, stretches: archive.records.map(\.data) + [archive.directory]) {
-            key in
-            places[root + "data/".utf8 + key.utf8]
-        }
+        return found
     }
 }
 
 /// The CRC-32 of zip files.
-private func crc32(_ bytes: [UInt8]) -> UInt32 {
-    let table = (0..<256 as Range<UInt32>).map { byte in
-        (0..<8).reduce(byte) { value, _ in value >> 1 ^ (value & 1 == 0 ? 0 : 0xEDB8_8320) }
-    }
+func crc32(_ bytes: some Sequence<UInt8>) -> UInt32 {
     var crc = UInt32.max
-    for byte in bytes { crc = crc >> 8 ^ table[Int(UInt8(truncatingIfNeeded: crc) ^ byte)] }
+    for byte in bytes { crc = crc >> 8 ^ crcTable[Int(UInt8(truncatingIfNeeded: crc) ^ byte)] }
     return ~crc
+}
+
+private let crcTable = (0..<256 as Range<UInt32>).map { byte in
+    (0..<8).reduce(byte) { value, _ in value >> 1 ^ (value & 1 == 0 ? 0 : 0xEDB8_8320) }
 }

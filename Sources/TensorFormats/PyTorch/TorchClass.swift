@@ -17,6 +17,8 @@ enum TorchClass {
     case numpyScalar
     case wrapperSubclass
     case deviceMesh
+    /// What parameters were until PyTorch 0.3: an object whose state begins with the tensor.
+    case variable
     case builder(TorchBuilder)
 
     /// Of a full name. Protocols below 3 use the names of Python 2.
@@ -36,6 +38,7 @@ enum TorchClass {
         case "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar": self = .numpyScalar
         case "torch._utils._rebuild_wrapper_subclass": self = .wrapperSubclass
         case "torch.distributed.device_mesh.DeviceMesh": self = .deviceMesh
+        case "torch.nn.parameter.Parameter", "torch.autograd.variable.Variable": self = .variable
         default:
             guard let builder = TorchBuilder(rawValue: name) else { return nil }
             self = .builder(builder)

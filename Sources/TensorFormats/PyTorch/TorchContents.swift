@@ -1,72 +1,39 @@
-/// What a file of PyTorch holds, however it is packed: what its pickle says, and where the storages lie.
+/// What is known of a file of PyTorch: its storages, the tensors in each, and where all of that lies.
 struct TorchContents {
-    /// A stretch of the file, which a storage fills or none.
-    struct Stretch {
+    /// A stretch of the file that may become one blob or several.
+    struct Piece {
         var range: Range<UInt64>
-        /// A place in `storages`.
+        /// A place in `storages.all`; nil where no tensor is in it.
         var storage: Int?
-
-        var length: UInt64 { range.upperBound - range.lowerBound }
     }
 
-    let pickle: Pickle
-    /// In the order of the file.
-    private(set) var stretches: [Stretch]
-    /// What the pickle says of each storage.
-    private(set) var storages: [TorchStorage] = []
-    /// The storage that each persistent id stands for: a place in `storages`.
-    private(set) var storageOfNode: [Pickle.Index: Int] = [:]
-    /// The tensors, and how they are reached.
+    /// Of the pickle, with the paths to its tensors.
     let walk: TensorWalk
+    var storages: TorchStorages
+    /// In the order of the pickle, as the walk has them, but that they count from the start of their storage. `storage` of each is in `storages.ofNode`.
+    var tensors: [TorchTensor]
+    /// In the order of the file.
+    var pieces: [Piece]
+}
 
-    /// Reads the file's structure and its pickle, but no tensor.
-    /// - Parameters:
-    ///   - size: bytes of the file.
-    ///   - read: gives the bytes of a range inside the file.
+extension TorchContents {
+    /// Of a file of any version of PyTorch.
     init(size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
-        self = try TorchArchive(size: size, read: read).contents(read)
+        if let legacy = try TorchLegacy(size: size, read: read) {
+            self = legacy.contents
+        } else {
+            var spent = TorchSpending()
+            self = try TorchArchive(size: size, spent: &spent, read: read).contents
+        }
     }
+}
 
-    /// - Parameters:
-    ///   - stretches: of the file, in its order. Those that turn out to be storages must be as long as the pickle says.
-    ///   - stretchOfKey: the place in `stretches` of the storage of this key; nil where it is missing.
-    init(
-        _ pickle: Pickle, stretches: [Range<UInt64>], stretchOfKey: (String) -> Int?
-    ) throws(PyTorchError) {
-        self.pickle = pickle
-        self.stretches = stretches.map { Stretch(range: $0) }
-        walk = try TensorWalk(pickle)
-        for (node, value) in pickle.nodes.enumerated() {
-            guard case .persistent(let id) = value, let storage = try TorchStorage(id: id, in: pickle) else {
-                continue
-            }
-            guard let stretch = stretchOfKey(storage.key) else {
-                throw PyTorchError(
-                    .invalidStorage, "The storage \(storage.key.quoted) is missing in the file.")
-            }
-            storageOfNode[Pickle.Index(node)] = try add(storage, at: stretch)
-        }
-    }
-
-    /// - Returns: the place in `storages`, where each stands once.
-    private mutating func add(_ storage: TorchStorage, at stretch: Int) throws(PyTorchError) -> Int {
-        if let known = stretches[stretch].storage {
-            guard storages[known] == storage else {
-                throw PyTorchError(
-                    .invalidStorage,
-                    "The file names the storage \(storage.key.quoted) in two ways that differ.")
-            }
-            return known
-        }
-        let length = stretches[stretch].length
-        guard storage.elements == .unknown || storage.length == length else {
-            throw PyTorchError(
-                .invalidStorage,
-                "The storage \(storage.key.quoted) has \(length) bytes, which is not what the pickle says."
-            )
-        }
-        stretches[stretch].storage = storages.count
-        storages.append(storage)
-        return storages.count - 1
-    }
+/// What has been taken of the limits that hold for a whole file, however many pickles it has.
+struct TorchSpending {
+    var pickleLength = 0
+    /// Places that walks looked at.
+    var stepCount = 0
+    var tensorCount = 0
+    /// UTF-8 bytes of the tensors' names.
+    var nameLength = 0
 }

@@ -1,53 +1,3 @@
-/// The bytes that one or more tensors of a pickle lie in: a record of the archive.
-struct TorchStorage: Equatable {
-    enum Elements: Equatable {
-        case typed(TorchDType)
-        /// Bytes, whose type is the tensors' matter.
-        case untyped
-        /// Of a class that is not known here.
-        case unknown
-    }
-
-    /// The record's name behind `data/`.
-    var key: String
-    var elements: Elements
-    /// Elements as the pickle has it; bytes where it is untyped.
-    var count: UInt64
-
-    /// Bytes; nil where they are not known or beyond 64 bits.
-    var length: UInt64? {
-        switch elements {
-        case .typed(let dtype):
-            let (length, overflow) = count.multipliedReportingOverflow(by: dtype.elementLength)
-            return overflow ? nil : length
-        case .untyped: return count
-        case .unknown: return nil
-        }
-    }
-
-    /// Reads what a persistent id says.
-    /// - Returns: nil where it stands for something else than a storage.
-    init?(id: Pickle.Index, in pickle: Pickle) throws(PyTorchError) {
-        guard let items = pickle.tuple(id), let kind = items.first,
-            pickle.text(kind, maximumLength: 16) == "storage"
-        else { return nil }
-        guard items.count == 5, let name = pickle.globalName(items[items.startIndex + 1]),
-            let key = pickle.text(items[items.startIndex + 2]),
-            case .integer(let count) = pickle[items[items.startIndex + 4]], count >= 0
-        else { throw PyTorchError(.invalidStorage, "The file names a storage in an unknown way.") }
-        self.key = key
-        self.count = UInt64(count)
-        let className = name.split(separator: ".").last.map(String.init) ?? ""
-        if !name.hasPrefix("torch") {
-            elements = .unknown
-        } else if className == "UntypedStorage" {
-            elements = .untyped
-        } else {
-            elements = TorchDType(storage: className).map { .typed($0) } ?? .unknown
-        }
-    }
-}
-
 /// A tensor as a pickle describes it, before anything is known of the file.
 struct TorchTensor {
     var name: String
@@ -62,7 +12,7 @@ struct TorchTensor {
     /// nil where the size of an element is not known.
     private(set) var dtype: TorchDType?
     /// Elements of the storage in front of it.
-    let offset: UInt64
+    var offset: UInt64
     let shape: [UInt64]
     /// Elements of the storage from one to the next along each axis.
     let stride: [UInt64]

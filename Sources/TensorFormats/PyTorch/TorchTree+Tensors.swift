@@ -36,7 +36,7 @@ extension TorchTree {
         let source: Source
 
         public var startIndex: Int { 0 }
-        public var endIndex: Int { source.entries.count }
+        public var endIndex: Int { source.tensors.count }
 
         public subscript(position: Int) -> (path: [Step], tensor: Tensor) {
             (source.path(ofTensor: position), source.tensor(position))
@@ -82,8 +82,12 @@ extension TorchTree.Value {
     var tensorCall: TensorCall? {
         guard var call = TensorCall(of: self) else { return nil }
         for _ in 0..<PyTorchLimits.wrapperCount {
-            guard case .builder(let builder) = call.function, builder.tensorIsV3 == nil else { return call }
-            guard let inner = call.inner(of: builder, in: source) else { return nil }
+            switch call.function {
+            case .variable: break
+            case .builder(let builder) where builder.tensorIsV3 == nil: break
+            default: return call
+            }
+            guard let inner = call.inner(in: source) else { return nil }
             call = inner
         }
         return nil
@@ -108,18 +112,19 @@ struct TensorCall {
         (self.function, self.arguments, self.state) = (function, arguments, state)
     }
 
-    /// The call that this one gets what it wraps from.
-    fileprivate func inner(of builder: TorchBuilder, in source: TorchTree.Source) -> TensorCall? {
-        guard let items = source.pickle.tuple(arguments).map({ Array($0) }), let first = items.first else {
-            return nil
-        }
-        switch builder {
-        case .parameter, .parameterWithState, .onDevice:
-            return TensorCall(of: TorchTree.Value(source: source, index: first))
-        case .fromType, .fromTypeBefore:
-            guard items.count > 2, let function = source.classes[first] else { return nil }
+    /// The call that makes what this one wraps.
+    fileprivate func inner(in source: TorchTree.Source) -> TensorCall? {
+        let items = source.pickle.tuple(arguments).map { Array($0) } ?? []
+        switch function {
+        case .builder(.parameter), .builder(.parameterWithState), .builder(.onDevice):
+            return items.first.flatMap { TensorCall(of: TorchTree.Value(source: source, index: $0)) }
+        case .builder(.fromType), .builder(.fromTypeBefore):
+            guard items.count > 2, let function = source.classes[items[0]] else { return nil }
             return TensorCall(
                 function: function, arguments: items[2], state: items.count > 3 ? items[3] : nil)
+        case .variable:
+            guard let state = state.flatMap({ source.pickle.tuple($0) }), state.count == 5 else { return nil }
+            return state.first.flatMap { TensorCall(of: TorchTree.Value(source: source, index: $0)) }
         default: return nil
         }
     }
@@ -128,10 +133,10 @@ struct TensorCall {
 // MARK: In the file
 
 extension TorchTree.Source {
-    /// A tensor of the walk.
+    /// A tensor of the file.
     func tensor(_ position: Int) -> TorchTree.Tensor {
-        guard let walk, let map else { preconditionFailure("only a file has a walk") }
-        let tensor = walk.tensors[position]
+        guard let map else { preconditionFailure("only a file has tensors") }
+        let tensor = tensors[position]
         guard entries[position] >= 0 else { return TorchTree.Tensor(tensor, problem: tensor.problem) }
         let entry = map.tensors[Int(entries[position])]
         let start = map.extents[entry.extent].offset + entry.offset
@@ -140,7 +145,7 @@ extension TorchTree.Source {
 
     func path(ofTensor position: Int) -> [TorchTree.Step] {
         guard let walk else { return [] }
-        return walk.reversedSteps(of: walk.tensors[position].path).compactMap { step in
+        return walk.reversedSteps(of: tensors[position].path).compactMap { step in
             switch step {
             case .same: nil
             case .key(let key): .key(TorchTree.Value(source: self, index: key))

@@ -55,7 +55,7 @@ extension TorchTree.Value {
         case .size: .tuple
         case .encoded, .byteArray: bytes == nil ? .object : .bytes
         case .numpyScalar: numpyScalar?.kind ?? .object
-        case .builder: isTensor ? .tensor : .object
+        case .builder, .variable: isTensor ? .tensor : .object
         default: .object
         }
     }

@@ -5,7 +5,7 @@
 public struct TorchTree: Sendable {
     let source: Source
 
-    /// The tree of a checkpoint of PyTorch, a zip file as `torch.save` writes it since PyTorch 1.6.
+    /// The tree of a checkpoint of PyTorch, of any version, as `torch.save` writes it.
     ///
     /// Of the file only its structure and its pickle are read, and never a tensor.
     ///
@@ -14,8 +14,7 @@ public struct TorchTree: Sendable {
     ///   - read: gives the bytes of a range inside the file. What it throws passes through.
     /// - Throws: `PyTorchError` for whatever `TensorMap(pyTorch:read:)` throws it for.
     public init(pyTorch size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
-        let contents = try TorchContents(size: size, read: read)
-        source = Source(contents, try TorchCut(contents, size: size))
+        source = Source(try TorchCut(size: size, read: read))
     }
 
     /// The tree of a pickle that stands alone, such as the `.metadata` of a distributed checkpoint.
@@ -39,38 +38,39 @@ extension TorchTree {
     final class Source: Sendable {
         let pickle: Pickle
         let classes: [Pickle.Index: TorchClass]
-        /// nil for a pickle that stands alone.
+        /// nil for a pickle that stands alone, which has no tensors either.
         let walk: TensorWalk?
         let map: TensorMap?
-        /// For each tensor of the walk its place in the map; below 0 for one that the map does not list.
+        /// As the file has them.
+        let tensors: [TorchTensor]
+        /// For each tensor its place in the map; below 0 for one that the map does not list.
         let entries: [Int32]
-        /// For the arguments of each tensor the first tensor of the walk that is made with them.
+        /// For the arguments of each tensor the first tensor that is made with them.
         let tensorOfArguments: [Pickle.Index: Int32]
         let meshes: [Pickle.Index: Result<DeviceMesh, PyTorchError>]
 
         init(_ pickle: Pickle) {
             self.pickle = pickle
             classes = TorchClass.all(in: pickle)
-            (walk, map, entries, tensorOfArguments) = (nil, nil, [], [:])
+            (walk, map, tensors, entries, tensorOfArguments) = (nil, nil, [], [], [:])
             meshes = DeviceMesh.all(in: Source(pickle, classes: classes))
         }
 
         /// One without the meshes, to read these with.
         private init(_ pickle: Pickle, classes: [Pickle.Index: TorchClass]) {
             (self.pickle, self.classes) = (pickle, classes)
-            (walk, map, entries, tensorOfArguments, meshes) = (nil, nil, [], [:], [:])
+            (walk, map, tensors, entries, tensorOfArguments, meshes) = (nil, nil, [], [], [:], [:])
         }
 
-        init(_ contents: TorchContents, _ cut: TorchCut) {
-            pickle = contents.pickle
+        init(_ cut: TorchCut) {
+            pickle = cut.contents.walk.pickle
             classes = TorchClass.all(in: pickle)
-            walk = contents.walk
-            map = cut.map
-            var entries = [Int32](repeating: -1, count: contents.walk.tensors.count)
+            (walk, map, tensors) = (cut.contents.walk, cut.map, cut.contents.tensors)
+            var entries = [Int32](repeating: -1, count: tensors.count)
             for (entry, tensor) in cut.listed.enumerated() { entries[tensor] = Int32(entry) }
             self.entries = entries
             var tensorOfArguments: [Pickle.Index: Int32] = [:]
-            for (index, tensor) in contents.walk.tensors.enumerated().reversed() {
+            for (index, tensor) in tensors.enumerated().reversed() {
                 tensorOfArguments[tensor.arguments] = Int32(index)
             }
             self.tensorOfArguments = tensorOfArguments

@@ -1,0 +1,47 @@
+/// A model's tensors as they are without parallelism, and what each is put together from.
+struct Assembly: Sendable {
+    /// Elements of a stored tensor, and where they are in the one that is put together.
+    struct Piece: Sendable, Hashable {
+        enum Place: Sendable, Hashable {
+            /// All of the stored tensor, which has this shape, from this element on along each axis.
+            case box(offset: [UInt64], shape: [UInt64])
+            /// `count` elements, from `from` of the stored tensor's on, are those from `start` on: both seen as one row of elements.
+            case run(start: UInt64, count: UInt64, from: UInt64)
+        }
+
+        /// The file that holds the stored tensor, below the checkpoint's folder.
+        var file: String
+        /// What it is called there, as in the file's `TensorMap`.
+        var tensor: String
+        var place: Place
+    }
+
+    struct Tensor: Sendable, Hashable {
+        var name: String
+        /// As `DType` spells it.
+        var dtype: String
+        var shape: [UInt64]
+        /// They tile the tensor; where several hold the same elements, these have the same bytes.
+        var pieces: [Piece]
+    }
+
+    /// The model's, in the order in which the layout names them.
+    var tensors: [Tensor] = []
+    /// The optimizer's state, where it is kept by the names of the parameters: `exp_avg.model.embed.weight`.
+    var optimizer: [Tensor] = []
+    /// Files that go with the model as they are, and what they are called beside it: configuration, tokenizer.
+    var files: [(path: String, name: String)] = []
+}
+
+extension Assembly.Tensor {
+    /// A tensor that one file holds whole.
+    init(whole name: String, dtype: String, shape: [UInt64], file: String, tensor: String? = nil) {
+        self.init(
+            name: name, dtype: dtype, shape: shape,
+            pieces: [
+                .init(
+                    file: file, tensor: tensor ?? name,
+                    place: .box(offset: [UInt64](repeating: 0, count: shape.count), shape: shape))
+            ])
+    }
+}

@@ -1,0 +1,51 @@
+internal import Platform
+internal import TensorFormats
+
+/// Whether files are whole, by their structure alone. Each answers with what is wrong, as a sentence without its full stop; nil where
+/// nothing is.
+extension CheckpointView {
+    /// Of a file that holds tensors: safetensors, PyTorch, MindSpore, and whatever else is known by its name.
+    func fault(inTensors path: String) throws -> String? {
+        guard has(path) else { return "\(path) is missing" }
+        do {
+            _ = try tensors(in: path)
+            return nil
+        } catch let error as SafetensorsError {
+            return "\(path) is not whole: \(Self.inner(error.message))"
+        } catch let error as PyTorchError {
+            switch error.code {
+            // Whole, but nothing to be cut into tensors.
+            case .compressed, .byteOrder, .tooLarge: return nil
+            case .notPyTorch: return "\(path) is not whole: it does not end as such a file does"
+            default: return "\(path) is not whole: \(Self.inner(error.message))"
+            }
+        } catch let error as TensorFileError {
+            switch error.code {
+            case .compressed, .encrypted, .byteOrder, .unsupported, .tooLarge: return nil
+            default: return "\(path) is not whole: \(Self.inner(error.message))"
+            }
+        }
+    }
+
+    /// Of a JSON file.
+    func fault(inJSON path: String) throws -> String? {
+        guard has(path) else { return "\(path) is missing" }
+        return try json(path) == nil ? "\(path) is not JSON, so its writing was cut off" : nil
+    }
+
+    /// Of the shards that an index names, and the index. (transformers, `modeling_utils.py`)
+    func faults(inIndex path: String) throws -> [String] {
+        guard let index = try json(path), let map = index["weight_map"]?.members else {
+            return ["\(path) is not an index of shards, so its writing was cut off"]
+        }
+        let folder = path.contains("/") ? String(path[...path.lastIndex(of: "/")!]) : ""
+        let shards = Set(map.compactMap { $0.value.stringValue })
+        return try shards.sorted().compactMap { try fault(inTensors: folder + $0) }
+    }
+
+    /// A sentence as a part of another one.
+    private static func inner(_ sentence: String) -> String {
+        let text = sentence.hasSuffix(".") ? String(sentence.dropLast()) : sentence
+        return text.prefix(1).lowercased() + text.dropFirst()
+    }
+}

@@ -1,0 +1,153 @@
+internal import Platform
+internal import TensorFormats
+
+/// What transformers writes: the `Trainer`'s `checkpoint-500/`, a model of `save_pretrained`, an adapter of PEFT; also
+/// LLaMA-Factory before v1, which is a `Trainer`. (transformers, `trainer.py:_save_checkpoint`)
+struct HuggingFace: Layout {
+    var name: String { "hf" }
+    var abilities: LayoutAbilities {
+        LayoutAbilities(
+            title: "Hugging Face Trainer, save_pretrained, PEFT, LLaMA-Factory v0", splits: true,
+            resumes: true,
+            exportsTo: "hf", exportsToHuggingFace: true)
+    }
+
+    func candidates(in output: OutputFolder) throws -> [Candidate] { output.folders("checkpoint-#") }
+
+    // It lists the folder whenever it deletes or resumes.
+    var allowsMoving: Bool { true }
+
+    func recognises(_ view: CheckpointView) -> Bool {
+        let isModel = view.names().contains { name in
+            ModelFiles.part(of: name) == .model && !Self.onlyDescribes.contains(name)
+        }
+        return isModel || view.has(Self.state)
+            || NamePattern("checkpoint-#").matches(view.name) && Self.files.contains(where: view.has)
+    }
+
+    private static let state = "trainer_state.json"
+    /// Files that stand beside many a model of other layouts.
+    private static let onlyDescribes: Set = ["config.json", "generation_config.json", "model"]
+    /// What a Trainer writes before anything else that would tell.
+    private static let files = ["config.json", "adapter_config.json", "training_args.bin", "optimizer.pt"]
+
+    /// What only a Trainer writes.
+    private static let ofTrainer = [
+        state, "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth",
+    ]
+
+    func inspect(_ view: CheckpointView) throws -> Inspection {
+        var result = Inspection()
+        if view.has("checkpoint-is-incomplete.txt") {
+            result.faults.append("checkpoint-is-incomplete.txt is there, so its writing was cut off")
+        }
+        let isTrainer =
+            Self.ofTrainer.contains(where: view.has)
+            || view.mayBeUnfinished && NamePattern("checkpoint-#").matches(view.name)
+        if isTrainer { try readState(view, &result) }
+        result.faults += try weights(view)
+        if isTrainer { try checkState(view, &result) }
+        return result
+    }
+
+    /// What `trainer_state.json` says, which is written last.
+    private func readState(_ view: CheckpointView, _ result: inout Inspection) throws {
+        guard let bytes = try view.read(Self.state) else {
+            return result.faults.append("\(Self.state) is missing, which is written last")
+        }
+        do throws(CairnError) {
+            let state = try TrainerState(bytes)
+            result.step = state.globalStep
+            result.stepFile = Self.state
+            result.epoch = state.metrics["epoch"]
+            result.metrics = state.metrics
+            result.bestMetricName = state.bestMetricName
+            result.bestStep = state.bestGlobalStep
+        } catch {
+            result.faults.append(error.message)
+        }
+    }
+
+    /// What is wrong with the model's files. (transformers, `modeling_utils.py:save_pretrained`)
+    private func weights(_ view: CheckpointView) throws -> [String] {
+        for index in ["model.safetensors.index.json", "pytorch_model.bin.index.json"] where view.has(index) {
+            return try view.faults(inIndex: index)
+        }
+        let shards: [NamePattern] = ["model-#-of-#.safetensors", "pytorch_model-#-of-#.bin"]
+        for pattern in shards {
+            let files = view.files(pattern)
+            guard let count = files.first?.numbers[1] else { continue }
+            // Without its index, which names all shards, nothing loads them.
+            return ["the index of the \(count) shards is missing"]
+        }
+        let single = view.names().filter { name in
+            view.has(name) && ModelFiles.part(of: name) == .model && !name.hasSuffix(".json")
+        }
+        let whole = try single.compactMap { try view.fault(inTensors: $0) }
+        if !single.isEmpty { return whole }
+        if try isElsewhere(view) { return [] }
+        return ["the model's weights are missing"]
+    }
+
+    /// Whether the weights lie in a folder of the library that shards them.
+    private func isElsewhere(_ view: CheckpointView) throws -> Bool {
+        view.folders.contains {
+            NamePattern("pytorch_model_fsdp_#").matches($0) || NamePattern("global_step#").matches($0)
+        }
+    }
+
+    /// The optimizer's state and what goes with it: all of it, or nothing, as `save_only_model` leaves it.
+    private func checkState(_ view: CheckpointView, _ result: inout Inspection) throws {
+        let ranks = view.files("rng_state_#.pth").map(\.numbers[0])
+        if let last = ranks.last {
+            result.worldSize = Int(last) + 1
+        } else if view.has("rng_state.pth") {
+            result.worldSize = 1
+        }
+        let isSharded = view.folders.contains {
+            NamePattern("optimizer_#").matches($0) || NamePattern("global_step#").matches($0)
+        }
+        let parts = [
+            (
+                "the optimizer's state", "optimizer.pt",
+                isSharded || view.has("optimizer.pt") || view.has("optimizer.bin")
+            ),
+            (
+                "the scheduler's state", "scheduler.pt",
+                view.has("scheduler.pt") || isSharded && !view.has("optimizer.pt")
+            ),
+            ("the random numbers' state", "rng_state.pth", result.worldSize != nil),
+        ]
+        let absent = parts.filter { !$0.2 }
+        result.missing = absent.map(\.0)
+        if absent.count < parts.count {
+            result.faults += absent.map { "\($0.1) is missing, though other state of the training is there" }
+        }
+        for rank in 0..<(ranks.last ?? 0) where !ranks.contains(rank) {
+            result.faults.append("rng_state_\(rank).pth is missing")
+        }
+        for name in view.names()
+        where view.has(name) && ["optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt"].contains(name)
+        {
+            if let fault = try view.fault(inTensors: name) { result.faults.append(fault) }
+        }
+    }
+
+    func assembly(of view: CheckpointView) throws -> Assembly? {
+        var assembly = Assembly()
+        let files = view.names().filter {
+            ModelFiles.part(of: $0) == .model && view.has($0) && !$0.hasSuffix(".json")
+        }
+        guard !files.isEmpty else { return nil }
+        for file in files {
+            for tensor in try view.tensors(in: file)?.tensors ?? [] {
+                assembly.tensors.append(
+                    .init(whole: tensor.name, dtype: tensor.dtype, shape: tensor.shape, file: file))
+            }
+        }
+        assembly.files = view.names().filter { view.has($0) && ModelFiles.part(of: $0) == .other }.map {
+            ($0, $0)
+        }
+        return assembly
+    }
+}

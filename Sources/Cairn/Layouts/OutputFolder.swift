@@ -1,0 +1,81 @@
+internal import Platform
+
+/// A training's output folder on disk, as layouts look at it.
+struct OutputFolder: Sendable {
+    let path: Path
+    /// What lies right in it, by name; links stand for what they point to. Names that are not UTF-8 are left out.
+    let entries: [String: FileStatus]
+
+    /// - Throws: `.notFound` where there is none; `.usage` where it is no folder.
+    init(_ path: Path) throws {
+        self.path = path
+        guard let status = try FileSystem.status(path, followLinks: true) else {
+            throw CairnError(
+                .notFound, "there is no folder \(path); pass the folder that the training writes to",
+                path: path.text)
+        }
+        guard status.kind == .folder else {
+            throw CairnError(
+                .usage, "\(path) is a file; pass the folder that the training writes to", path: path.text)
+        }
+        entries = try Self.entries(path)
+    }
+
+    private static func entries(_ folder: Path) throws -> [String: FileStatus] {
+        var entries: [String: FileStatus] = [:]
+        for bytes in try FileSystem.names(in: folder) {
+            guard let name = String(validating: bytes, as: UTF8.self) else { continue }
+            // A name that is in no status has vanished since; a link may point to nothing.
+            entries[name] = try FileSystem.status(folder.appending(bytes), followLinks: true)
+        }
+        return entries
+    }
+
+    var names: [String] { entries.keys.sorted() }
+
+    func hasFolder(_ name: String) -> Bool { entries[name]?.kind == .folder }
+
+    func hasFile(_ name: String) -> Bool { entries[name]?.kind == .file }
+
+    /// What lies right in a folder below this one; nothing where there is none.
+    func entries(in folder: String) throws -> [String: FileStatus] {
+        if folder.isEmpty { return entries }
+        do {
+            return try Self.entries(path.appending(folder))
+        } catch let error as CairnError where error.code == .notFound {
+            return [:]
+        }
+    }
+
+    /// A small file right in it or below; nil where there is none.
+    func text(_ name: String) throws -> String? {
+        do {
+            let file = try File(path.appending(name), .read)
+            return String(
+                decoding: try file.read(Int(min(try file.status().size, 1 << 20)), at: 0), as: UTF8.self)
+        } catch  where error.code == .notFound {
+            return nil
+        }
+    }
+
+    /// Folders whose names match, as candidates with the number that stands for the pattern's last `#`.
+    func folders(_ pattern: NamePattern) -> [Candidate] {
+        entries.compactMap { name, status in
+            guard status.kind == .folder, let numbers = pattern.numbers(in: name.utf8) else { return nil }
+            return Candidate(name: name, path: name, step: numbers.last)
+        }
+    }
+
+    /// The files of a candidate.
+    /// - Throws: `.notFound` where it has vanished.
+    func view(of candidate: Candidate) throws -> CheckpointView {
+        guard let files = candidate.files else {
+            return try CheckpointView(path.appending(candidate.path))
+        }
+        let root = candidate.path.isEmpty ? "" : candidate.path + "/"
+        let wanted = Set(files)
+        return try CheckpointView(candidate.path.isEmpty ? path : path.appending(candidate.path)) {
+            wanted.contains(root + $0)
+        }
+    }
+}
