@@ -24,23 +24,28 @@ struct AssemblyExport {
         self.info = info
         self.options = options
         assembler = Assembler(chunks, manifest)
-        try planModel(assembly)
+        let config = try config(assembly, chunks)
+        let renaming = try options.rename.map { path in
+            Renaming(
+                try Rename(parsing: try Self.read(path), path: path),
+                config: config.flatMap { try? JSON(parsing: $0, allowNonFinite: true) })
+        }
+        try planModel(assembly, renaming)
         if options.all { try planState(assembly, layout) }
-        try planFiles(assembly, layout)
+        try planFiles(assembly)
     }
 
     // MARK: Tensors
 
-    private mutating func planModel(_ assembly: Assembly) throws {
-        let wanted = try Self.filter(options.only)
-        let chosen = assembly.tensors.filter { wanted($0.name) }
+    private mutating func planModel(_ assembly: Assembly, _ renaming: Renaming?) throws {
+        let chosen = try chosen(assembly, renaming)
         guard !chosen.isEmpty else {
             let why =
                 options.only.map { "no tensor of \(info.run)@\(info.step) matches \($0)" }
                 ?? "\(info.run)@\(info.step) has no tensors of a model"
             throw CairnError(.usage, "\(why); see `cairn show REF --tensors`")
         }
-        let tensors = try untied(chosen.map { try assembler.tensor($0) })
+        let tensors = untied(chosen)
         try checkNames(tensors)
         let size =
             assembly.fileName == "model" ? options.maxShardSize ?? Self.shardSize : UInt64.max
@@ -60,6 +65,17 @@ struct AssemblyExport {
             OutputFile(path: [UInt8](HuggingFaceSharding.indexFileName.utf8), parts: [.literal(index)]))
     }
 
+    /// The tensors that are wanted, by the names that they get.
+    private mutating func chosen(_ assembly: Assembly, _ renaming: Renaming?) throws -> [GatheredTensor] {
+        let wanted = try Self.filter(options.only)
+        guard let renaming else {
+            return try assembly.tensors.filter { wanted($0.name) }.map { try assembler.tensor($0) }
+        }
+        return try renaming.apply(assembly.tensors.map { try assembler.tensor($0) }).filter {
+            wanted($0.name)
+        }
+    }
+
     static func filter(_ pattern: String?) throws -> (String) -> Bool {
         guard let pattern else { return { _ in true } }
         do {
@@ -71,7 +87,7 @@ struct AssemblyExport {
     }
 
     /// Leaves out what is the same memory as a tensor before it, as `save_pretrained` does: readers tie them again.
-    private mutating func untied(_ tensors: [GatheredTensor]) throws -> [GatheredTensor] {
+    private mutating func untied(_ tensors: [GatheredTensor]) -> [GatheredTensor] {
         var first: [GatheredTensor.Content: String] = [:]
         return tensors.filter { tensor in
             guard tensor.elements.count > 0 else { return true }
@@ -135,7 +151,33 @@ struct AssemblyExport {
         }
     }
 
-    private mutating func planFiles(_ assembly: Assembly, _ layout: any Layout) throws {
+    /// The model's configuration: the one that was given, or the iteration's.
+    private mutating func config(_ assembly: Assembly, _ chunks: ChunkStore) throws -> [UInt8]? {
+        if let path = options.config {
+            let bytes = try Self.read(path)
+            guard (try? JSON(parsing: bytes, allowNonFinite: true)) != nil else {
+                throw CairnError(
+                    .usage, "\(path) is not JSON, so it can't be the model's config.json", path: path)
+            }
+            plan.written.append(OutputFile(path: [UInt8]("config.json".utf8), parts: [.literal(bytes)]))
+            return bytes
+        }
+        guard let path = assembly.files.first(where: { $0.name == "config.json" })?.path,
+            let entry = manifest.file(path), manifest.size(of: entry) <= Self.configLimit
+        else { return nil }
+        return try manifest.contentBlobs(of: entry).flatMap { try chunks.bytes(of: $0) }
+    }
+
+    private static func read(_ path: String) throws -> [UInt8] {
+        let file = try File(Path(path), .read)
+        let size = try file.status().size
+        guard size <= configLimit else {
+            throw CairnError(.usage, "\(path) has \(size) bytes, more than any file of its kind", path: path)
+        }
+        return try file.read(Int(size), at: 0)
+    }
+
+    private mutating func planFiles(_ assembly: Assembly) throws {
         var taken = Set(plan.written.map(\.path) + plan.copied.map(\.path))
         for (path, name) in assembly.files {
             guard let entry = manifest.file(path) else {

@@ -58,7 +58,8 @@ extension Store {
     ) throws -> ExportPlan {
         let view = CheckpointView(manifest, chunks, lock)
         let layout = try Layouts.layout(of: view)
-        if layout == nil || layout is HuggingFace, HuggingFaceExport.hasModel(manifest) {
+        let isOwn = options.rename == nil && options.config == nil
+        if isOwn, layout == nil || layout is HuggingFace, HuggingFaceExport.hasModel(manifest) {
             return try HuggingFaceExport(manifest, info, options).plan
         }
         guard let layout else {
