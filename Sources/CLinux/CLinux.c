@@ -2,11 +2,13 @@
 #include "CLinux.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -118,4 +120,37 @@ void cl_keepInChild(int descriptor) {
 int cl_availableProcessors(void) {
     cpu_set_t set;
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+int cl_watchFolders(void) {
+    return inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+}
+
+int cl_watchFolder(int descriptor, const char *path) {
+    return inotify_add_watch(
+        descriptor, path,
+        IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE |
+            IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR);
+}
+
+int cl_changedFolders(int descriptor, int milliseconds, int *numbers, int capacity) {
+    struct pollfd waiting = {descriptor, POLLIN, 0};
+    int ready = poll(&waiting, 1, milliseconds);
+    if (ready <= 0) return ready;
+    // Each event takes at least its fixed part: so many fit that all have a place in `numbers`.
+    char events[16384] __attribute__((aligned(__alignof__(struct inotify_event))));
+    size_t room = (size_t)capacity * sizeof(struct inotify_event);
+    if (room < 512) {
+        errno = EINVAL;
+        return -1;
+    }
+    ssize_t length = read(descriptor, events, room < sizeof events ? room : sizeof events);
+    if (length < 0) return errno == EAGAIN ? 0 : -1;
+    int count = 0;
+    for (ssize_t at = 0; at < length && count < capacity;) {
+        const struct inotify_event *event = (const struct inotify_event *)(events + at);
+        numbers[count++] = event->mask & IN_Q_OVERFLOW ? -1 : event->wd;
+        at += (ssize_t)(sizeof *event + event->len);
+    }
+    return count;
 }

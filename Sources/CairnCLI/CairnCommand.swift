@@ -35,8 +35,11 @@ struct CairnCommand: ParsableCommand {
                 name: "Checkpoints",
                 subcommands: [
                     InitCommand.self, SaveCommand.self, ListCommand.self, ShowCommand.self, DiffCommand.self,
-                    RestoreCommand.self, CatCommand.self, ExportCommand.self, LayoutsCommand.self,
+                    RestoreCommand.self, CatCommand.self, ExportCommand.self,
                 ]),
+            CommandGroup(
+                name: "Beside a training",
+                subcommands: [WatchCommand.self, ResumeCommand.self, LayoutsCommand.self]),
             CommandGroup(
                 name: "Keeping and deleting",
                 subcommands: [

@@ -17,10 +17,19 @@ struct Answer {
     var status = ExitStatus.done
     /// The text reports what was done, so `--quiet` leaves it out; otherwise it is what was asked for.
     var isReport = false
+    private(set) var isSilent = false
 
     init(json: @autoclosure @escaping () -> JSON, text: @autoclosure @escaping () -> String) {
         self.json = json
         self.text = text
+    }
+
+    /// Everything has been said already.
+    static var nothing: Answer { Answer(isSilent: true) }
+
+    private init(isSilent: Bool) {
+        (json, text) = ({ .null }, { "" })
+        self.isSilent = isSilent
     }
 
     /// An answer that `--quiet` leaves out.

@@ -87,13 +87,8 @@ extension DType {
 
     /// The same in bits; nil on overflow only.
     func bitCount(shape: [UInt64]) -> UInt64? {
-        var bits: UInt64 = 1
-        for dimension in shape {
-            let (product, overflow) = bits.multipliedReportingOverflow(by: dimension)
-            if overflow { return nil }
-            bits = product
-        }
-        let (product, overflow) = bits.multipliedReportingOverflow(by: UInt64(bitsPerElement))
-        return overflow ? nil : product
+        guard let elements = shape.product() else { return nil }
+        let (bits, overflow) = elements.multipliedReportingOverflow(by: UInt64(bitsPerElement))
+        return overflow ? nil : bits
     }
 }

@@ -21,12 +21,13 @@ public struct TensorMap: Sendable, Equatable {
 
     /// A tensor whose elements lie in the file one behind the other, in the order of its shape.
     public struct Tensor: Sendable, Equatable {
-        /// Its path in the file, such as `model.layers.0.weight`. No two are the same.
+        /// Its path in the file, such as `model.layers.0.weight`. No two are the same. Empty for a file that is one
+        /// array; `a#2`, `a#3` for the later pieces of a tensor `a` that MindSpore has cut.
         public var name: String
-        /// As safetensors spells it where it has the type (`DType`), else as PyTorch does, such as `qint8`;
-        /// `C128` is a pair of doubles.
+        /// As safetensors spells it where it has the type (`DType`), else as the library does that wrote the file,
+        /// such as `qint8` or `Q4_K`; `C128` is a pair of doubles.
         public var dtype: String
-        /// Elements along each axis; empty for a scalar.
+        /// Elements along each axis; empty for a scalar. Of a piece, those of the whole tensor.
         public var shape: [UInt64]
         /// Its place in `extents`.
         public var extent: Int
@@ -53,7 +54,7 @@ public struct TensorMap: Sendable, Equatable {
         }
     }
 
-    /// The format of the file: `safetensors` or `pytorch`.
+    /// The format of the file: `safetensors`, `pytorch`, `distcp`, `mindspore`, `gguf`, `npy` or `npz`.
     public var format: String
     /// In the order of the file; none reaches into the next.
     public var extents: [Extent]

@@ -58,6 +58,53 @@ struct PickleTests {
         #expect(shown == ["true", "-7", "12", "2.5", "ab", "c", "-256", "0", "big", "-2", "513", "1.0", "x"])
     }
 
+    @Test func `a pickle that comes byte by byte, with others behind it, is the same`() throws {
+        let folders = ["pytorch": "before-1.6", "dcp": "torch-2.0.metadata"]
+        let files = try folders.flatMap { folder, prefix in
+            try Fixtures.files(in: folder).filter { $0.hasPrefix(prefix) }.map { "\(folder)/\($0)" }
+        }
+        var pickles = 0
+        for file in files {
+            let bytes = try Fixtures.bytes(file)
+            var start = 0
+            while start < bytes.count, let whole = try? Unpickler.read(Array(bytes[start...])) {
+                var position = start
+                let (pickle, length) = try Unpickler.read {
+                    position += 1
+                    return Array(bytes[position - 1..<min(position, bytes.count)])
+                }
+                #expect("\(pickle.nodes) \(pickle.objects)" == "\(whole.nodes) \(whole.objects)", "\(file)")
+                // No byte behind its end was asked for.
+                #expect(position == start + length && pickle.root == whole.root)
+                (start, pickles) = (position, pickles + 1)
+            }
+        }
+        #expect(pickles > 5 * 15)
+        #expect(throws: PyTorchError.self) { try Unpickler.read { [] } }
+    }
+
+    @Test func `a pickle without end is refused before it is all read`() {
+        var count = 0
+        // Bytes that are dropped again, a MiB at a time.
+        let step = [0x42] + little((1 << 20) - 6, 4) + [UInt8](repeating: 0, count: (1 << 20) - 6) + [0x30]
+        let error = #expect(throws: PyTorchError.self) {
+            try Unpickler.read {
+                count += 1
+                return step
+            }
+        }
+        #expect(error?.code == .tooLarge && count == 64)
+        // One text that claims to be longer than anything may be.
+        count = 0
+        #expect(throws: PyTorchError.self) {
+            try Unpickler.read {
+                count += 1
+                return [0x58, 0xFF, 0xFF, 0xFF, 0xFF]
+            }
+        }
+        #expect(count == 1)
+    }
+
     @Test func `cycles end`() throws {
         // A list in itself, a dictionary in itself, and an object whose state is itself.
         #expect(code(Array("]q\u{0}h\u{0}a.".utf8)) == nil)

@@ -5,17 +5,20 @@ usage: pytorch_fixtures.py FOLDER        as a rule Tests/TensorFormatsTests/Fixt
 
 Beside the files it writes expected.json, from what torch.load says of each file: for each tensor that must be found its
 path, dtype, shape, and its bytes in hexadecimal digits. Where a file must be refused, it says with what code.
-The same packages (requirements.txt) make the same bytes, but for distributed*.pt and before-1.6.pt, which hold memory
+The same packages (requirements.txt) make the same bytes, but for distributed*.pt and before-1.6*.pt, which hold memory
 addresses and the like.
 """
 import argparse
 import collections
+import copyreg
 import io
 import json
 import os
+import pickle
 import random
 import struct
 import sys
+import tarfile
 import tempfile
 import types
 import zipfile
@@ -171,6 +174,84 @@ def written(records, wide=()):
     return bytes(file)
 
 
+MAGIC = 0x1950A86A20F9469CFC6C
+
+
+def legacy(value, version=1001, keys=None, count=None, part=None):
+    """As PyTorch wrote it before 1.6, with keys that count up, or with other keys and numbers of elements at the end.
+
+    Where `part` is given, each storage is the elements from `part` on of a storage that is as much longer: as PyTorch
+    wrote views of storages until 0.4.
+    """
+    file, storages = io.BytesIO(), {}
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, storage):
+            if not isinstance(storage, torch.storage.TypedStorage):
+                return None
+            key = str(len(storages))
+            key = next((one for one, other in storages.items() if other._cdata == storage._cdata), key)
+            storages[key] = storage
+            view = None if part is None else (f"view {key}", part, len(storage))
+            kind = getattr(torch, storage.pickle_storage_type())
+            return ("storage", kind, key, "cpu", len(storage) + (part or 0), view)
+
+    for one in (MAGIC, version, {"protocol_version": 1001, "little_endian": True}):
+        pickle.dump(one, file, protocol=2)
+    Pickler(file, protocol=2).dump(value)
+    pickle.dump(list(storages) if keys is None else keys, file, protocol=2)
+    for storage in storages.values():
+        content = bytes(storage._untyped_storage)
+        file.write(struct.pack("<q", len(storage) + (part or 0) if count is None else count))
+        file.write(bytes((part or 0) * storage.element_size()) + content)
+    return file.getvalue()
+
+
+def in_tar(value):
+    """A tensor as the first versions of PyTorch wrote it, in a tar file of pickles."""
+    storage = value.untyped_storage()
+    tensors = io.BytesIO()
+    pickle.dump(1, tensors, protocol=2)
+    pickle.dump((1, 0, torch.FloatTensor), tensors, protocol=2)
+    tensors.write(struct.pack("<ii", value.dim(), 0))
+    tensors.write(struct.pack(f"<{2 * value.dim() + 1}q", *value.shape, *value.stride(), 0))
+    storages = io.BytesIO()
+    pickle.dump(1, storages, protocol=2)
+    pickle.dump((0, "cpu", torch.FloatStorage), storages, protocol=2)
+    storages.write(struct.pack("<q", value.numel()) + bytes(storage))
+    pickle.dump([], storages, protocol=2)
+    files = {"sys_info": pickle.dumps({"protocol_version": 1000}, protocol=2), "pickle": b"\x80\x02U\x011Q.",
+             "tensors": tensors.getvalue(), "storages": storages.getvalue()}
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+def variables(tensors):
+    """As `legacy`, with each tensor as a parameter, which was another object until PyTorch 0.3."""
+    def reduce(parameter, protocol):
+        state = (parameter.data, False, None, True, collections.OrderedDict())
+        return copyreg.__newobj__, (torch.nn.Parameter,), state
+
+    now, torch.nn.Parameter.__reduce_ex__ = torch.nn.Parameter.__reduce_ex__, reduce
+    try:
+        return legacy({name: torch.nn.Parameter(one, requires_grad=False) for name, one in tensors.items()})
+    finally:
+        torch.nn.Parameter.__reduce_ex__ = now
+
+
+class Tiny(torch.nn.Module):
+    """A module of which a file before 1.6 has the source."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(tensor(torch.float32, 3, 2))
+
+
 class Built:
     """Pickled as a call of the function of this name with these arguments."""
 
@@ -312,8 +393,46 @@ def main():
     fixtures.refuse("empty.pt", b"", "not-pytorch")
     fixtures.refuse("before.pt", b"something" + alone, "invalid-archive")
     fixtures.refuse("behind.pt", alone + b"something", "not-pytorch")
-    fixtures.refuse("before-1.6.pt", saved(everything["alone"], _use_new_zipfile_serialization=False), "not-pytorch")
+    before_zip(fixtures, everything)
     fixtures.finish()
+
+
+def before_zip(fixtures, everything):
+    """The files of PyTorch before 1.6."""
+    def old(value, **options):
+        return saved(value, _use_new_zipfile_serialization=False, **options)
+
+    fixtures.accept("before-1.6.pt", old(everything["alone"]))
+    for name in ("views", "overlap", "tied", "strided", "scalars", "parameters", "optimizer", "keys"):
+        fixtures.accept(f"before-1.6-{name}.pt", old(everything[name]))
+    # Newer types have no storage class, without which PyTorch can't read back what it writes.
+    typed = torch.storage._dtype_to_storage_type_map()
+    fixtures.accept("before-1.6-dtypes.pt", old({key: one for key, one in everything["dtypes"].items() if one.dtype in typed}))
+    fixtures.accept("before-1.6-module.pt", old({"module": Tiny(), "again": Tiny()}))
+    for protocol in (1, 3, 4, 5):
+        fixtures.accept(f"before-1.6-protocol-{protocol}.pt", old(everything["views"], pickle_protocol=protocol))
+    few = {"a": tensor(torch.int32, 3), "b": tensor(torch.float64, 2)[1:], "c": tensor(torch.float32, 0)}
+    whole = legacy(few)
+    fixtures.accept("before-1.6-few.pt", whole)
+    fixtures.accept("before-1.6-parts.pt", legacy(few, part=5))
+    fixtures.accept("before-1.6-variables.pt", variables({"b": few["b"], "all": everything["alone"]}))
+
+    fixtures.refuse("before-1.6-cut.pt", whole[:-1], "invalid-storage")
+    fixtures.refuse("before-1.6-cut-pickle.pt", whole[:200], "invalid-pickle")
+    fixtures.refuse("before-1.6-behind.pt", whole + whole, "invalid-archive")
+    fixtures.refuse("before-1.6-version.pt", legacy(few, version=1002), "invalid-pickle")
+    fixtures.refuse("before-1.6-no-keys.pt", legacy(few, keys={"0": 1}), "invalid-pickle")
+    fixtures.refuse("before-1.6-same-keys.pt", legacy(few, keys=["0", "1", "1"]), "invalid-storage")
+    fixtures.refuse("before-1.6-other-keys.pt", legacy(few, keys=["0", "1", "3"]), "invalid-storage")
+    fixtures.refuse("before-1.6-count.pt", legacy(few, count=1), "invalid-storage")
+    fixtures.refuse("before-1.6-outside.pt", legacy(few, part=5).replace(b"K\x05K\x03\x87", b"K\x05K\x04\x87"), "invalid-storage")
+    in_a_tar = in_tar(everything["alone"])
+    with tempfile.NamedTemporaryFile() as file:
+        # Only a real file is looked at as a tar file.
+        file.write(in_a_tar)
+        file.flush()
+        assert torch.equal(torch.load(file.name, weights_only=False), everything["alone"])
+    fixtures.refuse("tar.pt", in_a_tar, "not-pytorch")
 
 
 if __name__ == "__main__":

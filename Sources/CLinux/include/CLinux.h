@@ -45,3 +45,13 @@ void cl_keepInChild(int descriptor);
 
 /// The processors that this process may use.
 int cl_availableProcessors(void);
+
+/// inotify(7): a descriptor that does not block and is closed on exec, or -1 with errno set.
+int cl_watchFolders(void);
+
+/// Watches a folder for whatever changes right in it. Returns a number for it, or -1 with errno set.
+int cl_watchFolder(int descriptor, const char *path);
+
+/// Waits until something changed or the time is over, and takes what there is: the numbers of the folders in which something changed
+/// (each once or several times; -1 where events were lost). Returns how many, or -1 with errno set.
+int cl_changedFolders(int descriptor, int milliseconds, int *numbers, int capacity);

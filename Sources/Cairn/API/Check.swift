@@ -80,3 +80,12 @@ public struct RepairReport: Sendable {
         self.seconds = seconds
     }
 }
+
+/// What a training would miss that goes on from an iteration.
+public struct Resumability: Sendable, Hashable {
+    public var run: String
+    public var step: UInt64
+    public var layout: String
+    /// Each thing, such as `the optimizer's state`, or why it is not complete; empty where nothing is missing.
+    public var lacking: [String]
+}

@@ -54,6 +54,12 @@ public enum Checkpoints {
         return [try iteration(at: path)]
     }
 
+    /// Whether a folder holds anything that looks like an iteration; false where there is no folder.
+    public static func hasIterations(at path: String) throws -> Bool {
+        guard try FileSystem.status(Path(path), followLinks: true)?.kind == .folder else { return false }
+        return try !OutputFolder(Path(path)).candidates().isEmpty
+    }
+
     private static func iteration(at path: Path) throws -> FoundIteration {
         let resolved = try FileSystem.resolved(path)
         let view = try CheckpointView(resolved)

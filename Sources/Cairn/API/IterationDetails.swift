@@ -14,11 +14,22 @@ public struct IterationDetails: Sendable {
     public var tensors: [TensorInfo]
     /// In the order of their paths.
     public var files: [FileInfo]
+    /// What its layout says of it: who wrote it, how it is spread over ranks, what it lacks.
+    public var understood: [Fact]
 
-    public init(info: IterationInfo, tensors: [TensorInfo], files: [FileInfo]) {
+    /// A name and a value, for people.
+    public struct Fact: Sendable, Hashable {
+        public var name: String
+        public var value: String
+    }
+
+    public init(
+        info: IterationInfo, tensors: [TensorInfo], files: [FileInfo], understood: [Fact] = []
+    ) {
         self.info = info
         self.tensors = tensors
         self.files = files
+        self.understood = understood
     }
 }
 

@@ -7,6 +7,8 @@ public struct RestoreOptions: Sendable {
     public var force: Bool
     /// Restores what is whole, and says what is not, instead of failing.
     public var skipDamaged: Bool
+    /// Only these files, by their paths; nil: all.
+    var files: Set<String>?
 
     public init(path: String? = nil, force: Bool = false, skipDamaged: Bool = false) {
         self.path = path

@@ -102,7 +102,7 @@ final class Filling {
     /// Cuts every file below a path as a save does.
     private func fill(fromFiles source: Path, _ progress: Progress) throws {
         let files = try SourceTree(
-            source, followsLinks: true, store: store.chunks.folder, isIncluded: { _ in true })
+            source, followsLinks: true, store: store.chunks.folder, isIncluded: { _, _ in true })
         let plans = try FilePlans(files)
         progress.begin(phase: "searching", totalBytes: plans.bytes)
         var contents: [Path: Roots.FileContent] = [:]
@@ -114,7 +114,7 @@ final class Filling {
         try fill(rootsOver: files, contents)
         // Links are followed above, so that what they point to is searched; a save usually keeps them as links.
         if let links = try? SourceTree(
-            source, followsLinks: false, store: store.chunks.folder, isIncluded: { _ in true })
+            source, followsLinks: false, store: store.chunks.folder, isIncluded: { _, _ in true })
         {
             try fill(rootsOver: links, contents)
         }

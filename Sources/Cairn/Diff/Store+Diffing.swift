@@ -33,14 +33,14 @@ extension Store {
     }
 
     private func change(_ before: StoredTensor, _ after: StoredTensor) throws -> IterationDiff.Change {
-        let elements = after.info.shape.reduce(1, *)
+        let elements = after.info.elementCount
         guard before.info.dtype == after.info.dtype, before.info.shape == after.info.shape else {
             return .init(
                 name: after.info.name, before: before.info, after: after.info, elements: elements,
                 changedElements: elements, changedBytes: after.info.bytes, maxAbsDifference: nil)
         }
         let dtype = DType(rawValue: after.info.dtype)
-        let width = max(1, (dtype?.bitsPerElement ?? 8) / 8)
+        let width = dtype.map { max(1, $0.bitsPerElement / 8) } ?? after.info.unknownElementWidth
         var difference = ElementDifference()
         for (old, new) in zip(try chunks.chunkIDs(of: before.blob), try chunks.chunkIDs(of: after.blob))
         where old != new {
@@ -50,8 +50,22 @@ extension Store {
         }
         return .init(
             name: after.info.name, before: before.info, after: after.info, elements: elements,
-            changedElements: difference.elements, changedBytes: difference.bytes,
+            changedElements: min(difference.elements, elements), changedBytes: difference.bytes,
             maxAbsDifference: difference.largest)
+    }
+}
+
+extension TensorInfo {
+    /// Elements that are here: of a tensor that its file has in pieces, those of this one.
+    fileprivate var elementCount: UInt64 {
+        guard let dtype = DType(rawValue: dtype) else { return shape.reduce(1, &*) }
+        return bytes &* 8 / UInt64(dtype.bitsPerElement)
+    }
+
+    /// Bytes of an element of a type that safetensors doesn't have; 1 where elements come in blocks.
+    fileprivate var unknownElementWidth: Int {
+        let count = elementCount
+        return count > 0 && bytes % count == 0 ? max(1, Int(clamping: bytes / count)) : 1
     }
 }
 

@@ -6,13 +6,16 @@ extension Store {
     /// A saved iteration as layouts look at it, kept from removal while the view is.
     func view(of info: IterationInfo) throws -> CheckpointView {
         let (manifest, lock) = try manifest(of: info)
-        return CheckpointView(manifest, chunks, lock)
+        let place = try metadata(of: info, manifest.head)[SavedPlace.key].flatMap { SavedPlace($0) }
+        return CheckpointView(manifest, name: place?.path ?? "", chunks, lock)
     }
 }
 
 extension CheckpointView {
-    /// - Parameter lock: kept as long as the view is.
-    init(_ manifest: Manifest, _ chunks: ChunkStore, _ lock: ReaderLock) {
+    /// - Parameters:
+    ///   - name: of the folder that was saved.
+    ///   - lock: kept as long as the view is.
+    init(_ manifest: Manifest, name: String, _ chunks: ChunkStore, _ lock: ReaderLock) {
         var files: [File] = []
         var folders: [String] = []
         for entry in manifest.roots.entries where !entry.path.isEmpty {
@@ -32,7 +35,7 @@ extension CheckpointView {
             return manifest.roots.file(behind: target, from: entry.path)!
         }
         self.init(
-            name: "", files: files, folders: folders,
+            name: String(name.split(separator: "/").last ?? ""), files: files, folders: folders,
             content: Content(
                 bytes: { file, range in
                     defer { withExtendedLifetime(lock) {} }

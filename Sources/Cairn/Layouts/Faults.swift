@@ -4,7 +4,7 @@ internal import TensorFormats
 /// Whether files are whole, by their structure alone. Each answers with what is wrong, as a sentence without its full stop; nil where
 /// nothing is.
 extension CheckpointView {
-    /// Of a file that holds tensors: safetensors, PyTorch, and whatever else is known by its name.
+    /// Of a file that holds tensors: safetensors, PyTorch, MindSpore, and whatever else is known by its name.
     func fault(inTensors path: String) throws -> String? {
         guard has(path) else { return "\(path) is missing" }
         do {
@@ -17,6 +17,11 @@ extension CheckpointView {
             // Whole, but nothing to be cut into tensors.
             case .compressed, .byteOrder, .tooLarge: return nil
             case .notPyTorch: return "\(path) is not whole: it does not end as such a file does"
+            default: return "\(path) is not whole: \(Self.inner(error.message))"
+            }
+        } catch let error as TensorFileError {
+            switch error.code {
+            case .compressed, .encrypted, .byteOrder, .unsupported, .tooLarge: return nil
             default: return "\(path) is not whole: \(Self.inner(error.message))"
             }
         }

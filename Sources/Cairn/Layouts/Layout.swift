@@ -30,6 +30,15 @@ protocol Layout: Sendable {
     /// What a pointer that is there says: the candidate's name or step. Nil where there is none, or nothing in it.
     func pointed(in output: OutputFolder) throws -> Pointer?
 
+    /// Whether the trainer is given the output folder, in which it follows the pointer, and not an iteration.
+    var takesOutputFolder: Bool { get }
+
+    /// The rank whose own file this is; nil for what all of them read.
+    func rank(of path: String) -> Int?
+
+    /// Whether a training that goes on does without an older iteration that is gone.
+    var allowsMoving: Bool { get }
+
     /// The model's tensors as they are without parallelism; nil where this layout's can't be put together.
     func assembly(of view: CheckpointView) throws -> Assembly?
 }
@@ -39,6 +48,10 @@ extension Layout {
     func part(of path: String, tensor: String?) -> ModelFiles.Part { ModelFiles.part(of: path) }
     func pointer(to iteration: Candidate) -> Pointer? { nil }
     func pointed(in output: OutputFolder) throws -> Pointer? { nil }
+    var takesOutputFolder: Bool { false }
+    func rank(of path: String) -> Int? { nil }
+    // Not before somebody has looked.
+    var allowsMoving: Bool { false }
     func assembly(of view: CheckpointView) throws -> Assembly? { nil }
 }
 
@@ -86,6 +99,8 @@ struct Inspection: Sendable {
     var metrics: [String: Double] = [:]
     /// The metric that the framework goes by, where it says so.
     var bestMetricName: String?
+    /// The step that was best so far, where the framework keeps track of it.
+    var bestStep: UInt64?
     /// Why it is not complete, each as a sentence without its full stop: `optimizer.pt is missing`. Empty: it is.
     var faults: [String] = []
     /// What a resumed training would miss without noticing: `the optimizer's state`. It is complete nevertheless.

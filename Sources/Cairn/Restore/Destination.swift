@@ -1,3 +1,4 @@
+internal import ChunkStore
 internal import Platform
 
 /// A folder that appears all at once: filled under a temporary name beside it, made durable, then renamed.
@@ -31,8 +32,8 @@ struct Destination {
         try FileSystem.makeFolders(path.parent)
         // Now that all of the way exists, `..` in it leads where it will lead.
         try Self.checkSpares(store, path)
-        // Of a long name only the beginning, as names end at 255 bytes.
-        let stem = [UInt8](".cairn-".utf8) + path.name.prefix(200)
+        // Not the name itself: some frameworks look for `step-` and a number anywhere in a name.
+        let stem = [UInt8](".cairn-\(ChunkID.of(path.name).hex.prefix(16))".utf8)
         try Self.removeStale(in: path.parent, stem)
         let name = stem + [UInt8]("-\(Random.hex(8))".utf8)
         temporary = path.parent.appending(name)

@@ -52,6 +52,9 @@ extension Store {
     /// The entries that are wanted, with the folders above them. Links that lead out of the destination are refused.
     private func chosen(_ manifest: Manifest, _ options: RestoreOptions) throws -> [Roots.Entry] {
         var entries = manifest.roots.entries
+        if let files = options.files {
+            entries = entries.filter { $0.kind == .folder || files.contains($0.text) }
+        }
         if let pattern = options.path {
             let glob = Glob(pattern)
             let wanted = entries.filter { !$0.path.isEmpty && glob.matches($0.path) }

@@ -28,12 +28,18 @@ struct FilePlan {
             try self.init(map, file: file, size: size)
         } catch let error as SafetensorsError {
             warning = Self.keptWhole(error.message)
-        } catch let error as PyTorchError where error.code != .notPyTorch {
+        } catch let error as TensorFileError {
             warning = Self.keptWhole(error.message)
-        } catch is PyTorchError {
-            // Anything may have such a name.
+        } catch let error as PyTorchError {
+            // Anything may have such a name; but what begins as a zip file is meant to be one.
+            let isMeant =
+                try error.code != .notPyTorch || file.read(Int(min(4, size)), at: 0) == Self.zipStart
+            if isMeant { warning = Self.keptWhole(error.message) }
         }
     }
+
+    /// The first bytes of a zip file with anything in it.
+    private static let zipStart: [UInt8] = [0x50, 0x4B, 3, 4]
 
     private static func keptWhole(_ why: String) -> String {
         "is kept as it is, without its tensors being known: \(why)"
@@ -41,18 +47,32 @@ struct FilePlan {
 
     /// nil for a file whose name is none of those that hold tensors.
     static func map(_ path: Path, _ file: File, _ size: UInt64) throws -> TensorMap? {
+        let read = { (range: Range<UInt64>) in
+            try file.read(Int(range.upperBound - range.lowerBound), at: range.lowerBound)
+        }
         switch path.fileExtension {
-        case "safetensors":
-            let prefix = try file.read(Int(min(8, size)), at: 0)
-            let length = try SafetensorsHeader.headerLength(prefix: prefix, fileSize: size)
-            return TensorMap(
-                try SafetensorsHeader(parsing: try file.read(length, at: 0), fileSize: size))
-        case "pt", "pth", "bin", "ckpt":
-            return try TensorMap(pyTorch: size) { range in
-                try file.read(Int(range.upperBound - range.lowerBound), at: range.lowerBound)
-            }
+        case "safetensors": return try safetensors(size, read)
+        case "distcp":
+            // PyTorch can be told to write safetensors under this name.
+            let prefix = try read(0..<min(9, size))
+            return prefix.count == 9 && prefix.last == UInt8(ascii: "{")
+                ? try safetensors(size, read) : try TensorMap(distributed: size, read: read)
+        // MindSpore's checkpoints have the name that PyTorch's have as well, and tell themselves by their first bytes.
+        case "ckpt" where TensorMap.isMindSpore(try read(0..<min(16, size))):
+            return try TensorMap(mindSpore: size, read: read)
+        case "pt", "pth", "bin", "ckpt": return try TensorMap(pyTorch: size, read: read)
+        case "gguf": return try TensorMap(GGUFHeader(size: size, read: read), fileSize: size)
+        case "npy": return try TensorMap(npy: size, read: read)
+        case "npz": return try TensorMap(npz: size, read: read)
         default: return nil
         }
+    }
+
+    private static func safetensors(
+        _ size: UInt64, _ read: (Range<UInt64>) throws -> [UInt8]
+    ) throws -> TensorMap {
+        let length = try SafetensorsHeader.headerLength(prefix: read(0..<min(8, size)), fileSize: size)
+        return TensorMap(try SafetensorsHeader(parsing: read(0..<UInt64(length)), fileSize: size))
     }
 
     private init(opaque size: UInt64) { extents = size == 0 ? [] : [Extent(offset: 0, length: size)] }

@@ -12,7 +12,8 @@ struct Identity {
     private let inspection: Inspection
 
     /// - Throws: `.usage` where no step is found, where name and content disagree, or where PATH holds iterations instead of being one.
-    init(_ path: Path, _ tree: SourceTree, _ options: SaveOptions) throws {
+    init(_ subject: SaveSubject, _ tree: SourceTree, _ options: SaveOptions) throws {
+        let path = subject.path
         let names = tree.entries.filter { !$0.path.contains(UInt8(ascii: "/")) }.map(\.path)
         if options.step == nil {
             let iterations = StepNames.iterations(entryNames: names)
@@ -29,7 +30,7 @@ struct Identity {
         {
             try Self.checkTrainerState(entry)
         }
-        var view = try CheckpointView(tree.root)
+        var view = try CheckpointView(tree.root, isIncluded: subject.includes)
         // Whoever names it thinks that it is whole.
         view.mayBeUnfinished = false
         let layout = try Layouts.layout(of: view)
@@ -48,21 +49,22 @@ struct Identity {
         if let best = inspection.bestMetricName, metadata[TrainerState.bestMetricNameKey] == nil {
             metadata[TrainerState.bestMetricNameKey] = "\"\(best)\""
         }
+        metadata[SavedPlace.key] = subject.place(tree).text
         self.layout = layout?.name ?? "files"
-        origin = tree.root.parent.text
+        origin = subject.output?.text ?? tree.root.parent.text
         self.inspection = inspection
     }
 
     /// What whoever saves it may not know, in sentences.
     /// - Parameter said: the files of which it is said already that they are not what their names say.
-    func warnings(_ path: String, except said: [String]) -> [String] {
+    func warnings(_ path: Path, except said: [String]) -> [String] {
         var warnings: [String] = []
         let faults = inspection.faults.filter { fault in !said.contains { fault.hasPrefix($0) } }
         if !faults.isEmpty {
-            warnings.append("\(Path(path)) is not complete: \(faults.joined(separator: "; "))")
+            warnings.append("\(path) is not complete: \(faults.joined(separator: "; "))")
         }
         if let unhealthy = inspection.unhealthy {
-            warnings.append("\(Path(path)) is not healthy: \(unhealthy)")
+            warnings.append("\(path) is not healthy: \(unhealthy)")
         }
         return warnings
     }

@@ -20,7 +20,8 @@ struct SourceTree {
     private let followsLinks: Bool
 
     /// - Throws: `.notFound` where PATH is missing; `.usage` for an empty folder, a special file, or a link that leaves PATH.
-    init(_ path: Path, followsLinks: Bool, store: Path, isIncluded: ([UInt8]) -> Bool) throws {
+    init(_ path: Path, followsLinks: Bool, store: Path, isIncluded: ([UInt8], FileStatus.Kind) -> Bool) throws
+    {
         self.followsLinks = followsLinks
         guard let status = try FileSystem.status(path, followLinks: true) else {
             throw CairnError(.notFound, "there is nothing at \(path) to save", path: path.text)
@@ -63,7 +64,7 @@ struct SourceTree {
 
     private mutating func walk(
         _ folder: Path, _ relative: [UInt8], _ status: FileStatus, ancestors: [FileStatus],
-        _ isIncluded: ([UInt8]) -> Bool
+        _ isIncluded: ([UInt8], FileStatus.Kind) -> Bool
     ) throws {
         if ancestors.contains(where: { $0.inode == status.inode && $0.device == status.device }) {
             throw CairnError(
@@ -74,7 +75,7 @@ struct SourceTree {
             let path = relative.isEmpty ? name : relative + [UInt8(ascii: "/")] + name
             let source = folder.appending(name)
             guard let own = try FileSystem.status(source) else { throw Self.changed(source, "vanished") }
-            guard own.kind == .folder || isIncluded(path) else { continue }
+            guard isIncluded(path, own.kind) else { continue }
             if own.kind == .link, !followsLinks {
                 let target = try FileSystem.target(ofLink: source)
                 entries.append(Entry(path: path, source: source, status: own, target: target))

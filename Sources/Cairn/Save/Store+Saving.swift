@@ -14,15 +14,21 @@ extension Store {
     public func save(
         _ path: String, options: SaveOptions = SaveOptions(), progress: Progress = .silent
     ) throws -> SaveResult {
+        try save(SaveSubject(path: Path(path)), options, progress)
+    }
+
+    func save(_ subject: SaveSubject, _ options: SaveOptions, _ progress: Progress) throws -> SaveResult {
         let start = Clock.monotonic
         defer { progress.end() }
-        let source = Path(path)
         if let pin = options.pin { _ = try PinName(pin) }
         if let run = options.run { _ = try RunName(run) }
         let tree = try SourceTree(
-            source, followsLinks: options.followLinks, store: chunks.folder,
-            isIncluded: { !options.modelOnly || ModelFiles.part(of: $0).isOfModel })
-        let identity = try Identity(source, tree, options)
+            subject.path, followsLinks: options.followLinks, store: chunks.folder,
+            isIncluded: { path, kind in
+                subject.includes(path, kind)
+                    && (kind == .folder || !options.modelOnly || ModelFiles.part(of: path).isOfModel)
+            })
+        let identity = try Identity(subject, tree, options)
         let run = try self.run(options.run, identity.origin)
         let plans = try FilePlans(tree)
         let key = options.rehash ? nil : chunks.fingerprintKey(makes: !options.dryRun)
@@ -41,7 +47,8 @@ extension Store {
                 if let key { leaveFingerprints(draft, result, key) }
                 result.seconds = Clock.monotonic - start
                 result.warnings =
-                    identity.warnings(path, except: plans.keptWhole) + plans.warnings + earlier.warnings
+                    identity.warnings(subject.path, except: plans.keptWhole) + plans.warnings
+                    + earlier.warnings
                     + lostBases(session)
                 try applyAutomaticPolicy(run, &result, progress)
                 return result
@@ -57,7 +64,7 @@ extension Store {
     }
 
     /// The run to save into: the given one; else the one that was first saved from this output folder; else the only one, or `main`.
-    private func run(_ given: String?, _ origin: String) throws -> String {
+    func run(_ given: String?, _ origin: String) throws -> String {
         if let given { return given }
         let runs = try chunks.read { transaction in
             let all = try transaction.runs()

@@ -8,19 +8,61 @@ extension Store {
         let (manifest, lock) = try manifest(of: info)
         defer { withExtendedLifetime(lock) {} }
         info.metadata = try metadata(of: info, manifest.head)
+        // That is for `resume`; whoever saved it gave no such thing.
+        info.metadata[SavedPlace.key] = nil
+        let layout = Layouts.named(info.layout)
         var tensors: [TensorInfo] = []
         var files: [FileInfo] = []
         for entry in manifest.roots.entries where !entry.path.isEmpty {
             files.append(FileInfo(entry, size: manifest.size(of: entry)))
             guard case .file(.split(let schema, _)) = entry.kind else { continue }
-            let group = ModelFiles.part(of: entry.path).rawValue
+            let path = String(decoding: entry.path, as: UTF8.self)
             tensors += manifest.schemas[schema]!.tensors.map { tensor in
-                TensorInfo(
+                let part = layout?.part(of: path, tensor: tensor.name) ?? ModelFiles.part(of: entry.path)
+                return TensorInfo(
                     name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes: tensor.length,
-                    group: group)
+                    group: part.rawValue)
             }
         }
-        return IterationDetails(info: info, tensors: tensors, files: files)
+        return IterationDetails(
+            info: info, tensors: tensors, files: files, understood: try understood(info, manifest, tensors))
+    }
+
+    /// What the layout says of it, and what its tensors tell.
+    private func understood(
+        _ info: IterationInfo, _ manifest: Manifest, _ tensors: [TensorInfo]
+    ) throws -> [IterationDetails.Fact] {
+        var facts: [IterationDetails.Fact] = []
+        let view = try view(of: info)
+        if let layout = try Layouts.layout(of: view) {
+            let inspection = try layout.inspect(view)
+            facts.append(.init(name: "written by", value: layout.abilities.title))
+            if let epoch = inspection.epoch { facts.append(.init(name: "epoch", value: "\(epoch)")) }
+            if let size = inspection.worldSize { facts.append(.init(name: "world size", value: "\(size)")) }
+            facts += inspection.facts.map { .init(name: $0.name, value: $0.value) }
+            let lacking = inspection.faults + inspection.missing
+            if !lacking.isEmpty { facts.append(.init(name: "lacks", value: lacking.joined(separator: "; "))) }
+            if let unhealthy = inspection.unhealthy {
+                facts.append(.init(name: "unhealthy", value: unhealthy))
+            }
+        }
+        return facts
+    }
+
+    /// What a training would miss that goes on from an iteration, by what its layout says.
+    public func resumability(_ reference: String) throws -> Resumability {
+        let info = try resolve(reference)
+        let view = try view(of: info)
+        guard let layout = try Layouts.layout(of: view) else {
+            return Resumability(
+                run: info.run, step: info.step, layout: info.layout,
+                lacking: ["it is in no layout that a training goes on from"])
+        }
+        let inspection = try layout.inspect(view)
+        var lacking = inspection.faults + inspection.missing
+        if let unhealthy = inspection.unhealthy { lacking.append(unhealthy) }
+        if inspection.step == nil { lacking.append("the step, which no file in it says") }
+        return Resumability(run: info.run, step: info.step, layout: layout.name, lacking: lacking)
     }
 
     /// Where the store's bytes are.

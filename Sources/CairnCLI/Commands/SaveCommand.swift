@@ -19,6 +19,7 @@ struct SaveCommand: StoreCommand {
               cairn save model.safetensors --run sft --step 1000 --meta dataset=c4
               cairn save sft/checkpoint-100 --run sft --base base-model@latest
               cairn save out/checkpoint-500 --dry-run
+              cairn save out --all --move
             """)
 
     @Argument(help: "The checkpoint.", completion: .file())
@@ -71,6 +72,13 @@ struct SaveCommand: StoreCommand {
             valueName: "ref"), completion: StoreCompletion.references)
     var base: String?
 
+    @Flag(help: "Every complete iteration of a training's output folder that the store does not have.")
+    var all = false
+
+    @Flag(
+        help: "With --all: delete each original that was read back, but for those that a training needs.")
+    var move = false
+
     @Flag(help: "Hash everything, instead of telling by fingerprints what has not changed.")
     var rehash = false
 
@@ -81,7 +89,17 @@ struct SaveCommand: StoreCommand {
 
     var writes: Bool { !dryRun }
 
+    func validate() throws {
+        if move, !all { throw ValidationError("--move needs --all") }
+        let isOfOne =
+            step != nil || !metrics.isEmpty || !metadata.isEmpty || metadataFile != nil || pin != nil
+            || replace
+            || followLinks || only != nil || base != nil || rehash
+        if all, isOfOne { throw ValidationError("--all takes --run, --move and --dry-run alone") }
+    }
+
     func perform(_ session: Session) throws -> Answer {
+        if all { return try saveAll(session) }
         var options = SaveOptions(
             run: run, step: step, metrics: Arguments.dictionary(metrics.map { ($0.name, $0.value) }),
             pin: pin,

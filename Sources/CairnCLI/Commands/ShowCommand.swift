@@ -37,19 +37,22 @@ struct ShowCommand: StoreCommand {
         // In `list` these two are counts.
         members.removeAll { $0.key == "tensors" || $0.key == "files" }
         members.append(.init("metadata", JSON(metadata: details.info.metadata)))
+        let facts = details.understood.map { JSON.Member($0.name, JSON($0.value)) }
+        members.append(.init("understood", .object(facts)))
         members.append(.init("tensors", .list(details.tensors) { JSON($0) }))
         members.append(.init("files", .list(details.files) { JSON($0) }))
         return .object(members)
     }
 
     private func text(_ details: IterationDetails, _ style: Style) -> String {
-        var parts = [Self.summary(details.info, style)]
+        var parts = [Self.summary(details, style)]
         if tensors { parts.append(Self.table(details.tensors, style)) }
         if files { parts.append(Self.table(details.files, style)) }
         return parts.joined(separator: "\n\n")
     }
 
-    static func summary(_ info: IterationInfo, _ style: Style) -> String {
+    static func summary(_ details: IterationDetails, _ style: Style) -> String {
+        let info = details.info
         var fields = Fields()
         fields.add("iteration", "\(info.run)@\(info.step)" + (info.superseded ? " (superseded)" : ""))
         fields.add("id", info.idText)
@@ -60,15 +63,31 @@ struct ShowCommand: StoreCommand {
         fields.add(
             "size", Sentences.contents(bytes: info.logicalBytes, files: info.files, tensors: info.tensors))
         fields.add("stored", Units.size(info.storedBytes))
+        for group in Self.groups(details.tensors) { fields.add(group.name, group.value) }
+        for fact in details.understood { fields.add(fact.name, fact.value) }
         for (index, metric) in info.metrics.sorted(by: { $0.key < $1.key }).enumerated() {
             fields.add(index == 0 ? "metrics" : "", "\(metric.key) \(Units.value(metric.value))")
         }
-        for (index, item) in info.metadata.sorted(by: { $0.key < $1.key }).enumerated() {
+        for (index, item) in info.metadata.sorted(by: { $0.key < $1.key })
+            .enumerated()
+        {
             fields.add(index == 0 ? "metadata" : "", "\(item.key) = \(item.value)")
         }
         for (index, note) in info.notes.enumerated() { fields.add(index == 0 ? "notes" : "", note) }
         fields.add("pins", info.pins.joined(separator: ", "))
         return fields.text
+    }
+
+    /// What the tensors of the model and of the optimizer come to: elements, bytes, and types.
+    private static func groups(_ tensors: [TensorInfo]) -> [(name: String, value: String)] {
+        ["model", "optimizer"].compactMap { group in
+            let own = tensors.filter { $0.group == group }
+            guard !own.isEmpty else { return nil }
+            let elements = own.reduce(0 as UInt64) { $0 &+ $1.shape.reduce(1, &*) }
+            let types = Set(own.map(\.dtype)).sorted().joined(separator: ", ")
+            let bytes = own.reduce(0 as UInt64) { $0 &+ $1.bytes }
+            return (group, "\(Units.count(elements, "element")) of \(types), \(Units.size(bytes))")
+        }
     }
 
     static func table(_ tensors: [TensorInfo], _ style: Style) -> String {

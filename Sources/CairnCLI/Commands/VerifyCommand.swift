@@ -13,6 +13,7 @@ struct VerifyCommand: StoreCommand {
               cairn verify
               cairn verify --quick
               cairn verify latest before-anneal
+              cairn verify latest --resumable
             """)
 
     @Argument(
@@ -23,6 +24,9 @@ struct VerifyCommand: StoreCommand {
     @Flag(help: "Only the structure, not every byte.")
     var quick = false
 
+    @Flag(help: "Whether a training can go on from them: what is missing, by its layout, not by its bytes.")
+    var resumable = false
+
     @OptionGroup var common: CommonOptions
 
     // What is found damaged is marked, so that the next save of the same bytes writes them again: where that is possible.
@@ -30,7 +34,15 @@ struct VerifyCommand: StoreCommand {
     // The index is looked at before it is read.
     var repairs: Bool { true }
 
+    func validate() throws {
+        if resumable, references.isEmpty { throw ValidationError("--resumable needs a REF, such as latest") }
+        if resumable, quick {
+            throw ValidationError("--resumable looks at no bytes, so --quick says nothing")
+        }
+    }
+
     func perform(_ session: Session) throws -> Answer {
+        if resumable { return try checkResumable(session.store) }
         let report = try session.store.verify(references, quick: quick, progress: session.progress)
         let status = report.ok ? ExitStatus.done : ExitStatus.damage
         return .report(json: Self.json(report), text: Self.text(report), status: status)
@@ -59,5 +71,23 @@ struct VerifyCommand: StoreCommand {
             Units.duration(report.seconds), verdict,
         ])
         return Sentences.lines(lines + [summary])
+    }
+
+    private func checkResumable(_ store: Store) throws -> Answer {
+        let found = try references.map { try store.resumability($0) }
+        let isFine = found.allSatisfy(\.lacking.isEmpty)
+        return .report(
+            json: .list(found) { one in
+                .fields(
+                    ("run", JSON(one.run)), ("step", JSON(one.step)), ("layout", JSON(one.layout)),
+                    ("resumable", JSON(one.lacking.isEmpty)), ("lacking", .list(one.lacking)))
+            },
+            text: Sentences.lines(
+                found.map { one in
+                    let name = "\(one.run)@\(one.step) (\(one.layout))".printable
+                    return one.lacking.isEmpty
+                        ? "\(name): nothing is missing"
+                        : "\(name) lacks: " + one.lacking.joined(separator: "; ").printable
+                }), status: isFine ? ExitStatus.done : ExitStatus.failed)
     }
 }

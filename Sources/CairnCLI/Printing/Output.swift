@@ -7,6 +7,7 @@ enum Output {
     ///
     /// - Throws: `ExitCode` for a status other than 0; an error where standard output can't be written.
     static func answer(_ answer: Answer, _ options: CommonOptions) throws {
+        if answer.isSilent { return }
         for warning in answer.warnings { complain("warning: \(warning)") }
         if options.json {
             try write(answer.json().line)

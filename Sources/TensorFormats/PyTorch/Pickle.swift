@@ -55,7 +55,9 @@ struct Pickle {
         var next: Int32 = -1
     }
 
-    let bytes: [UInt8]
+    /// What was read, and maybe more than the pickle has.
+    private(set) var bytes: [UInt8]
+    private let limits: PickleLimits
     private(set) var nodes: [Node] = []
     private(set) var objects: [Object] = []
     private var edges: [Index] = []
@@ -63,15 +65,21 @@ struct Pickle {
     /// What the pickle is: its last value.
     var root: Index = 0
 
-    init(bytes: [UInt8]) { self.bytes = bytes }
+    init(bytes: [UInt8], limits: PickleLimits) {
+        self.bytes = bytes
+        self.limits = limits
+    }
 }
 
 // MARK: Building
 
 extension Pickle {
+    /// Adds bytes behind those that were read before.
+    mutating func append(_ bytes: [UInt8]) { self.bytes += bytes }
+
     mutating func add(_ node: Node) throws(PyTorchError) -> Index {
-        guard nodes.count < PyTorchLimits.nodeCount else {
-            throw PyTorchError(.tooLarge, "The pickle in the file builds over 4,194,304 values.")
+        guard nodes.count < limits.nodeCount else {
+            throw PyTorchError(.tooLarge, "The pickle in the file builds over \(limits.nodeCount) values.")
         }
         nodes.append(node)
         return Index(nodes.count - 1)
@@ -84,6 +92,9 @@ extension Pickle {
     }
 
     mutating func addObject(function: Index, arguments: Index) throws(PyTorchError) -> Index {
+        guard objects.count < limits.objectCount else {
+            throw PyTorchError(.tooLarge, "The pickle in the file builds over \(limits.objectCount) objects.")
+        }
         objects.append(Object(function: function, arguments: arguments))
         return try add(.object(Int32(objects.count - 1)))
     }
@@ -138,6 +149,10 @@ extension Pickle {
             segments[Int(chain.last)].count += Int32(items.count)
             return
         }
+        guard segments.count < limits.nodeCount else {
+            throw PyTorchError(
+                .tooLarge, "The pickle in the file appends to lists over \(limits.nodeCount) times.")
+        }
         segments.append(Segment(start: start, count: Int32(items.count)))
         let segment = Int32(segments.count - 1)
         if chain.last >= 0 { segments[Int(chain.last)].next = segment } else { chain.first = segment }
@@ -145,8 +160,9 @@ extension Pickle {
     }
 
     private mutating func addEdges(_ items: ArraySlice<Index>) throws(PyTorchError) {
-        guard items.count <= PyTorchLimits.edgeCount - edges.count else {
-            throw PyTorchError(.tooLarge, "The pickle in the file has over 16,777,216 places in lists.")
+        guard items.count <= limits.edgeCount - edges.count else {
+            throw PyTorchError(
+                .tooLarge, "The pickle in the file has over \(limits.edgeCount) places in lists.")
         }
         edges += items
     }

@@ -7,8 +7,8 @@ public struct PyTorchError: Error, Sendable, Equatable, CustomStringConvertible 
         public let rawValue: String
         public init(rawValue: String) { self.rawValue = rawValue }
 
-        /// It does not end as a zip file does, or is a zip file without a pickle of PyTorch. So are files of
-        /// PyTorch before 1.6 and files whose writing was cut off.
+        /// It does not end as a zip file does, or is a zip file without a pickle of PyTorch. So are the tar files
+        /// of the first versions of PyTorch and zip files whose writing was cut off.
         public static let notPyTorch = Code(rawValue: "not-pytorch")
         /// The zip file contradicts itself, or has something between its records.
         public static let invalidArchive = Code(rawValue: "invalid-archive")
@@ -33,9 +33,21 @@ public struct PyTorchError: Error, Sendable, Equatable, CustomStringConvertible 
         self.message = message
     }
 
-    /// What is wrong with the zip file.
-    static func archive(_ what: String) -> PyTorchError {
-        PyTorchError(.invalidArchive, "The zip file is not as PyTorch writes one: \(what).")
+    /// What reading the zip file ended with.
+    private init(_ error: TensorFileError) {
+        let codes: [TensorFileError.Code: Code] = [
+            .otherFormat: .notPyTorch, .compressed: .compressed, .tooLarge: .tooLarge,
+        ]
+        self.init(codes[error.code] ?? .invalidArchive, error.message)
+    }
+
+    /// What `body` returns, where the errors of reading zip files are errors of this type.
+    static func from<Value>(_ body: () throws -> Value) throws -> Value {
+        do {
+            return try body()
+        } catch let error as TensorFileError {
+            throw PyTorchError(error)
+        }
     }
 
     public var description: String { message }
@@ -45,16 +57,6 @@ public struct PyTorchError: Error, Sendable, Equatable, CustomStringConvertible 
 ///
 /// What was tried to take the most took below 400 MiB. A tensor takes about a dozen values and 150 bytes of pickle.
 enum PyTorchLimits {
-    /// Bytes of the zip file's central directory.
-    static let directoryLength = 64 << 20
-    /// Bytes of `data.pkl`. Strings are ranges of it, so that it bounds their memory as well.
-    static let pickleLength = 64 << 20
-    /// Values that the pickle builds.
-    static let nodeCount = 4 << 20
-    /// Places in lists, tuples and dictionaries; twice as many for keys with their values.
-    static let edgeCount = 16 << 20
-    /// Values on the unpickler's stack, and entries of its memo.
-    static let stackCount = 4 << 20
     /// Open marks on that stack.
     static let markCount = 64 << 10
     /// Containers in containers. Python's own pickler ends at less.
@@ -70,6 +72,21 @@ enum PyTorchLimits {
     /// UTF-8 bytes of a tensor's name, and of all names together.
     static let nameLength = 4096
     static let totalNameLength = 64 << 20
-    /// Bytes of the file that are in no extent.
-    static let literalLength: UInt64 = 16 << 20
+}
+
+/// What one pickle may need at most.
+struct PickleLimits {
+    /// Bytes. Strings are ranges of the pickle, so that it bounds their memory as well.
+    let length: Int
+    /// Values that it builds, values on the unpickler's stack, entries of its memo, and stretches of lists and
+    /// dictionaries.
+    let nodeCount: Int
+    /// Those among them that are made by calls.
+    let objectCount: Int
+    /// Places in lists, tuples and dictionaries; twice as many for keys with their values.
+    let edgeCount: Int
+
+    /// Of checkpoints with tensors.
+    static let tensors = PickleLimits(
+        length: 64 << 20, nodeCount: 4 << 20, objectCount: 4 << 20, edgeCount: 16 << 20)
 }

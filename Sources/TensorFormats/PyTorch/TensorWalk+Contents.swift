@@ -61,6 +61,16 @@ extension TensorWalk {
     }
 }
 
+extension TensorWalk {
+    /// The tensor in what parameters were until PyTorch 0.3: objects whose state begins with it.
+    func dataOfVariable(_ function: Pickle.Index, state: Pickle.Index) -> Pickle.Index? {
+        guard let items = pickle.tuple(state), items.count == 5, let name = pickle.globalName(function),
+            ["torch.nn.parameter.Parameter", "torch.autograd.variable.Variable"].contains(name)
+        else { return nil }
+        return items.first
+    }
+}
+
 extension Pickle.Node {
     fileprivate var mayHoldTensors: Bool {
         switch self {

@@ -44,13 +44,14 @@ struct TensorWalk {
     private var paths: [Path] = []
     /// The next one is the last.
     private var waiting: [Place] = []
-    private var stepCount = 0
-    private var nameLength = 0
+    private(set) var spent: TorchSpending
     private var seen: [Bool]
     private var builders: [Pickle.Index: TorchBuilder?] = [:]
 
-    init(_ pickle: Pickle) throws(PyTorchError) {
+    /// - Parameter spent: what other pickles of the file have taken of its limits.
+    init(_ pickle: Pickle, spent: TorchSpending = TorchSpending()) throws(PyTorchError) {
         self.pickle = pickle
+        self.spent = spent
         seen = [Bool](repeating: false, count: pickle.nodes.count)
         try wait(for: [Place(node: pickle.root, parent: -1, step: .same)])
         while let place = waiting.popLast() {
@@ -94,10 +95,15 @@ struct TensorWalk {
     private mutating func visit(
         function: Pickle.Index, arguments: Pickle.Index, state: Pickle.Index?, at path: Int32
     ) throws(PyTorchError) -> Bool {
-        if let state { try wait(for: try attributes(state, at: path)) }
+        if let data = state.flatMap({ dataOfVariable(function, state: $0) }) {
+            try wait(for: [Place(node: data, parent: path, step: .same, isWrapped: true)])
+        } else if let state {
+            try wait(for: try attributes(state, at: path))
+        }
         guard let items = pickle.tuple(arguments), let builder = builder(function) else { return false }
         if let isV3 = builder.tensorIsV3 {
-            guard tensors.count < PyTorchLimits.tensorCount else { throw Self.tooMany }
+            spent.tensorCount += 1
+            guard spent.tensorCount <= PyTorchLimits.tensorCount else { throw Self.tooMany }
             let name = try name(of: path)
             let tensor = try TorchTensor(name, arguments: items, isV3: isV3, in: pickle)
             try count(tensor.shape.count)
@@ -147,8 +153,8 @@ struct TensorWalk {
     }
 
     mutating func count(_ steps: Int) throws(PyTorchError) {
-        stepCount += steps
-        guard stepCount <= PyTorchLimits.stepCount else { throw Self.tooMany }
+        spent.stepCount += steps
+        guard spent.stepCount <= PyTorchLimits.stepCount else { throw Self.tooMany }
     }
 
     mutating func isNew(_ node: Pickle.Index) -> Bool {
@@ -189,8 +195,8 @@ struct TensorWalk {
             }
             path = paths[Int(path)].parent
         }
-        nameLength += length
-        guard length <= PyTorchLimits.nameLength, nameLength <= PyTorchLimits.totalNameLength else {
+        spent.nameLength += length
+        guard length <= PyTorchLimits.nameLength, spent.nameLength <= PyTorchLimits.totalNameLength else {
             throw PyTorchError(.tooLarge, "The names of the tensors in the file are too long.")
         }
         return steps.reversed().joined(separator: ".")

@@ -1,17 +1,17 @@
 /// A checkpoint of PyTorch: which records of the archive are storages, and which tensors lie in each.
 struct TorchArchive {
     let archive: ZipArchive
-    /// What the pickle says of each storage.
-    private(set) var storages: [TorchStorage] = []
-    /// In the order of the pickle. `storage` of each is in `storageOfNode`.
-    private(set) var tensors: [TorchTensor] = []
-    /// The storage that each persistent id stands for: a place in `storages`.
-    private(set) var storageOfNode: [Pickle.Index: Int] = [:]
-    /// The record of each storage, and by the record the other way round.
-    private(set) var storageOfRecord: [Int: Int] = [:]
+    let storages: TorchStorages
+    /// In the order of the pickle. `storage` of each is in `storages.ofNode`.
+    let tensors: [TorchTensor]
+    /// The storage that each record is, by their places.
+    private let storageOfRecord: [Int: Int]
 
     /// Reads the archive's structure, its pickle and its byte order.
-    init(size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
+    /// - Parameter spent: what other archives in the same file have taken of its limits.
+    init(
+        size: UInt64, spent: inout TorchSpending, read: (Range<UInt64>) throws -> [UInt8]
+    ) throws {
         archive = try ZipArchive(size: size, read: read)
         let records = archive.records
         // The root is what stands before the first slash, whatever it is.
@@ -27,16 +27,28 @@ struct TorchArchive {
         for (index, record) in records.enumerated() { places[record.name] = index }
         try Self.checkByteOrder(places[root + "byteorder".utf8].map { records[$0] }, read)
 
-        guard record.length <= UInt64(PyTorchLimits.pickleLength) else {
-            throw PyTorchError(.tooLarge, "The pickle in the file has over 64 MiB.")
+        guard record.length <= UInt64(PickleLimits.tensors.length - spent.pickleLength) else {
+            throw PyTorchError(.tooLarge, "The file has over 64 MiB of pickles.")
         }
+        spent.pickleLength += Int(record.length)
         let bytes = try readExactly(record.data, read)
         guard record.crc == 0 || record.crc == crc32(bytes) else {
             throw PyTorchError(.invalidPickle, "The pickle in the file is damaged: its checksum is another.")
         }
         let pickle = try Unpickler.read(bytes)
-        try findStorages(in: pickle, places, folder: root + "data/".utf8)
-        tensors = try TensorWalk(pickle).tensors
+        storages = try TorchStorages(in: pickle)
+        storageOfRecord = try Self.records(of: storages, places, in: archive, folder: root + "data/".utf8)
+        let walk = try TensorWalk(pickle, spent: spent)
+        (tensors, spent) = (walk.tensors, walk.spent)
+    }
+
+    /// What can be cut out of the file.
+    var contents: TorchContents {
+        var pieces = archive.records.enumerated().map { index, record in
+            TorchContents.Piece(range: record.data, storage: storageOfRecord[index])
+        }
+        pieces.append(TorchContents.Piece(range: archive.directory))
+        return TorchContents(storages: storages, tensors: tensors, pieces: pieces)
     }
 
     private static func checkByteOrder(
@@ -50,25 +62,18 @@ struct TorchArchive {
     }
 
     /// Finds the record of each storage, which must be as long as the pickle says.
-    private mutating func findStorages(
-        in pickle: Pickle, _ places: [[UInt8]: Int], folder: [UInt8]
-    ) throws(PyTorchError) {
-        for (node, value) in pickle.nodes.enumerated() {
-            guard case .persistent(let id) = value, let storage = try TorchStorage(id: id, in: pickle) else {
-                continue
-            }
+    private static func records(
+        of storages: TorchStorages, _ places: [[UInt8]: Int], in archive: ZipArchive, folder: [UInt8]
+    ) throws(PyTorchError) -> [Int: Int] {
+        guard storages.views.isEmpty else {
+            throw PyTorchError(
+                .invalidStorage, "The file names a part of a storage, which no zip file of PyTorch does.")
+        }
+        var found: [Int: Int] = [:]
+        for (index, storage) in storages.all.enumerated() {
             guard let record = places[folder + storage.key.utf8] else {
                 throw PyTorchError(
                     .invalidStorage, "The storage \(storage.key.quoted) is missing in the file.")
-            }
-            if let known = storageOfRecord[record] {
-                guard storages[known] == storage else {
-                    throw PyTorchError(
-                        .invalidStorage,
-                        "The file names the storage \(storage.key.quoted) in two ways that differ.")
-                }
-                storageOfNode[Pickle.Index(node)] = known
-                continue
             }
             let length = archive.records[record].length
             guard storage.elements == .unknown || storage.length == length else {
@@ -77,19 +82,19 @@ struct TorchArchive {
                     "The storage \(storage.key.quoted) has \(length) bytes, which is not what the pickle says."
                 )
             }
-            storageOfRecord[record] = storages.count
-            storageOfNode[Pickle.Index(node)] = storages.count
-            storages.append(storage)
+            found[record] = index
         }
+        return found
     }
 }
 
 /// The CRC-32 of zip files.
-private func crc32(_ bytes: [UInt8]) -> UInt32 {
-    let table = (0..<256 as Range<UInt32>).map { byte in
-        (0..<8).reduce(byte) { value, _ in value >> 1 ^ (value & 1 == 0 ? 0 : 0xEDB8_8320) }
-    }
+func crc32(_ bytes: some Sequence<UInt8>) -> UInt32 {
     var crc = UInt32.max
-    for byte in bytes { crc = crc >> 8 ^ table[Int(UInt8(truncatingIfNeeded: crc) ^ byte)] }
+    for byte in bytes { crc = crc >> 8 ^ crcTable[Int(UInt8(truncatingIfNeeded: crc) ^ byte)] }
     return ~crc
+}
+
+private let crcTable = (0..<256 as Range<UInt32>).map { byte in
+    (0..<8).reduce(byte) { value, _ in value >> 1 ^ (value & 1 == 0 ? 0 : 0xEDB8_8320) }
 }

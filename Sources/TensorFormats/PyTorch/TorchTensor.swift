@@ -1,53 +1,3 @@
-/// The bytes that one or more tensors of a pickle lie in: a record of the archive.
-struct TorchStorage: Equatable {
-    enum Elements: Equatable {
-        case typed(TorchDType)
-        /// Bytes, whose type is the tensors' matter.
-        case untyped
-        /// Of a class that is not known here.
-        case unknown
-    }
-
-    /// The record's name behind `data/`.
-    var key: String
-    var elements: Elements
-    /// Elements as the pickle has it; bytes where it is untyped.
-    var count: UInt64
-
-    /// Bytes; nil where they are not known or beyond 64 bits.
-    var length: UInt64? {
-        switch elements {
-        case .typed(let dtype):
-            let (length, overflow) = count.multipliedReportingOverflow(by: dtype.elementLength)
-            return overflow ? nil : length
-        case .untyped: return count
-        case .unknown: return nil
-        }
-    }
-
-    /// Reads what a persistent id says.
-    /// - Returns: nil where it stands for something else than a storage.
-    init?(id: Pickle.Index, in pickle: Pickle) throws(PyTorchError) {
-        guard let items = pickle.tuple(id), let kind = items.first,
-            pickle.text(kind, maximumLength: 16) == "storage"
-        else { return nil }
-        guard items.count == 5, let name = pickle.globalName(items[items.startIndex + 1]),
-            let key = pickle.text(items[items.startIndex + 2]),
-            case .integer(let count) = pickle[items[items.startIndex + 4]], count >= 0
-        else { throw PyTorchError(.invalidStorage, "The file names a storage in an unknown way.") }
-        self.key = key
-        self.count = UInt64(count)
-        let className = name.split(separator: ".").last.map(String.init) ?? ""
-        if !name.hasPrefix("torch") {
-            elements = .unknown
-        } else if className == "UntypedStorage" {
-            elements = .untyped
-        } else {
-            elements = TorchDType(storage: className).map { .typed($0) } ?? .unknown
-        }
-    }
-}
-
 /// A tensor as a pickle describes it, before anything is known of the file.
 struct TorchTensor {
     var name: String
@@ -130,7 +80,7 @@ struct TorchTensor {
 
 extension Pickle {
     /// A tuple of lengths, which may stand in a `torch.Size`; nil where it is none.
-    fileprivate func dimensions(_ index: Index) -> [UInt64]? {
+    func dimensions(_ index: Index) -> [UInt64]? {
         var items = tuple(index)
         if let object = object(index), globalName(object.function) == "torch.Size",
             let arguments = tuple(object.arguments), arguments.count == 1, let size = arguments.first

@@ -132,8 +132,9 @@ extension Unpickler {
     }
 
     private mutating func pushGlobal() throws(PyTorchError) {
-        try pushText(try line())
-        try pushText(try line())
+        let (module, name) = (try line(), try line())
+        try pushText(module)
+        try pushText(name)
         try pushStackGlobal()
     }
 

@@ -2,31 +2,66 @@
 ///
 /// It takes protocols 0 to 5 but for what no checkpoint holds: the opcodes INST, OBJ, EXT1, EXT2, EXT4, PERSID,
 /// NEXT_BUFFER and READONLY_BUFFER. Bytes behind STOP are not looked at, as in Python.
+///
+/// An opcode takes its arguments before it changes anything, so that one whose arguments are not all there yet can
+/// be performed again when they are.
 struct Unpickler {
     var pickle: Pickle
     /// Where the next opcode or argument stands.
     private(set) var position = 0
+    /// Whether the last failure was that the bytes came to an end.
+    private(set) var isShort = false
     private var stack: [Pickle.Index] = []
     /// The height of the stack at each open mark.
     private var marks: [Int] = []
     /// By number; -1 where nothing was put. Numbers are dense in what Python writes.
     private var memo: [Pickle.Index] = []
     private var memoCount = 0
+    private let limits: PickleLimits
     private let shared: SharedNodes
 
     /// The tree of a whole pickle.
-    static func read(_ bytes: [UInt8]) throws(PyTorchError) -> Pickle {
-        guard bytes.count <= PyTorchLimits.pickleLength else {
-            throw PyTorchError(.tooLarge, "The pickle in the file has over 64 MiB.")
-        }
-        var unpickler = try Unpickler(bytes)
+    static func read(
+        _ bytes: [UInt8], limits: PickleLimits = .tensors
+    ) throws(PyTorchError) -> Pickle {
+        guard bytes.count <= limits.length else { throw tooLong(limits) }
+        var unpickler = try Unpickler(bytes, limits)
         while let opcode = try unpickler.next() { try unpickler.perform(opcode) }
         return unpickler.pickle
     }
 
-    private init(_ bytes: [UInt8]) throws(PyTorchError) {
-        pickle = Pickle(bytes: bytes)
+    /// The tree of a pickle of which nobody knows yet where it ends.
+    /// - Parameter more: gives the bytes behind those that it gave before; none where there are no more.
+    /// - Returns: also how many bytes the pickle has.
+    static func read(
+        limits: PickleLimits = .tensors, more: () throws -> [UInt8]
+    ) throws -> (pickle: Pickle, length: Int) {
+        var unpickler = try Unpickler([], limits)
+        while true {
+            let start = unpickler.position
+            do {
+                guard let opcode = try unpickler.next() else { break }
+                try unpickler.perform(opcode)
+            } catch {
+                guard unpickler.isShort else { throw error }
+                guard unpickler.pickle.bytes.count < limits.length else { throw tooLong(limits) }
+                let bytes = try more()
+                guard !bytes.isEmpty else { throw error }
+                unpickler.pickle.append(bytes)
+                (unpickler.position, unpickler.isShort) = (start, false)
+            }
+        }
+        return (unpickler.pickle, unpickler.position)
+    }
+
+    private init(_ bytes: [UInt8], _ limits: PickleLimits) throws(PyTorchError) {
+        self.limits = limits
+        pickle = Pickle(bytes: bytes, limits: limits)
         shared = try SharedNodes(in: &pickle)
+    }
+
+    private static func tooLong(_ limits: PickleLimits) -> PyTorchError {
+        PyTorchError(.tooLarge, "The pickle in the file has over \(limits.length >> 20) MiB.")
     }
 
     /// The opcode there; nil for STOP, which also sets the root.
@@ -49,7 +84,10 @@ struct Unpickler {
     // MARK: Arguments
 
     mutating func byte() throws(PyTorchError) -> UInt8 {
-        guard position < pickle.bytes.count else { throw fail("it ends before its end") }
+        guard position < pickle.bytes.count else {
+            isShort = true
+            throw fail("it ends before its end")
+        }
         position += 1
         return pickle.bytes[position - 1]
     }
@@ -63,7 +101,10 @@ struct Unpickler {
 
     /// - Returns: where what is skipped begins.
     mutating func skip(_ count: some BinaryInteger) throws(PyTorchError) -> Int {
-        guard count >= 0, count <= pickle.bytes.count - position else { throw fail("it ends before its end") }
+        guard count >= 0, count <= pickle.bytes.count - position else {
+            isShort = count <= limits.length
+            throw fail("it ends before its end")
+        }
         position += Int(count)
         return position - Int(count)
     }
@@ -81,8 +122,9 @@ struct Unpickler {
     private var available: Int { stack.count - (marks.last ?? 0) }
 
     mutating func push(_ index: Pickle.Index) throws(PyTorchError) {
-        guard stack.count < PyTorchLimits.stackCount else {
-            throw PyTorchError(.tooLarge, "The pickle in the file needs a stack of over 4,194,304 values.")
+        guard stack.count < limits.nodeCount else {
+            throw PyTorchError(
+                .tooLarge, "The pickle in the file needs a stack of over \(limits.nodeCount) values.")
         }
         stack.append(index)
     }
@@ -138,8 +180,9 @@ struct Unpickler {
     // MARK: Memo
 
     mutating func put(_ number: some BinaryInteger) throws(PyTorchError) {
-        guard number < PyTorchLimits.stackCount else {
-            throw PyTorchError(.tooLarge, "The pickle in the file needs a memo of over 4,194,304 values.")
+        guard number < limits.nodeCount else {
+            throw PyTorchError(
+                .tooLarge, "The pickle in the file needs a memo of over \(limits.nodeCount) values.")
         }
         let (number, value) = (Int(number), try top())
         while memo.count <= number { memo.append(-1) }

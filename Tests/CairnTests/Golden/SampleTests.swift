@@ -64,6 +64,24 @@ import Testing
         }
     }
 
+    @Test func mindSporesTwoFormatsHoldTheSameTensors() throws {
+        let first = try bench.store.save(
+            bench.path("s/mindspore/plain.safetensors"), options: SaveOptions(step: 1))
+        let second = try bench.store.save(bench.path("s/mindspore/plain.ckpt"), options: SaveOptions(step: 2))
+        #expect(second.tensors == first.tensors && first.tensors > 3 && second.newBytes * 10 < first.newBytes)
+        let diff = try bench.store.diff("1", "2")
+        #expect(diff.unchanged == first.tensors && diff.changed.isEmpty && diff.added.isEmpty)
+    }
+
+    @Test func theTensorsOfAGGUFFileAreFound() throws {
+        try bench.store.save(bench.path("s/gguf"), options: SaveOptions(step: 1))
+        let tensors = try bench.store.show("1").tensors
+        #expect(
+            tensors.map(\.name) == ["token_embd.weight", "blk.0.ffn_up.weight", "blk.0.ffn_norm.weight", "q"])
+        #expect(tensors.map(\.dtype) == ["F32", "F16", "F32", "Q8_0"])
+        #expect(tensors.map(\.shape) == [[48, 32], [7, 32], [33], [4, 64]])
+    }
+
     @Test func theShardedExportIsWhatSavePretrainedWrote() throws {
         let source = bench.path("s/hf-save_pretrained/sharded_100KB_tied")
         try bench.store.save(source, options: SaveOptions(step: 1))

@@ -14,6 +14,9 @@ struct HuggingFace: Layout {
 
     func candidates(in output: OutputFolder) throws -> [Candidate] { output.folders("checkpoint-#") }
 
+    // It lists the folder whenever it deletes or resumes.
+    var allowsMoving: Bool { true }
+
     func recognises(_ view: CheckpointView) -> Bool {
         let isModel = view.names().contains { name in
             ModelFiles.part(of: name) == .model && !Self.onlyDescribes.contains(name)
@@ -59,6 +62,7 @@ struct HuggingFace: Layout {
             result.epoch = state.metrics["epoch"]
             result.metrics = state.metrics
             result.bestMetricName = state.bestMetricName
+            result.bestStep = state.bestGlobalStep
         } catch {
             result.faults.append(error.message)
         }

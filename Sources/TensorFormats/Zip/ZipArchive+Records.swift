@@ -31,23 +31,23 @@ extension ZipArchive {
         while position < bytes.count {
             guard bytes.count - position >= entryLength,
                 bytes.number(UInt32.self, at: position) == 0x0201_4B50
-            else { throw PyTorchError.archive("its directory is damaged") }
+            else { throw TensorFileError.archive("its directory is damaged") }
             let fields = ZipFields(bytes, at: position + 8)
             let comment = Int(bytes.number(UInt16.self, at: position + 32))
             let name = position + entryLength
             let extra = name + fields.nameLength
             let next = extra + fields.extraLength + comment
             guard next <= bytes.count, bytes.number(UInt16.self, at: position + 34) == 0 else {
-                throw PyTorchError.archive("its directory is damaged")
+                throw TensorFileError.archive("its directory is damaged")
             }
             guard fields.method == 0 else {
-                throw PyTorchError(
+                throw TensorFileError(
                     .compressed,
                     "A record of the zip file is compressed, so that its bytes do not stand in the file.")
             }
             // Names in UTF-8, a descriptor, and two hints for the compressor are harmless; encryption is not.
             guard fields.flags & ~0x080E == 0 else {
-                throw PyTorchError.archive("a record is encrypted or patched")
+                throw TensorFileError.archive("a record is encrypted or patched")
             }
 
             var zip64 = Zip64Fields(bytes[extra..<extra + fields.extraLength])
@@ -55,7 +55,7 @@ extension ZipArchive {
             let storedLength = try zip64.resolve(fields.storedLength)
             let header = try zip64.resolve(bytes.number(UInt32.self, at: position + 42))
             guard length == storedLength, header < end, length < end - header else {
-                throw PyTorchError.archive("a record reaches beyond its place")
+                throw TensorFileError.archive("a record reaches beyond its place")
             }
             records.append(
                 Record(
@@ -64,7 +64,7 @@ extension ZipArchive {
             position = next
         }
         guard count == records.count else {
-            throw PyTorchError.archive("its directory has not as many entries as it says")
+            throw TensorFileError.archive("its directory has not as many entries as it says")
         }
         return records
     }
@@ -77,7 +77,7 @@ extension ZipArchive {
             let length = UInt64(Self.localLength + record.name.count)
             let gap = try gap(from: end, to: record.header)
             guard length <= directory.lowerBound - record.header else {
-                throw PyTorchError.archive("a record reaches into the directory")
+                throw TensorFileError.archive("a record reaches into the directory")
             }
             // The descriptor of the record before stands right in front of the header: one read for both.
             let bytes = try readExactly(end..<record.header + length, read)
@@ -85,11 +85,11 @@ extension ZipArchive {
             let fields = ZipFields(bytes, at: gap + 6)
             guard bytes.number(UInt32.self, at: gap) == 0x0403_4B50, fields.flags == record.flags,
                 fields.method == 0, bytes[(gap + Self.localLength)...] == record.name[...]
-            else { throw PyTorchError.archive("a record is not where the directory says") }
+            else { throw TensorFileError.archive("a record is not where the directory says") }
             let extra = record.header + length..<record.header + length + UInt64(fields.extraLength)
             guard extra.upperBound <= directory.lowerBound,
                 record.length <= directory.lowerBound - extra.upperBound
-            else { throw PyTorchError.archive("a record reaches into the directory") }
+            else { throw TensorFileError.archive("a record reaches into the directory") }
             try check(fields, of: record, extra: extra, read)
             records[index].data = extra.upperBound..<extra.upperBound + record.length
             end = records[index].data.upperBound
@@ -102,7 +102,7 @@ extension ZipArchive {
     /// The bytes of the descriptor between two places, which is all that may be there.
     private func gap(from end: UInt64, to next: UInt64) throws -> Int {
         guard next >= end, [0, 16, 24].contains(next - end), end > 0 || next == 0 else {
-            throw PyTorchError.archive("its records overlap, or something stands between them")
+            throw TensorFileError.archive("its records overlap, or something stands between them")
         }
         return Int(next - end)
     }
@@ -116,7 +116,7 @@ extension ZipArchive {
             : (UInt64(bytes.number(UInt32.self, at: 8)), UInt64(bytes.number(UInt32.self, at: 12)))
         guard record.flags & Self.descriptorFlag != 0, bytes.number(UInt32.self, at: 0) == 0x0807_4B50,
             bytes.number(UInt32.self, at: 4) == record.crc, lengths == (record.length, record.length)
-        else { throw PyTorchError.archive("what stands behind a record contradicts the directory") }
+        else { throw TensorFileError.archive("what stands behind a record contradicts the directory") }
     }
 
     /// That CRC and lengths in the local header are the directory's, or 0 where a descriptor may have them.
@@ -132,7 +132,7 @@ extension ZipArchive {
         let mayBeZero = fields.flags & Self.descriptorFlag != 0
         guard fields.crc == record.crc || mayBeZero && fields.crc == 0,
             lengths.allSatisfy({ $0 == record.length || mayBeZero && $0 == 0 })
-        else { throw PyTorchError.archive("a record's header contradicts the directory") }
+        else { throw TensorFileError.archive("a record's header contradicts the directory") }
     }
 }
 
@@ -159,7 +159,7 @@ private struct Zip64Fields {
     mutating func resolve(_ field: UInt32) throws -> UInt64 {
         guard field == .max else { return UInt64(field) }
         guard bytes.count >= 8 else {
-            throw PyTorchError.archive("the zip64 field of a record is missing or too short")
+            throw TensorFileError.archive("the zip64 field of a record is missing or too short")
         }
         defer { bytes.removeFirst(8) }
         return bytes.number(UInt64.self, at: 0)

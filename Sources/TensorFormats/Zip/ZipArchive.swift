@@ -1,4 +1,4 @@
-/// The records of a zip file as PyTorch writes it: stored, not compressed, one behind the other from byte 0.
+/// The records of a zip file as PyTorch and NumPy write it: stored, not compressed, one behind the other from byte 0.
 ///
 /// A value of this type is checked: local headers, data, descriptors, the directory and its end tile the file, and
 /// what is said twice is said the same. Zip files in general may have holes, prefixes and comments; such a file is
@@ -20,6 +20,9 @@ struct ZipArchive {
         var length: UInt64 { data.upperBound - data.lowerBound }
     }
 
+    /// Bytes that the central directory may have, so that no file can take memory without bound.
+    static let maximumDirectoryLength: UInt64 = 64 << 20
+
     /// In the order of the file. No two have one name.
     var records: [Record] = []
     /// Where the central directory lies.
@@ -30,13 +33,16 @@ struct ZipArchive {
     ///   - size: bytes of the file.
     ///   - read: gives the bytes of a range inside the file.
     init(size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
-        let end = try ZipEnd(size: size, read: read)
+        let end = try ZipEnd(before: size, read: read)
+        guard end.archiveLength == size else {
+            throw TensorFileError.archive("its directory is not where its end says")
+        }
         directory = end.directory
         let bytes = try readExactly(directory, read)
         records = try Self.entries(in: bytes, count: end.count, before: directory.lowerBound)
         records.sort { $0.header < $1.header }
         guard Set(records.map(\.name)).count == records.count else {
-            throw PyTorchError.archive("two records have one name")
+            throw TensorFileError.archive("two records have one name")
         }
         try checkRecords(read)
     }
@@ -44,26 +50,30 @@ struct ZipArchive {
 
 /// What the end of a zip file says of its directory.
 struct ZipEnd {
-    var directory: Range<UInt64>
+    /// Counted from where the zip file begins.
+    let directory: Range<UInt64>
     /// Entries of the directory.
-    var count: UInt64
+    let count: UInt64
+    /// Bytes of the zip file. No more than there are.
+    let archiveLength: UInt64
 
     /// Bytes of the end of central directory record, of the zip64 locator, and of the zip64 record.
     private static let (endLength, locatorLength, end64Length) = (22, 20, 56)
 
-    init(size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
-        guard size >= UInt64(Self.endLength) else { throw Self.missing }
+    /// - Parameter place: where the zip file ends. What stands in front of it need not be part of it.
+    init(before place: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
+        guard place >= UInt64(Self.endLength) else { throw Self.missing }
         let longest = UInt64(Self.endLength + Self.locatorLength + Self.end64Length)
-        let tail = try readExactly(size - min(size, longest)..<size, read)
+        let tail = try readExactly(place - min(place, longest)..<place, read)
         let end = tail.count - Self.endLength
         guard tail.number(UInt32.self, at: end) == 0x0605_4B50, tail.number(UInt16.self, at: end + 20) == 0
         else { throw Self.missing }
         guard tail.number(UInt32.self, at: end + 4) == 0 else {
-            throw PyTorchError.archive("it is one of several volumes")
+            throw TensorFileError.archive("it is one of several volumes")
         }
         let entries = UInt64(tail.number(UInt16.self, at: end + 10))
         guard entries == tail.number(UInt16.self, at: end + 8) else {
-            throw PyTorchError.archive("it is one of several volumes")
+            throw TensorFileError.archive("it is one of several volumes")
         }
         let length = UInt64(tail.number(UInt32.self, at: end + 12))
         let offset = UInt64(tail.number(UInt32.self, at: end + 16))
@@ -71,58 +81,42 @@ struct ZipEnd {
         let locator = end - Self.locatorLength
         guard locator >= Self.end64Length, tail.number(UInt32.self, at: locator) == 0x0706_4B50 else {
             count = entries
-            directory = try Self.directory(at: offset, length: length, end: size - UInt64(Self.endLength))
+            directory = try Self.directory(at: offset, length: length, before: place - UInt64(Self.endLength))
+            archiveLength = directory.upperBound + UInt64(Self.endLength)
             return
         }
-        let start = size - longest
+        let start = tail.number(UInt64.self, at: locator + 8)
         guard tail.number(UInt32.self, at: locator + 4) == 0,
-            tail.number(UInt64.self, at: locator + 8) == start,
             tail.number(UInt32.self, at: locator + 16) == 1,
             tail.number(UInt32.self, at: 0) == 0x0606_4B50, tail.number(UInt64.self, at: 4) == 44,
             tail.number(UInt64.self, at: 16) == 0
-        else { throw PyTorchError.archive("its zip64 end is not where or what it should be") }
+        else { throw TensorFileError.archive("its zip64 end is not where or what it should be") }
         count = tail.number(UInt64.self, at: 32)
         let (length64, offset64) = (tail.number(UInt64.self, at: 40), tail.number(UInt64.self, at: 48))
         guard count == tail.number(UInt64.self, at: 24), entries == count || entries == 0xFFFF,
             length == length64 || length == 0xFFFF_FFFF, offset == offset64 || offset == 0xFFFF_FFFF
-        else { throw PyTorchError.archive("its two ends contradict each other") }
-        directory = try Self.directory(at: offset64, length: length64, end: start)
+        else { throw TensorFileError.archive("its two ends contradict each other") }
+        directory = try Self.directory(at: offset64, length: length64, before: place - longest)
+        archiveLength = directory.upperBound + longest
+        guard directory.upperBound == start else {
+            throw TensorFileError.archive("its zip64 end is not where or what it should be")
+        }
     }
 
-    private static let missing = PyTorchError(
-        .notPyTorch,
+    private static let missing = TensorFileError(
+        .otherFormat,
         "The file has no zip directory at its end: it is of another format, or its writing was cut off.")
 
-    private static func directory(at offset: UInt64, length: UInt64, end: UInt64) throws -> Range<UInt64> {
-        guard length <= end, offset == end - length else {
-            throw PyTorchError.archive("its directory is not where its end says")
+    /// - Parameter end: where the directory ends, counted from where the file begins.
+    private static func directory(
+        at offset: UInt64, length: UInt64, before end: UInt64
+    ) throws -> Range<UInt64> {
+        guard length <= end, offset <= end - length else {
+            throw TensorFileError.archive("its directory is not where its end says")
         }
-        guard length <= UInt64(PyTorchLimits.directoryLength) else {
-            throw PyTorchError(.tooLarge, "The zip directory of the file has over 64 MiB.")
+        guard length <= ZipArchive.maximumDirectoryLength else {
+            throw TensorFileError(.tooLarge, "The zip directory of the file has over 64 MiB.")
         }
-        return offset..<end
-    }
-}
-
-/// The bytes of a range of the file, or an error where `read` gives others than it was asked for.
-func readExactly(_ range: Range<UInt64>, _ read: (Range<UInt64>) throws -> [UInt8]) throws -> [UInt8] {
-    if range.isEmpty { return [] }
-    let bytes = try read(range)
-    guard UInt64(bytes.count) == range.upperBound - range.lowerBound else {
-        throw PyTorchError(.notPyTorch, "The file got shorter while it was read.")
-    }
-    return bytes
-}
-
-extension [UInt8] {
-    /// The little-endian number there.
-    ///
-    /// - Precondition: all its bytes are in the array.
-    func number<Number: FixedWidthInteger & UnsignedInteger>(_: Number.Type, at offset: Int) -> Number {
-        var number: Number = 0
-        for byte in self[offset..<offset + MemoryLayout<Number>.size].reversed() {
-            number = number << 8 | Number(byte)
-        }
-        return number
+        return offset..<offset + length
     }
 }

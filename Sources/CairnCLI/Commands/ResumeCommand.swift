@@ -1,0 +1,113 @@
+import ArgumentParser
+import Cairn
+
+struct ResumeCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "resume",
+        abstract: "Bring back what a training goes on from, and print its path.",
+        discussion: """
+            The newest valid iteration of folder and store together, saved first where only the folder has \
+            it, is put where the training looks for it; what is not complete and newer gets another name. \
+            Nothing is deleted. Prints the path to give to the trainer, or nothing where it starts from \
+            scratch: the store has no iteration yet. Run it before every start, on each node.
+
+            Examples:
+              cairn resume out
+              python train.py --resume_from_checkpoint "$(cairn resume out --run sft)"
+              cairn resume out --ref 400
+              cairn resume out --ref pointer --json
+            """)
+
+    @Argument(help: "The folder that the training writes to.", completion: .directory)
+    var path: String
+
+    @Option(
+        name: .customLong("run"),
+        help: ArgumentHelp(
+            "The run (default: the folder's run, the store's only one, or main).", valueName: "name"),
+        completion: StoreCompletion.runs)
+    var runName: String?
+
+    @Option(
+        name: .customLong("ref"),
+        help: ArgumentHelp(
+            "Go back to this iteration; pointer: to the one that the framework's own pointer names.",
+            valueName: "ref"), completion: StoreCompletion.references)
+    var reference: String?
+
+    @Option(help: ArgumentHelp("Only iterations of this layout.", valueName: "name"))
+    var layout: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Only these ranks' files, and those that all read, such as 0-7.", valueName: "ranks"),
+        transform: { try Self.ranks($0) })
+    var ranks: ClosedRange<Int>?
+
+    @Flag(name: .customLong("no-optimizer"), help: "Leave the optimizer's state in the store.")
+    var withoutOptimizer = false
+
+    @Flag(help: "Mend paths in state files that point to where the training was before.")
+    var relocate = false
+
+    @Flag(help: "A missing store, or a run that it does not know, means to start from scratch.")
+    var firstRun = false
+
+    @OptionGroup var common: CommonOptions
+
+    static func ranks(_ text: String) throws -> ClosedRange<Int> {
+        let parts = text.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
+        guard parts.count <= 2, let first = parts.first ?? nil, let last = parts.last ?? nil, first >= 0,
+            first <= last
+        else { throw ValidationError("give one rank, or the first and the last, such as 0-7") }
+        return first...last
+    }
+
+    func run() throws {
+        let options = ResumeOptions(
+            run: runName, reference: reference, layout: layout, ranks: ranks,
+            withoutOptimizer: withoutOptimizer,
+            relocate: relocate, firstRun: firstRun)
+        let store: Store
+        do {
+            store = try common.openStore()
+        } catch let error as CairnError where error.code == .notAStore {
+            guard firstRun, try !Checkpoints.hasIterations(at: path) else {
+                throw CairnError(
+                    .usage, error.message + ", or pass --first-run where no training has saved anything yet",
+                    path: error.path)
+            }
+            return try Output.answer(Self.answer(ResumeResult()), common)
+        }
+        let progress = TerminalProgress.make(quiet: common.quiet)
+        defer { progress.end() }
+        let result = try store.resume(path, options: options, progress: progress)
+        progress.end()
+        try Output.answer(Self.answer(result), common)
+    }
+
+    static func answer(_ result: ResumeResult) -> Answer {
+        var answer = Answer(json: json(result), text: result.path ?? "")
+        answer.warnings =
+            result.setAside.map {
+                "\($0.path) is \($0.newPath) now: \($0.reasons.joined(separator: "; "))"
+            } + result.notes
+        return answer
+    }
+
+    static func json(_ result: ResumeResult) -> JSON {
+        .fields(
+            ("path", JSON(optional: result.path)), ("run", JSON(optional: result.run)),
+            ("step", result.step.map { JSON($0) } ?? .null), ("id", JSON(optional: result.id)),
+            ("source", JSON(optional: result.source?.rawValue)),
+            (
+                "setAside",
+                .list(result.setAside) {
+                    .fields(
+                        ("path", JSON($0.path)), ("newPath", JSON($0.newPath)), ("reasons", .list($0.reasons))
+                    )
+                }
+            ),
+            ("notes", .list(result.notes)))
+    }
+}

@@ -1,0 +1,100 @@
+import Testing
+
+@testable import TensorFormats
+
+/// Damaged files of distributed checkpoints and of PyTorch before 1.6: never a crash, never a read outside the file, and
+/// never a bad cut.
+struct DistributedFuzzTests {
+    private static func originals(_ folder: String, _ filter: (String) -> Bool) throws -> [[UInt8]] {
+        try Fixtures.files(in: folder).filter(filter).map { try Fixtures.bytes("\(folder)/\($0)") }.filter {
+            !$0.isEmpty
+        }
+    }
+
+    /// Tries damaged files for three seconds.
+    /// - Parameter accepts: whether a file is taken; it checks what comes out.
+    private func fuzz(
+        _ what: String, _ originals: [[UInt8]], _ accepts: ([UInt8], _ seed: UInt64) -> Bool
+    ) {
+        let seed = UInt64.random(in: 0..<1_000_000)
+        var random = SeededGenerator(seed: seed)
+        let clock = ContinuousClock()
+        let end = clock.now + .seconds(3)
+        var (tried, accepted) = (0, 0)
+        while clock.now < end {
+            var file = originals.randomElement(using: &random)!
+            for _ in 0..<Int.random(in: 1...3, using: &random) { damage(&file, &random) }
+            tried += 1
+            if accepts(file, seed) { accepted += 1 }
+        }
+        print("fuzz \(what): seed \(seed), \(tried) files tried, \(accepted) accepted")
+        #expect(accepted > 0 && accepted < tried, "seed \(seed)")
+    }
+
+    @Test func `damaged items crash nothing and are never cut badly`() throws {
+        // Without a checksum the damage gets as far as the unpickler.
+        var zeros = VirtualFile.savedZeros(5)
+        zeros.append(.savedZeros(2))
+        let originals = try Self.originals("dcp") { $0.hasSuffix(".distcp") } + [zeros.read(0..<zeros.size)]
+        fuzz("distcp", originals) { file, seed in
+            guard let map = try? TensorMap(distributed: file) else { return false }
+            #expect(map.isSound(fileSize: file.count), "seed \(seed)")
+            return true
+        }
+    }
+
+    @Test func `damaged files from before 1.6 crash nothing and are never cut badly`() throws {
+        fuzz("before 1.6", try Self.originals("pytorch") { $0.hasPrefix("before-1.6") }) { file, seed in
+            guard let map = try? TensorMap(pyTorch: file) else { return false }
+            #expect(map.isSound(fileSize: file.count), "seed \(seed)")
+            return true
+        }
+    }
+
+    @Test func `damaged metadata crashes nothing, neither when it is read nor when it is checked`() throws {
+        fuzz("metadata", try Self.originals("dcp") { $0.hasSuffix(".metadata") }) { file, _ in
+            guard let metadata = try? DCPMetadata(parsing: file) else { return false }
+            for problem in metadata.problems(fileLength: { $0.hasPrefix("__0") ? 9000 : nil }) {
+                #expect(problem.message.hasSuffix("."))
+            }
+            return true
+        }
+    }
+
+    @Test(arguments: ["dcp/torch-2.0.distcp", "pytorch/before-1.6-few.pt", "dcp/torch-2.0.metadata"])
+    func `a file that ends at any byte too early is refused, but where an item ends`(_ file: String) throws {
+        let bytes = try Fixtures.bytes(file)
+        let ends = Set(
+            try DCPMetadata(parsing: Fixtures.bytes("dcp/torch-2.0.metadata")).tensors.flatMap(\.chunks)
+                .compactMap { $0.place.map { Int($0.offset) } } + [0, 431])
+        for length in bytes.indices {
+            let cut = Array(bytes[..<length])
+            if file.hasSuffix(".metadata") {
+                #expect(throws: PyTorchError.self, "\(length)") { try DCPMetadata(parsing: cut) }
+            } else if file.hasSuffix(".pt") {
+                #expect(throws: PyTorchError.self, "\(length)") { try TensorMap(pyTorch: cut) }
+            } else if ends.contains(length) {
+                #expect(try TensorMap(distributed: cut).isSound(fileSize: length))
+            } else {
+                let error = #expect(throws: PyTorchError.self, "\(length)") {
+                    try TensorMap(distributed: cut)
+                }
+                #expect(error?.code == .invalidArchive)
+            }
+        }
+    }
+
+    private func damage(_ file: inout [UInt8], _ random: inout SeededGenerator) {
+        guard !file.isEmpty else { return }
+        let place = Int.random(in: file.indices, using: &random)
+        switch Int.random(in: 0..<6, using: &random) {
+        case 0: file[place] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+        case 1: file[place] = [0, 1, 0x7F, 0xFF].randomElement(using: &random)!
+        case 2: file.removeSubrange(place..<min(file.count, place + Int.random(in: 1...4, using: &random)))
+        case 3:
+            file.insert(contentsOf: file[place...].prefix(Int.random(in: 1...9, using: &random)), at: place)
+        case 4: file[place] = file.randomElement(using: &random)!
+        default: file.removeSubrange(place...)
+        }
+    }
+}
