@@ -56,7 +56,7 @@ extension Store {
     private func plan(
         _ info: IterationInfo, _ manifest: Manifest, _ lock: ReaderLock, _ options: ExportOptions
     ) throws -> ExportPlan {
-        let view = CheckpointView(manifest, chunks, lock)
+        let view = try view(of: info, manifest, lock)
         let layout = try Layouts.layout(of: view)
         let isOwn = options.rename == nil && options.config == nil
         if isOwn, layout == nil || layout is HuggingFace, HuggingFaceExport.hasModel(manifest) {

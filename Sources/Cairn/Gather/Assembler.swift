@@ -80,20 +80,22 @@ extension Assembler {
         func error(_ why: String) -> CairnError {
             Self.error(wanted, "\(piece.tensor) in \(piece.file) \(why)", piece.file)
         }
-        guard let held = Self.count(tensor.shape, bits), held * bits == tensor.length * 8 else {
-            throw error("has another length than its shape says")
-        }
         switch piece.place {
         case .run(let start, let count, let from):
             guard let whole = Self.count(wanted.shape, bits), let end = Self.end(start, count), end <= whole
             else {
                 throw error("would lie beyond its end, at element \(start) and the \(count) from there on")
             }
+            // By its length: of a tensor that a file holds in several, each has the shape of all.
+            let held = Self.elements(tensor.length, bits)
             guard let last = Self.end(from, count), last <= held else {
                 throw error("has \(held) elements, not the \(count) from \(from) on")
             }
             return Tiling.Box(source: number, base: from, bounds: [start..<end])
         case .box(let offset, let shape):
+            guard Self.count(tensor.shape, bits).map({ $0 * bits / 8 }) == tensor.length else {
+                throw error("has another length than its shape says")
+            }
             guard Self.isSame(shape, tensor.shape) else {
                 throw error("has the shape \(tensor.shape.text), not \(shape.text)")
             }
@@ -137,8 +139,11 @@ extension Assembler {
         if let known = DType(rawValue: dtype) { return UInt64(known.bitsPerElement) }
         guard let stored, let count = count(stored.shape, 8) else { return nil }
         // Without elements there is nothing to be told apart.
-        return count == 0 ? 8 : stored.length / count * 8
+        return count == 0 ? 8 : Self.elements(stored.length / count, 1)
     }
+
+    /// How many elements so many bytes are. No file has more than 2^60.
+    private static func elements(_ bytes: UInt64, _ bits: UInt64) -> UInt64 { min(bytes, 1 << 60) * 8 / bits }
 
     /// Elements of a shape; nil where their bits are beyond 64 bits.
     private static func count(_ shape: [UInt64], _ bits: UInt64) -> UInt64? {

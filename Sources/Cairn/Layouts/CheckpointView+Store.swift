@@ -6,6 +6,13 @@ extension Store {
     /// A saved iteration as layouts look at it, kept from removal while the view is.
     func view(of info: IterationInfo) throws -> CheckpointView {
         let (manifest, lock) = try manifest(of: info)
+        return try view(of: info, manifest, lock)
+    }
+
+    /// The same of a manifest that was read already.
+    func view(
+        of info: IterationInfo, _ manifest: Manifest, _ lock: ReaderLock
+    ) throws -> CheckpointView {
         let place = try metadata(of: info, manifest.head)[SavedPlace.key].flatMap { SavedPlace($0) }
         return CheckpointView(manifest, name: place?.path ?? "", chunks, lock)
     }

@@ -16,16 +16,22 @@ final class GatherBench {
     }
 
     let bench: Workbench
+    let info: IterationInfo
     let manifest: Manifest
     private let lock: ReaderLock
 
-    /// - Parameter files: safetensors files by their names.
-    init(chunkSize: Int = 4096, _ files: [String: [Stored]]) throws {
+    /// - Parameters:
+    ///   - files: safetensors files by their names.
+    ///   - others: the bytes of other files.
+    init(
+        chunkSize: Int = 4096, _ files: [String: [Stored]], others: [String: [UInt8]] = [:]
+    ) throws {
         bench = try Workbench(chunkSize: chunkSize)
+        let all = files.mapValues { Self.safetensors($0) }.merging(others) { $1 }
         try bench.store.save(
-            try bench.write("checkpoint-1", files.mapValues { Self.safetensors($0) }),
-            options: SaveOptions(run: "r", step: 1))
-        (manifest, lock) = try bench.store.manifest(of: try bench.store.resolve("r@1"))
+            try bench.write("checkpoint-1", all), options: SaveOptions(run: "r", step: 1))
+        info = try bench.store.resolve("r@1")
+        (manifest, lock) = try bench.store.manifest(of: info)
     }
 
     static func safetensors(_ tensors: [Stored]) -> [UInt8] {
