@@ -56,7 +56,7 @@ extension CheckpointView.File {
 
 extension Roots {
     /// The file that a link right beside or below points to; nil where that is another link, or outside.
-    fileprivate func file(behind target: [UInt8], from path: [UInt8]) -> Entry? {
+    func file(behind target: [UInt8], from path: [UInt8]) -> Entry? {
         guard !target.starts(with: "/".utf8), !target.starts(with: "..".utf8) else { return nil }
         let folder = path.lastIndex(of: UInt8(ascii: "/")).map { path[...$0] } ?? []
         guard let entry = self[folder + target], case .file = entry.kind else { return nil }
@@ -90,6 +90,7 @@ extension ChunkStore {
             switch part {
             case .literal(let literal): bytes += literal[Int(lower - start)..<Int(upper - start)]
             case .blob(let blob): bytes += try self.bytes(of: blob, lower - start..<upper - start)
+            case .gather: preconditionFailure("a saved file has whole blobs")
             }
         }
         return bytes
