@@ -32,7 +32,7 @@ struct TorchArchive {
         }
         spent.pickleLength += Int(record.length)
         let bytes = try readExactly(record.data, read)
-        guard record.crc == 0 || record.crc == crc32(bytes) else {
+        guard record.crc == 0 || record.crc == CRC32(bytes).value else {
             throw PyTorchError(.invalidPickle, "The pickle in the file is damaged: its checksum is another.")
         }
         let pickle = try Unpickler.read(bytes)
@@ -86,15 +86,4 @@ struct TorchArchive {
         }
         return found
     }
-}
-
-/// The CRC-32 of zip files.
-func crc32(_ bytes: some Sequence<UInt8>) -> UInt32 {
-    var crc = UInt32.max
-    for byte in bytes { crc = crc >> 8 ^ crcTable[Int(UInt8(truncatingIfNeeded: crc) ^ byte)] }
-    return ~crc
-}
-
-private let crcTable = (0..<256 as Range<UInt32>).map { byte in
-    (0..<8).reduce(byte) { value, _ in value >> 1 ^ (value & 1 == 0 ? 0 : 0xEDB8_8320) }
 }
