@@ -29,6 +29,8 @@ struct Assembly: Sendable {
     var tensors: [Tensor] = []
     /// The optimizer's state, where it is kept by the names of the parameters: `exp_avg.model.embed.weight`.
     var optimizer: [Tensor] = []
+    /// What the file with the model's tensors is called, before its extension.
+    var fileName = "model"
     /// Files that go with the model as they are, and what they are called beside it: configuration, tokenizer.
     var files: [(path: String, name: String)] = []
 }
