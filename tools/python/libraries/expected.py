@@ -6,7 +6,8 @@ however many files and ranks. It imports nothing but numpy, so that it runs in e
     [{"path": folder below OUTPUT, "layout": family of layouts, "iterations": [{
         "path": below the tree, null where an iteration is spread over folders, "step": or null, "epoch": or null, "complete":,
         "worldSize": or null where nothing tells, "required": files without which it is incomplete,
-        "model": {name: {"dtype", "shape", "sha256"}}, "optimizer": the same, where the layout keeps it by name}]}]
+        "model": {name: {"dtype", "shape", "sha256"}}, "optimizer": the same, where the layout keeps it by name,
+        "tied": names of the model that others of it stand for as well}]}]
 """
 import hashlib
 import json
@@ -34,11 +35,11 @@ def described(tensor):
     return {"dtype": dtype, "shape": list(tensor.shape), "sha256": hashlib.sha256(data.tobytes()).hexdigest()}
 
 
-def iteration(path, step, model, *, optimizer=None, epoch=None, complete=True, world_size=None, required=()):
+def iteration(path, step, model, *, optimizer=None, epoch=None, complete=True, world_size=None, required=(), tied=()):
     tensors = {name: described(tensor) for name, tensor in model.items()}
     facts = {
         "path": path, "step": step, "epoch": epoch, "complete": complete, "worldSize": world_size, "required": list(required),
-        "model": tensors}
+        "model": tensors, "tied": list(tied)}
     if optimizer is not None:
         facts["optimizer"] = {name: described(tensor) for name, tensor in optimizer.items()}
     return facts
