@@ -24,7 +24,9 @@ DTYPES = {
 
 
 def described(tensor):
-    """The dtype, shape and bytes of a whole tensor of torch or numpy."""
+    """The dtype, shape and bytes of a whole tensor of torch or numpy; what is described already stays as it is."""
+    if isinstance(tensor, dict):
+        return tensor
     if hasattr(tensor, "detach"):
         import torch
         tensor = tensor.detach().cpu().contiguous()

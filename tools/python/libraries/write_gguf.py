@@ -11,7 +11,7 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 
-from expected import expect
+from expected import expect, iteration
 
 TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "I32"]
 
@@ -56,10 +56,9 @@ def main(output):
         write(output / name / "tiny.gguf", **options)
         files = sorted((output / name).iterdir())
         assert len(files) == (3 if options else 1)
-        expect(output, name, "gguf", [{
-            "path": "." if options else "tiny.gguf", "step": None, "epoch": None, "complete": True, "worldSize": None,
-            "required": [file.name for file in files] if options else [],
-            "model": {key: value for file in files for key, value in tensors(file).items()}, "tied": []}])
+        model = {key: value for file in files for key, value in tensors(file).items()}
+        required = [file.name for file in files] if options else []
+        expect(output, name, "gguf", [iteration("." if options else "tiny.gguf", None, model, required=required)])
 
 
 if __name__ == "__main__":
