@@ -27,6 +27,10 @@ class Missing(Exception):
     """The library can't be installed: why, in one line."""
 
 
+class Failed(Exception):
+    """The library is there, and did not write its trees: what it said."""
+
+
 def python_of(library):
     name = ENVIRONMENTS[library]
     done = subprocess.run([HERE.parent / "environment.sh", *([name] if name else [])], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -37,13 +41,18 @@ def python_of(library):
 
 
 def make(library, output):
-    """Raises Missing where the library isn't there, and CalledProcessError with its output where it fails."""
+    """Raises Missing where the library isn't there, and Failed with what it said where it fails."""
     python = python_of(library)
     output.mkdir(parents=True)
     # Processes that share two cores get nothing but overhead from more threads.
     settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    subprocess.run([python, HERE / f"write_{library}.py", output], check=True, env=settings, text=True,
-                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    # `timeout` ends all of its processes together; of a pipe, one that was left over would hide the end.
+    command = ["timeout", "--kill-after=10", "300", python, HERE / f"write_{library}.py", output]
+    with tempfile.TemporaryFile("w+") as said:
+        done = subprocess.run(command, env=settings, stdout=said, stderr=subprocess.STDOUT)
+        if done.returncode:
+            said.seek(0)
+            raise Failed(f"{library} ended with {done.returncode}:\n{said.read()}")
 
 
 def unpack(library, output):
@@ -70,7 +79,5 @@ if __name__ == "__main__":
             make(sys.argv[1], Path(sys.argv[2]))
         else:
             sys.exit(__doc__)
-    except Missing as reason:
+    except (Missing, Failed) as reason:
         sys.exit(str(reason))
-    except subprocess.CalledProcessError as failure:
-        sys.exit(f"{failure.output}{failure}")

@@ -11,7 +11,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
-from expected import expect, iteration, torchrun
+from expected import expect, iteration
+from ranks import leave, torchrun
 
 
 class Progress:
@@ -75,6 +76,7 @@ def named(output):
         for step in (2, 4)]
     if os.environ["RANK"] == "0":
         expect(output, "named", "accelerate", iterations)
+    leave()
 
 
 if __name__ == "__main__":
