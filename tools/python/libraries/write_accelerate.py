@@ -71,6 +71,7 @@ def named(output):
     for step in (2, 4):
         session.train()
         session.accelerator.save_state(str(output / f"named/step_{step}"))
+        session.accelerator.wait_for_everyone()
     iterations = [
         iteration(f"step_{step}", step, session.loaded(output / f"named/step_{step}"), world_size=2, required=["model.safetensors"])
         for step in (2, 4)]
