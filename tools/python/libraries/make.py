@@ -24,7 +24,7 @@ SAMPLE_ONLY = {"tensorflow"}
 
 
 class Missing(Exception):
-    """The library can't be installed: why, in one line."""
+    """The library can't be installed. What installs it has said why."""
 
 
 class Failed(Exception):
@@ -33,10 +33,9 @@ class Failed(Exception):
 
 def python_of(library):
     name = ENVIRONMENTS[library]
-    done = subprocess.run([HERE.parent / "environment.sh", *([name] if name else [])], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([HERE.parent / "environment.sh", *([name] if name else [])], stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise Missing(done.stderr.strip().splitlines()[-1])
-    sys.stderr.write(done.stderr)
+        raise Missing("its packages can't be installed, for the reason above")
     return done.stdout.strip()
 
 

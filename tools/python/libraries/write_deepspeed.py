@@ -101,7 +101,9 @@ def universal(output):
                     "--num_extract_workers", "1", "--num_merge_workers", "1", "--inject_missing_state"]
         ds_to_universal.main(ds_to_universal.parse_arguments())
         model, optimizer = parts(folder)
-        iterations.append(iteration(folder.name, step, model, optimizer=optimizer, tied=["head.weight"], required=["mp_rank_00_model_states.pt", "zero/embed.weight/fp32.pt"]))
+        iterations.append(iteration(
+            folder.name, step, model, optimizer=optimizer, tied=["head.weight"],
+            required=["mp_rank_00_model_states.pt", "zero/embed.weight/fp32.pt"]))
     expect(output, "universal", "deepspeed-universal", iterations)
 
 
