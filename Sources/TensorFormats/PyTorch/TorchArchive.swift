@@ -1,9 +1,8 @@
 /// A checkpoint of PyTorch: which records of the archive are storages, and which tensors lie in each.
 struct TorchArchive {
     let archive: ZipArchive
+    let walk: TensorWalk
     let storages: TorchStorages
-    /// In the order of the pickle. `storage` of each is in `storages.ofNode`.
-    let tensors: [TorchTensor]
     /// The storage that each record is, by their places.
     private let storageOfRecord: [Int: Int]
 
@@ -38,8 +37,8 @@ struct TorchArchive {
         let pickle = try Unpickler.read(bytes)
         storages = try TorchStorages(in: pickle)
         storageOfRecord = try Self.records(of: storages, places, in: archive, folder: root + "data/".utf8)
-        let walk = try TensorWalk(pickle, spent: spent)
-        (tensors, spent) = (walk.tensors, walk.spent)
+        walk = try TensorWalk(pickle, spent: spent)
+        spent = walk.spent
     }
 
     /// What can be cut out of the file.
@@ -48,7 +47,7 @@ struct TorchArchive {
             TorchContents.Piece(range: record.data, storage: storageOfRecord[index])
         }
         pieces.append(TorchContents.Piece(range: archive.directory))
-        return TorchContents(storages: storages, tensors: tensors, pieces: pieces)
+        return TorchContents(walk: walk, storages: storages, tensors: walk.tensors, pieces: pieces)
     }
 
     private static func checkByteOrder(
