@@ -150,3 +150,27 @@ private struct Canvas {
         isSet[place] = true
     }
 }
+
+/// A tensor for made-up files.
+struct Stored {
+    var name: String
+    var dtype: DType
+    var shape: [UInt64]
+    var bytes: [UInt8]
+
+    static func numbers(_ name: String, _ shape: [UInt64], _ values: [Int32]) -> Stored {
+        Stored(name: name, dtype: .i32, shape: shape, bytes: values.withUnsafeBytes { [UInt8]($0) })
+    }
+
+    var sha256: String {
+        bytes.withUnsafeBytes { bytes in
+            SHA256Hasher().digest(bytes).withUnsafeBytes { $0.map { String(format: "%02x", $0) }.joined() }
+        }
+    }
+
+    static func safetensors(_ tensors: [Stored], metadata: [(String, String)] = []) -> [UInt8] {
+        let (header, order) = SafetensorsHeader.canonicalHeader(
+            tensors: tensors.map { ($0.name, $0.dtype, $0.shape, UInt64($0.bytes.count)) }, metadata: metadata)
+        return header + order.flatMap { tensors[$0].bytes }
+    }
+}

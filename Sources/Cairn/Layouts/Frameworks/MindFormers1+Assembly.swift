@@ -6,8 +6,6 @@ extension MindFormers1 {
     private struct Slice {
         /// Of this rank, along each axis: which part, of how many.
         var parts: [(index: UInt64, count: UInt64)]
-        /// Whether ranks have all of the parameter, though it is said to be cut.
-        var isWhole: Bool
 
         /// - Returns: nil where the layout is none of a tensor of this shape.
         init?(_ layout: ParallelStrategy.Layout, rank: Int, stored: [UInt64]) {
@@ -33,18 +31,7 @@ extension MindFormers1 {
                 }
                 parts.append(part)
             }
-            isWhole = Self.isWhole(layout, parts, stored)
             shardOptimizer(layout, matrix, coordinates, taken, devices)
-        }
-
-        /// Ranks may be told to put together what they save.
-        private static func isWhole(
-            _ layout: ParallelStrategy.Layout, _ parts: [(index: UInt64, count: UInt64)], _ stored: [UInt64]
-        ) -> Bool {
-            guard layout.splitShape.count == stored.count, parts.contains(where: { $0.count > 1 }) else { return false }
-            return zip(zip(stored, layout.splitShape), parts).allSatisfy { lengths, part in
-                UInt64(exactly: lengths.1)?.multipliedReportingOverflow(by: part.count).partialValue == lengths.0
-            }
         }
 
         /// The optimizer cuts a slice once more along its first axis, among ranks that have the same one.
@@ -93,7 +80,7 @@ extension MindFormers1 {
             var isKnown = true
             if case .some(let slice) = slice {
                 isKnown = slice != nil
-                if let slice, !slice.isWhole {
+                if let slice {
                     for (axis, part) in slice.parts.enumerated() {
                         let (length, overflow) = stored.shape[axis].multipliedReportingOverflow(by: part.count)
                         guard !overflow else { return }
@@ -131,14 +118,10 @@ private struct Strategies {
         return String(decoding: Array(rest.dropFirst()), as: UTF8.self)
     }
 
-    /// Of a tensor, or of the parameter that it is kept for. What a rank's own file says goes first.
+    /// Of a tensor; nil where it is not cut, as MindSpore takes it too. What a rank's own file says goes before what others do.
     func layout(of name: String, rank: Int) -> ParallelStrategy.Layout? {
-        let base = TensorGroups.part(of: name) == .optimizer ? name.split(separator: ".", maxSplits: 1).last.map(String.init) : nil
-        for name in [name, base].compactMap({ $0 }) {
-            if let layout = layouts[rank]?[name] { return layout }
-            if layouts[rank] == nil, let other = layouts.min(by: { $0.key < $1.key })?.value[name] { return other }
-        }
-        return nil
+        guard let own = layouts[rank] else { return layouts.min { $0.key < $1.key }?.value[name] }
+        return own[name]
     }
 }
 
