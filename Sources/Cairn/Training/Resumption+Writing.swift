@@ -135,7 +135,9 @@ extension Resumption {
     /// Gives iterations names that no framework looks for.
     mutating func setAside(_ iterations: [Found]) throws {
         for one in iterations {
-            let files = (one.candidate.files ?? [one.candidate.path]).filter { !one.candidate.shared.contains($0) }
+            let files = (one.candidate.files ?? [one.candidate.path]).filter {
+                !one.candidate.shared.contains($0)
+            }
             var reasons = one.inspection.faults
             if let unhealthy = one.inspection.unhealthy { reasons.append(unhealthy) }
             if reasons.isEmpty { reasons = ["it is newer than what is gone back to"] }
