@@ -71,9 +71,8 @@ struct AssemblyExport {
         guard let renaming else {
             return try assembly.tensors.filter { wanted($0.name) }.map { try assembler.tensor($0) }
         }
-        return try renaming.apply(assembly.tensors.map { try assembler.tensor($0) }).filter {
-            wanted($0.name)
-        }
+        return try renaming.apply(assembly.tensors.map { ($0.name, $0) }) { try assembler.tensor($0) }
+            .filter { wanted($0.name) }
     }
 
     static func filter(_ pattern: String?) throws -> (String) -> Bool {

@@ -18,6 +18,7 @@ struct Assembler {
     /// A tensor from its pieces. Of its bytes only those are read that two pieces hold in different chunks.
     /// - Throws: `.inconsistent`, naming the tensor, the file and the region, where pieces don't fit or don't tile it.
     mutating func tensor(_ wanted: Assembly.Tensor) throws -> GatheredTensor {
+        if let problem = wanted.problem { throw Self.error(wanted, problem) }
         let numbers = try wanted.pieces.map { try number(of: $0, wanted) }
         guard let bits = Self.bits(wanted.dtype, numbers.first.map { stored.tensors[$0] }),
             let count = Self.count(wanted.shape, bits)

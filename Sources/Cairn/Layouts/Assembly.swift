@@ -23,6 +23,8 @@ struct Assembly: Sendable {
         var shape: [UInt64]
         /// They tile the tensor; where several hold the same elements, these have the same bytes.
         var pieces: [Piece]
+        /// Why it can't be put together though it is there, as a sentence's middle; nil where it can.
+        var problem: String?
     }
 
     /// The model's, in the order in which the layout names them.

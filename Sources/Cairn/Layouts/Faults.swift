@@ -44,7 +44,7 @@ extension CheckpointView {
     }
 
     /// A sentence as a part of another one.
-    private static func inner(_ sentence: String) -> String {
+    static func inner(_ sentence: String) -> String {
         let text = sentence.hasSuffix(".") ? String(sentence.dropLast()) : sentence
         return text.prefix(1).lowercased() + text.dropFirst()
     }

@@ -33,9 +33,17 @@ final class Renaming {
     }
 
     /// The tensors that the rules make of these.
+    /// - Parameter assemble: puts one together; not called for those that a rule leaves out.
     /// - Throws: `.usage`, naming the tensor, where no rule matches it, its shape doesn't divide, or two make the same name.
-    func apply(_ tensors: [GatheredTensor]) throws -> [GatheredTensor] {
-        for tensor in tensors { try place(tensor) }
+    func apply<Tensor>(
+        _ tensors: [(name: String, tensor: Tensor)], assemble: (Tensor) throws -> GatheredTensor
+    ) throws -> [GatheredTensor] {
+        for (name, tensor) in tensors {
+            let (rule, match) = try rule(for: name)
+            guard !rule.targets.isEmpty else { continue }
+            let assembled = try assemble(tensor)
+            try naming(rule, name) { try place(assembled, rule, match) }
+        }
         return try wholes.map { whole in
             try naming(whole.rule, whole.source) { try self.whole(whole) }
         }
@@ -53,21 +61,19 @@ final class Renaming {
         }
     }
 
-    private func place(_ tensor: GatheredTensor) throws {
+    private func rule(for name: String) throws -> (Rename.Rule, Regex<AnyRegexOutput>.Match) {
         for rule in rename.rules {
-            guard let match = try rule.pattern.wholeMatch(in: tensor.name) else { continue }
-            return try naming(rule, tensor.name) { try place(tensor, rule, match) }
+            if let match = try rule.pattern.wholeMatch(in: name) { return (rule, match) }
         }
         throw CairnError(
             .usage,
-            "no rule of \(rename.path) matches the tensor \(tensor.name); add one, which may say \"drop\": true",
+            "no rule of \(rename.path) matches the tensor \(name); add one, which may say \"drop\": true",
             path: rename.path)
     }
 
     private func place(
         _ tensor: GatheredTensor, _ rule: Rename.Rule, _ match: Regex<AnyRegexOutput>.Match
     ) throws {
-        if rule.targets.isEmpty { return }
         for (counted, step) in try steps(tensor, rule.each[...], [:]) {
             let parts = try rule.split.map { try split(step, $0, rule.targets.count) } ?? [step]
             for (part, target) in zip(parts, rule.targets) {
