@@ -12,7 +12,7 @@ import Testing
     {
         GatheredTensor(
             name: name, dtype: dtype, bits: 32, shape: shape,
-            elements: .source(source, start: 0, count: shape.reduce(1, *)))
+            bytes: .source(source, start: 0, count: 4 * shape.reduce(1, *)))
     }
 
     private func rename(_ text: String) throws -> Rename {
@@ -31,8 +31,11 @@ import Testing
     /// Name, shape and elements of each, as `name [2, 3]: 0.0 0.1 ...`.
     private func text(_ tensors: [GatheredTensor]) -> [String] {
         tensors.map { tensor in
-            let places = ElementsTests.places(tensor.elements, 0..<tensor.elements.count)
-            let elements = places.map { "\($0.source).\($0.index)" }.joined(separator: " ")
+            let places = ElementsTests.places(tensor.bytes, 0..<tensor.bytes.count)
+            let elements = places.enumerated().filter { $0.offset % 4 == 0 }.map {
+                "\($1.source).\($1.index / 4)"
+            }
+            .joined(separator: " ")
             return "\(tensor.name) \(tensor.shape.text): \(elements)"
         }
     }

@@ -108,7 +108,7 @@ final class Renaming {
             throw Rename.Fault("its shape \(tensor.shape.text) has no axis that counts \"\(name)\"")
         }
         return try (0..<count).flatMap { index in
-            var step = tensor.sliced(axis: 0, index..<index + 1)
+            var step = try tensor.sliced(axis: 0, index..<index + 1)
             step.shape.removeFirst()
             return try steps(step, names.dropFirst(), counted.merging([name: index]) { $1 })
         }
@@ -123,7 +123,7 @@ final class Renaming {
         var start: UInt64 = 0
         return try sizes(split.sizes, count, of: length, tensor).map { size in
             defer { start += size }
-            return seen.sliced(axis: split.view.axis + split.view.along, start..<start + size)
+            return try seen.sliced(axis: split.view.axis + split.view.along, start..<start + size)
                 .merged(split.view.axis, factors.count)
         }
     }
@@ -243,7 +243,7 @@ final class Renaming {
             }
             seen.append(next)
         }
-        return GatheredTensor.joined(seen, axis: axis).merged(view.axis, view.factors.count)
+        return try GatheredTensor.joined(seen, axis: axis).merged(view.axis, view.factors.count)
     }
 }
 
@@ -254,15 +254,11 @@ extension Rename.Rule {
 extension GatheredTensor {
     /// With an axis seen as several.
     fileprivate func seen(_ axis: Int, as factors: [UInt64]) -> GatheredTensor {
-        var copy = self
-        copy.shape.replaceSubrange(axis...axis, with: factors)
-        return copy
+        reshaped(shape[..<axis] + factors + shape[(axis + 1)...])
     }
 
     /// With axes seen as one.
     fileprivate func merged(_ axis: Int, _ count: Int) -> GatheredTensor {
-        var copy = self
-        copy.shape.replaceSubrange(axis..<axis + count, with: [shape[axis..<axis + count].reduce(1, *)])
-        return copy
+        reshaped(shape[..<axis] + [shape[axis..<axis + count].reduce(1, *)] + shape[(axis + count)...])
     }
 }
