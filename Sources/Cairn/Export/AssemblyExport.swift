@@ -52,12 +52,12 @@ struct AssemblyExport {
         let items = try tensors.map { tensor in
             try Self.check(tensor)
             return HuggingFaceSharding.Item(
-                name: tensor.name, byteCount: tensor.length, elementCount: tensor.elements.count)
+                name: tensor.name, byteCount: tensor.bytes.count, elementCount: tensor.count)
         }
         let shards = HuggingFaceSharding(items, maximumShardSize: size).shards
         for shard in shards {
             let path = assembly.fileName == "model" ? shard.fileName : assembly.fileName + ".safetensors"
-            plan.written.append(try file(path, shard.items.map { tensors[$0] }))
+            plan.written.append(file(path, shard.items.map { tensors[$0] }))
         }
         guard shards.count > 1 else { return }
         let index = HuggingFaceSharding.indexJSON(of: shards.map { $0.items.map { items[$0] } })
@@ -71,9 +71,8 @@ struct AssemblyExport {
         guard let renaming else {
             return try assembly.tensors.filter { wanted($0.name) }.map { try assembler.tensor($0) }
         }
-        return try renaming.apply(assembly.tensors.map { try assembler.tensor($0) }).filter {
-            wanted($0.name)
-        }
+        return try renaming.apply(assembly.tensors.map { ($0.name, $0) }) { try assembler.tensor($0) }
+            .filter { wanted($0.name) }
     }
 
     static func filter(_ pattern: String?) throws -> (String) -> Bool {
@@ -90,7 +89,7 @@ struct AssemblyExport {
     private mutating func untied(_ tensors: [GatheredTensor]) -> [GatheredTensor] {
         var first: [GatheredTensor.Content: String] = [:]
         return tensors.filter { tensor in
-            guard tensor.elements.count > 0 else { return true }
+            guard tensor.count > 0 else { return true }
             if let other = first[tensor.content] {
                 plan.warnings.append("\(tensor.name) is left out: it is tied to \(other)")
                 return false
@@ -118,14 +117,14 @@ struct AssemblyExport {
     }
 
     /// A canonical safetensors file.
-    private func file(_ path: String, _ tensors: [GatheredTensor]) throws -> OutputFile {
+    private func file(_ path: String, _ tensors: [GatheredTensor]) -> OutputFile {
         let (header, order) = SafetensorsHeader.canonicalHeader(
-            tensors: tensors.map { ($0.name, DType(rawValue: $0.dtype)!, $0.shape, $0.length) },
+            tensors: tensors.map { ($0.name, DType(rawValue: $0.dtype)!, $0.shape, $0.bytes.count) },
             metadata: [("format", "pt")])
         let sources = assembler.sources
         return OutputFile(
             path: [UInt8](path.utf8),
-            parts: try [.literal(header)] + order.map { .gather(try tensors[$0].gather(sources)) })
+            parts: [.literal(header)] + order.map { .gather(tensors[$0].gather(sources)) })
     }
 
     // MARK: What goes with them
@@ -147,7 +146,7 @@ struct AssemblyExport {
             let tensors = try assembly.optimizer.map { try assembler.tensor($0) }
             try checkNames(tensors)
             for tensor in tensors { try Self.check(tensor) }
-            plan.written.append(try file("optimizer.safetensors", tensors))
+            plan.written.append(file("optimizer.safetensors", tensors))
         }
     }
 
