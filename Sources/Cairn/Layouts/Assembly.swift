@@ -52,11 +52,14 @@ extension Assembly {
         func moved(_ tensors: [Tensor]) -> [Tensor] {
             tensors.map { tensor in
                 var copy = tensor
-                for index in copy.pieces.indices { copy.pieces[index].file = folder + "/" + copy.pieces[index].file }
+                for index in copy.pieces.indices {
+                    copy.pieces[index].file = folder + "/" + copy.pieces[index].file
+                }
                 return copy
             }
         }
         return Assembly(
-            tensors: moved(tensors), optimizer: moved(optimizer), files: files.map { (folder + "/" + $0.path, $0.name) })
+            tensors: moved(tensors), optimizer: moved(optimizer),
+            files: files.map { (folder + "/" + $0.path, $0.name) })
     }
 }

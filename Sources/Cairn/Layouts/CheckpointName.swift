@@ -33,25 +33,35 @@ struct CheckpointName: Equatable {
         }
     }
 
-    private static let steps: Set = ["step", "steps", "iter", "iters", "iteration", "iterations", "it", "itr", "updates", "batch"]
+    private static let steps: Set = [
+        "step", "steps", "iter", "iters", "iteration", "iterations", "it", "itr", "updates", "batch",
+    ]
     private static let epochs: Set = ["epoch", "epochs", "ep", "e"]
     private static let neutral: Set = [
-        "ckpt", "ckp", "checkpoint", "chkpt", "cp", "model", "net", "network", "weights", "snapshot", "state", "dict", "save",
+        "ckpt", "ckp", "checkpoint", "chkpt", "cp", "model", "net", "network", "weights", "snapshot", "state",
+        "dict", "save",
         "saved", "policy", "agent", "params", "backup",
     ]
     private static let aliases: Set = [
-        "latest", "last", "best", "final", "newest", "current", "checkpoint", "ckpt", "snapshot", "model", "weights", "net",
+        "latest", "last", "best", "final", "newest", "current", "checkpoint", "ckpt", "snapshot", "model",
+        "weights", "net",
         "network", "policy", "state", "params",
     ]
     private static let parts: Set = [
-        "rank", "shard", "part", "of", "mp", "states", "optim", "optimizer", "scheduler", "rng", "vocab", "tokenizer", "dataset", "data", "args", "config",
-        "embeddings", "predictions", "preds", "outputs", "logits", "results", "metrics", "losses", "history", "stats",
+        "rank", "shard", "part", "of", "mp", "states", "optim", "optimizer", "scheduler", "rng", "vocab",
+        "tokenizer", "dataset", "data", "args", "config",
+        "embeddings", "predictions", "preds", "outputs", "logits", "results", "metrics", "losses", "history",
+        "stats",
     ]
     /// Words behind which a number is no step.
-    private static let others: Set = ["v", "version", "seed", "fold", "lr", "bs", "dim", "size", "h", "x", "run", "gpu", "layer", "world"]
+    private static let others: Set = [
+        "v", "version", "seed", "fold", "lr", "bs", "dim", "size", "h", "x", "run", "gpu", "layer", "world",
+    ]
     private static let measured: Set = [
-        "loss", "acc", "accuracy", "f", "f1", "auc", "bleu", "ppl", "perplexity", "map", "iou", "miou", "dice", "psnr", "ssim", "fid",
-        "wer", "cer", "rmse", "mse", "mae", "score", "reward", "err", "error", "metric", "recall", "precision", "top",
+        "loss", "acc", "accuracy", "f", "f1", "auc", "bleu", "ppl", "perplexity", "map", "iou", "miou",
+        "dice", "psnr", "ssim", "fid",
+        "wer", "cer", "rmse", "mse", "mae", "score", "reward", "err", "error", "metric", "recall",
+        "precision", "top",
     ]
     private static let sets: Set = ["val", "valid", "validation", "test", "train", "eval", "dev"]
 
@@ -69,7 +79,8 @@ struct CheckpointName: Equatable {
         switch word {
         case let word? where Self.steps.contains(word): step = number
         case let word? where Self.epochs.contains(word): epoch = number
-        case let word? where Self.measured.contains(word): metrics[Self.key(names, isNamed) ?? word] = Double(number)
+        case let word? where Self.measured.contains(word):
+            metrics[Self.key(names, isNamed) ?? word] = Double(number)
         case let word? where Self.neutral.contains(word) || Self.aliases.contains(word): self.number = number
         case let word? where Self.others.contains(word) || Self.parts.contains(word): break
         case .some(_) where isAlone: anyNumber = number
@@ -108,13 +119,17 @@ struct CheckpointName: Equatable {
                 position = endOfNumber(name, start)
                 // `7b` and `c8f` are no numbers.
                 if position < name.count, isLetter(name[position]) {
-                    while position < name.count, isLetter(name[position]) || StoreName.isDigit(name[position]) { position += 1 }
+                    while position < name.count, isLetter(name[position]) || StoreName.isDigit(name[position])
+                    { position += 1 }
                     tokens.append(.word(String(decoding: name[start..<position], as: UTF8.self).lowercased()))
                     continue
                 }
-                let isNegative = start > 1 && name[start - 1] == UInt8(ascii: "-") && name[start - 2] == UInt8(ascii: "=")
+                let isNegative =
+                    start > 1 && name[start - 1] == UInt8(ascii: "-") && name[start - 2] == UInt8(ascii: "=")
                 let text = String(decoding: name[start..<position], as: UTF8.self)
-                tokens.append(.number((isNegative ? "-" : "") + text, isAlone: start == 0 || !isLetter(name[start - 1])))
+                tokens.append(
+                    .number((isNegative ? "-" : "") + text, isAlone: start == 0 || !isLetter(name[start - 1]))
+                )
             } else {
                 if name[start] == UInt8(ascii: "=") { tokens.append(.equals) }
                 position += 1
@@ -127,9 +142,12 @@ struct CheckpointName: Equatable {
     private static func endOfNumber(_ name: [UInt8], _ start: Int) -> Int {
         func digits(_ from: Int) -> Int { from + name[from...].prefix(while: StoreName.isDigit).count }
         var end = digits(start)
-        if end + 1 < name.count, name[end] == UInt8(ascii: "."), StoreName.isDigit(name[end + 1]) { end = digits(end + 1) }
+        if end + 1 < name.count, name[end] == UInt8(ascii: "."), StoreName.isDigit(name[end + 1]) {
+            end = digits(end + 1)
+        }
         if end + 2 < name.count, name[end] | 0x20 == UInt8(ascii: "e"),
-            name[end + 1] == UInt8(ascii: "-") || name[end + 1] == UInt8(ascii: "+"), StoreName.isDigit(name[end + 2])
+            name[end + 1] == UInt8(ascii: "-") || name[end + 1] == UInt8(ascii: "+"),
+            StoreName.isDigit(name[end + 2])
         {
             end = digits(end + 2)
         }

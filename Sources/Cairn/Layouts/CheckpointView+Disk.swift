@@ -26,10 +26,12 @@ extension CheckpointView {
             try FileSystem.status(root.appending(path), followLinks: true).map { File(path, $0) }
         }
         guard !files.isEmpty else {
-            throw CairnError(.notFound, "\(paths.first ?? "what was looked for") in \(root) has vanished", path: root.text)
+            throw CairnError(
+                .notFound, "\(paths.first ?? "what was looked for") in \(root) has vanished", path: root.text)
         }
         self.init(
-            name: String(decoding: root.name, as: UTF8.self), files: files, folders: Self.folders(above: paths),
+            name: String(decoding: root.name, as: UTF8.self), files: files,
+            folders: Self.folders(above: paths),
             content: .disk { root.appending($0) })
     }
 

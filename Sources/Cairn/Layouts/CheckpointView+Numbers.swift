@@ -63,7 +63,8 @@ enum TensorNumber: Sendable, Equatable {
         case .integer(let value): UInt64(exactly: value).flatMap { $0 <= Step.maximum ? $0 : nil }
         case .float(let value):
             // Not `UInt64(exactly:)`: that rounds with libm, which nothing here links.
-            value >= 0 && value <= Double(Step.maximum) && Double(UInt64(value)) == value ? UInt64(value) : nil
+            value >= 0 && value <= Double(Step.maximum) && Double(UInt64(value)) == value
+                ? UInt64(value) : nil
         }
     }
 

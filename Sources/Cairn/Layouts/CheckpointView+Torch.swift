@@ -28,8 +28,11 @@ extension CheckpointView {
         guard let value else { return nil }
         if let int = value.int { return .integer(Int64(int)) }
         if let double = value.double { return .float(double) }
-        guard let tensor = value.tensor, let dtype = tensor.dtype, let range = tensor.range else { return nil }
-        return try number(dtype, tensor.shape, range.lowerBound, range.upperBound - range.lowerBound, in: file)
+        guard let tensor = value.tensor, let dtype = tensor.dtype, let range = tensor.range else {
+            return nil
+        }
+        return try number(
+            dtype, tensor.shape, range.lowerBound, range.upperBound - range.lowerBound, in: file)
     }
 
     /// Whether a file begins as `torch.save` begins one: with the pickle of a zip file, or with the magic number of older ones.
@@ -40,7 +43,8 @@ extension CheckpointView {
         guard prefix.starts(with: [0x50, 0x4B, 3, 4]), prefix.count >= 30 else { return false }
         let length = Int(prefix[26]) | Int(prefix[27]) << 8
         let name = prefix[30...].prefix(length)
-        return [UInt8](name).suffix(9).elementsEqual("/data.pkl".utf8) || name.suffix(8).elementsEqual("/version".utf8)
+        return [UInt8](name).suffix(9).elementsEqual("/data.pkl".utf8)
+            || name.suffix(8).elementsEqual("/version".utf8)
     }
 
     /// Of a file's first bytes, as many as `beginsAsTorch` looks at.
@@ -61,7 +65,9 @@ struct TorchModel {
     /// One that is not stored as it is (transposed, say) has no pieces, so that putting it together names it.
     /// - Returns: nil where they are parts of distributed ones.
     func tensors(below key: String?) -> [Assembly.Tensor]? {
-        guard let state = key.map({ tree.root[$0] }) ?? tree.root, !Self.isOfOneRank(state) else { return nil }
+        guard let state = key.map({ tree.root[$0] }) ?? tree.root, !Self.isOfOneRank(state) else {
+            return nil
+        }
         var found: [Assembly.Tensor] = []
         for (path, tensor) in tree.tensors {
             var names = path.map(\.name)
@@ -71,7 +77,8 @@ struct TorchModel {
             }
             let name = Self.plain(names).joined(separator: ".")
             guard let stored = tensor.name, let dtype = tensor.dtype else {
-                found.append(.init(name: name, dtype: tensor.dtype ?? "unknown", shape: tensor.shape, pieces: []))
+                found.append(
+                    .init(name: name, dtype: tensor.dtype ?? "unknown", shape: tensor.shape, pieces: []))
                 continue
             }
             found.append(.init(whole: name, dtype: dtype, shape: tensor.shape, file: file, tensor: stored))
@@ -83,7 +90,9 @@ struct TorchModel {
     private static func isOfOneRank(_ state: TorchTree.Value) -> Bool {
         (state.items ?? []).contains { item in
             // One in a form that is not known is refused with an error.
-            guard let whole = try? (item.value.distributedTensor(), item.value.shardedTensor()) else { return true }
+            guard let whole = try? (item.value.distributedTensor(), item.value.shardedTensor()) else {
+                return true
+            }
             return whole.0 != nil || whole.1 != nil
         }
     }

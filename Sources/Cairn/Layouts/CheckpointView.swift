@@ -48,7 +48,9 @@ struct CheckpointView: Sendable {
 
     func has(_ path: String) -> Bool { self[path] != nil }
 
-    func hasFolder(_ path: String) -> Bool { Self.place(of: path, among: folders.count) { folders[$0] } != nil }
+    func hasFolder(_ path: String) -> Bool {
+        Self.place(of: path, among: folders.count) { folders[$0] } != nil
+    }
 
     private static func place(of path: String, among count: Int, _ paths: (Int) -> String) -> Int? {
         var (low, high) = (0, count)

@@ -8,7 +8,9 @@ extension CheckpointView {
     static let faultLimit = 100
 
     /// What reading a file ended with.
-    static func fault(_ path: String, _ message: String) -> String { "\(path) is not whole: \(inner(message))" }
+    static func fault(_ path: String, _ message: String) -> String {
+        "\(path) is not whole: \(inner(message))"
+    }
 
     /// Of a file that holds tensors: safetensors, PyTorch, MindSpore, and whatever else is known by its name.
     func fault(inTensors path: String) throws -> String? {

@@ -87,7 +87,9 @@ struct OutputFolder: Sendable {
         let root = candidate.path.isEmpty ? path : path.appending(candidate.path)
         guard let files = candidate.files else { return try CheckpointView(root) }
         let prefix = candidate.path.isEmpty ? 0 : candidate.path.utf8.count + 1
-        let paths = (files + candidate.beside).map { String(decoding: $0.utf8.dropFirst(prefix), as: UTF8.self) }
+        let paths = (files + candidate.beside).map {
+            String(decoding: $0.utf8.dropFirst(prefix), as: UTF8.self)
+        }
         return try CheckpointView(root, files: paths)
     }
 }

@@ -7,12 +7,15 @@ struct TensorGroups {
 
     /// What a training keeps beside its parameters, as tensors of one element.
     private static let state: Set = [
-        "epoch_num", "step_num", "global_step", "loss_scale", "global_batch_size", "learning_rate", "scale_sense", "scaling_sens",
-        "current_iterator_step", "last_overflow_iterator_step", "beta1_power", "beta2_power", "data_plan_state", "ckpt_status",
+        "epoch_num", "step_num", "global_step", "loss_scale", "global_batch_size", "learning_rate",
+        "scale_sense", "scaling_sens",
+        "current_iterator_step", "last_overflow_iterator_step", "beta1_power", "beta2_power",
+        "data_plan_state", "ckpt_status",
     ]
     /// What optimizers put in front of a parameter's name.
     private static let moments: Set = [
-        "adam_m", "adam_v", "muon_m", "moment1", "moment2", "moments", "momentum", "accum", "exp_avg", "exp_avg_sq",
+        "adam_m", "adam_v", "muon_m", "moment1", "moment2", "moments", "momentum", "accum", "exp_avg",
+        "exp_avg_sq",
         "exp_avg_insta_row", "exp_avg_insta_col", "exp_avg_sq_row", "exp_avg_sq_col", "accu_grads",
     ]
 

@@ -135,7 +135,9 @@ extension Resumption {
     /// Gives iterations names that no framework looks for.
     mutating func setAside(_ iterations: [Found]) throws {
         for one in iterations {
-            let files = (one.candidate.files ?? [one.candidate.path]).filter { !one.candidate.shared.contains($0) }
+            let files = (one.candidate.files ?? [one.candidate.path]).filter {
+                !one.candidate.shared.contains($0)
+            }
             var reasons = one.inspection.faults
             if let unhealthy = one.inspection.unhealthy { reasons.append(unhealthy) }
             if reasons.isEmpty { reasons = ["it is newer than what is gone back to"] }
@@ -167,7 +169,9 @@ extension Resumption {
     /// Paths in the state files that point to where the training was before. (transformers, `TrainerState.best_model_checkpoint`)
     private mutating func mendPaths(_ candidate: Candidate, _ layout: any Layout) throws {
         let folder = path.appending(candidate.path)
-        guard candidate.files == nil, try FileSystem.status(folder, followLinks: true)?.kind == .folder else { return }
+        guard candidate.files == nil, try FileSystem.status(folder, followLinks: true)?.kind == .folder else {
+            return
+        }
         let file = folder.appending("trainer_state.json")
         guard let status = try FileSystem.status(file, followLinks: true),
             let state = try? JSON(parsing: try File(file, .read).readToEnd(), allowNonFinite: true),

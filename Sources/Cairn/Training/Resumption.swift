@@ -195,7 +195,9 @@ struct Resumption {
         guard let output else { throw noPointer() }
         for layout in Layouts.all {
             guard let set = try layout.pointed(in: output) else { continue }
-            let named = found.last { $0.isValid && layout.pointers(to: $0.candidate).contains(where: set.agrees) }
+            let named = found.last {
+                $0.isValid && layout.pointers(to: $0.candidate).contains(where: set.agrees)
+            }
             if let named { return try goBack(to: named) }
             if let step = UInt64(set.says), saved.contains(where: { $0.step == step }) {
                 return try goBack(to: "\(step)")

@@ -55,7 +55,9 @@ extension Store {
         }
         let subject = try SaveSubject(found.candidate, in: output)
         let existing = try iteration(run: run, step: step)
-        if let existing, try isUnchanged(subject, since: existing) || isOlder(subject, than: existing) { return .known }
+        if let existing, try isUnchanged(subject, since: existing) || isOlder(subject, than: existing) {
+            return .known
+        }
         let result = try save(
             subject, SaveOptions(run: run, step: step, replace: existing != nil, dryRun: options.dryRun),
             progress)
@@ -74,7 +76,8 @@ extension Store {
         let present = tree.entries.filter { $0.status.kind != .folder }
         guard Set(saved.map(\.path)).isDisjoint(with: present.map(\.path)) else { return false }
         let times = present.map { ($0.status.seconds, $0.status.nanoseconds) }
-        guard let newest = times.max(by: <), let known = saved.map({ ($0.mtime, $0.nanoseconds) }).max(by: <) else { return false }
+        guard let newest = times.max(by: <), let known = saved.map({ ($0.mtime, $0.nanoseconds) }).max(by: <)
+        else { return false }
         return newest <= known
     }
 

@@ -3,7 +3,8 @@ extension DCPMetadata {
     /// ranks have is taken from the first.
     /// - Throws: `PyTorchError` where two of them contradict each other.
     public init(merging all: [DCPMetadata]) throws(PyTorchError) {
-        self.init(tensors: [], objects: [], files: [], version: all.first?.version, checkpointID: nil, saveID: nil)
+        self.init(
+            tensors: [], objects: [], files: [], version: all.first?.version, checkpointID: nil, saveID: nil)
         var collection = Collection()
         for one in all {
             var files: [Int] = []
@@ -14,7 +15,8 @@ extension DCPMetadata {
                 let known = collection.add(chunks, of: tensor)
                 guard known.shape == tensor.shape, known.dtype == tensor.dtype else {
                     throw PyTorchError(
-                        .invalidPickle, "The ranks' metadata contradict each other in what \(tensor.name.quoted) is.")
+                        .invalidPickle,
+                        "The ranks' metadata contradict each other in what \(tensor.name.quoted) is.")
                 }
             }
             for object in one.objects { collection.add(object.moved(to: files)) }
@@ -34,12 +36,16 @@ extension DCPMetadata {
             let index = collection.file(file)
             let offsets = try header.savedOffsets
             for tensor in header.tensors {
-                let start = try offsets?.offsets(of: tensor) ?? [UInt64](repeating: 0, count: tensor.shape.count)
+                let start =
+                    try offsets?.offsets(of: tensor) ?? [UInt64](repeating: 0, count: tensor.shape.count)
                 let place = Place(
-                    file: index, offset: UInt64(header.headerLength) + tensor.begin, length: tensor.byteCount, transforms: [])
+                    file: index, offset: UInt64(header.headerLength) + tensor.begin, length: tensor.byteCount,
+                    transforms: [])
                 let known = collection.add(
                     [Chunk(offsets: start, shape: tensor.shape, place: place)],
-                    of: Tensor(name: tensor.name, path: nil, dtype: tensor.dtype.name, shape: tensor.shape, chunks: []))
+                    of: Tensor(
+                        name: tensor.name, path: nil, dtype: tensor.dtype.name, shape: tensor.shape,
+                        chunks: []))
                 guard known.shape.count == tensor.shape.count, known.dtype == tensor.dtype.name else {
                     throw SafetensorsError(
                         .invalidHeader, "The files contradict each other in what \(tensor.name.quoted) is.")
@@ -80,7 +86,9 @@ private struct Collection {
             tensors.append(tensor)
             starts.append([])
         }
-        for chunk in chunks where starts[index].insert(chunk.offsets).inserted { tensors[index].chunks.append(chunk) }
+        for chunk in chunks where starts[index].insert(chunk.offsets).inserted {
+            tensors[index].chunks.append(chunk)
+        }
         var known = tensors[index]
         known.chunks = []
         return known
@@ -110,7 +118,9 @@ extension DCPMetadata.Object {
 extension DCPMetadata.Tensor {
     fileprivate mutating func growToChunks() {
         for chunk in chunks {
-            for axis in shape.indices { shape[axis] = max(shape[axis], chunk.offsets[axis] + chunk.shape[axis]) }
+            for axis in shape.indices {
+                shape[axis] = max(shape[axis], chunk.offsets[axis] + chunk.shape[axis])
+            }
         }
     }
 }
@@ -135,7 +145,8 @@ private struct SavedOffsets {
         guard let start = offsets[ExactText(tensor.name)], start.count == tensor.shape.count,
             zip(start, tensor.shape).allSatisfy({ !$0.addingReportingOverflow($1).overflow })
         else {
-            throw SafetensorsError(.invalidHeader, "The header does not say where \(tensor.name.quoted) belongs.")
+            throw SafetensorsError(
+                .invalidHeader, "The header does not say where \(tensor.name.quoted) belongs.")
         }
         return start
     }
@@ -145,7 +156,9 @@ extension SafetensorsHeader {
     /// nil where it says nothing: then each tensor begins at its first element.
     fileprivate var savedOffsets: SavedOffsets? {
         get throws(SafetensorsError) {
-            guard let text = metadata?.first(where: { $0.key == "DCP_SHARDING_INFO" })?.value else { return nil }
+            guard let text = metadata?.first(where: { $0.key == "DCP_SHARDING_INFO" })?.value else {
+                return nil
+            }
             return try SavedOffsets(text)
         }
     }

@@ -59,7 +59,8 @@ extension TensorBundle {
         _ range: Range<Int>, _ bytes: [UInt8], _ body: ([UInt8], ArraySlice<UInt8>) throws -> Void
     ) throws {
         guard bytes[range.upperBound] == 0 else {
-            throw TensorFileError(.compressed, "The index is compressed, which TensorFlow itself does not do.")
+            throw TensorFileError(
+                .compressed, "The index is compressed, which TensorFlow itself does not do.")
         }
         guard range.count >= 4 else { throw FileCursor.invalid }
         let restarts = UInt64(bytes.number(UInt32.self, at: range.upperBound - 4))
@@ -69,7 +70,8 @@ extension TensorBundle {
         var key: [UInt8] = []
         while cursor.position < cursor.end {
             let (shared, own, length) = (try cursor.varint(), try cursor.varint(), try cursor.varint())
-            guard shared <= UInt64(key.count), own <= UInt64(maximumNameLength), length <= UInt64(block.count),
+            guard shared <= UInt64(key.count), own <= UInt64(maximumNameLength),
+                length <= UInt64(block.count),
                 shared + own <= UInt64(maximumNameLength)
             else { throw FileCursor.invalid }
             key.removeSubrange(Int(shared)...)
@@ -87,7 +89,8 @@ extension TensorBundle {
         mutating func add(_ key: [UInt8], _ value: ArraySlice<UInt8>) throws {
             guard !key.isEmpty else { return try header(value) }
             var tensor = Tensor(
-                name: String(decoding: key, as: UTF8.self), dtype: nil, shape: [], shard: 0, offset: 0, length: 0)
+                name: String(decoding: key, as: UTF8.self), dtype: nil, shape: [], shard: 0, offset: 0,
+                length: 0)
             var cursor = FileCursor(Array(value))
             try cursor.message(0..<cursor.end) { cursor, number, field in
                 switch (number, field) {
@@ -103,7 +106,9 @@ extension TensorBundle {
             guard tensors.count < maximumCount, nameLength <= maximumTotalNameLength else {
                 throw TensorFileError(.tooLarge, "The index has over a million tensors, or very long names.")
             }
-            guard tensor.offset <= UInt64(Int64.max), tensor.length <= UInt64(Int64.max) else { throw FileCursor.invalid }
+            guard tensor.offset <= UInt64(Int64.max), tensor.length <= UInt64(Int64.max) else {
+                throw FileCursor.invalid
+            }
             tensors.append(tensor)
         }
 
@@ -117,7 +122,9 @@ extension TensorBundle {
                 default: break
                 }
             }
-            guard !isBig else { throw TensorFileError(.byteOrder, "The numbers in the checkpoint are big endian.") }
+            guard !isBig else {
+                throw TensorFileError(.byteOrder, "The numbers in the checkpoint are big endian.")
+            }
             shardCount = count
         }
     }
@@ -137,7 +144,8 @@ extension TensorBundle {
 
     /// (tensorflow, `types.proto`)
     private static let dtypes: [UInt64: String] = [
-        1: "F32", 2: "F64", 3: "I32", 4: "U8", 5: "I16", 6: "I8", 8: "C64", 9: "I64", 10: "BOOL", 14: "BF16", 17: "U16",
+        1: "F32", 2: "F64", 3: "I32", 4: "U8", 5: "I16", 6: "I8", 8: "C64", 9: "I64", 10: "BOOL", 14: "BF16",
+        17: "U16",
         18: "C128", 19: "F16", 22: "U32", 23: "U64", 24: "F8_E5M2", 25: "F8_E4M3",
     ]
 }

@@ -55,11 +55,16 @@ struct CheckpointNameTests {
 
     @Test func `numbers compare as numbers`() {
         let names = ["ckpt_10", "ckpt_9", "ckpt_100"]
-        #expect(names.sorted { CheckpointName($0).order! < CheckpointName($1).order! } == ["ckpt_9", "ckpt_10", "ckpt_100"])
+        #expect(
+            names.sorted { CheckpointName($0).order! < CheckpointName($1).order! } == [
+                "ckpt_9", "ckpt_10", "ckpt_100",
+            ])
     }
 
     @Test func `what is overwritten again and again is known by its name`() {
-        for name in ["latest", "model_best", "last", "checkpoint", "final-model"] { #expect(CheckpointName(name).isAlias) }
+        for name in ["latest", "model_best", "last", "checkpoint", "final-model"] {
+            #expect(CheckpointName(name).isAlias)
+        }
         for name in ["vocab", "images", "resnet50", "train"] { #expect(!CheckpointName(name).isAlias) }
     }
 
@@ -67,7 +72,9 @@ struct CheckpointNameTests {
         var generator = SeededGenerator(seed: 5)
         let alphabet = Array("steploss=_-.0123456789eE+ä".utf8)
         for _ in 0..<20_000 {
-            let bytes = (0..<Int.random(in: 0..<24, using: &generator)).map { _ in alphabet.randomElement(using: &generator)! }
+            let bytes = (0..<Int.random(in: 0..<24, using: &generator)).map { _ in
+                alphabet.randomElement(using: &generator)!
+            }
             let name = CheckpointName(String(decoding: bytes, as: UTF8.self))
             #expect(name.order.map { $0 <= Step.maximum } ?? true)
         }

@@ -26,14 +26,18 @@ import Testing
         .init(path: path.map { .name($0) }, value: .object(value))
     }
 
-    private func view(_ files: [String: [UInt8]], _ name: String = UUID().uuidString) throws -> CheckpointView {
+    private func view(_ files: [String: [UInt8]], _ name: String = UUID().uuidString) throws -> CheckpointView
+    {
         try CheckpointView(Path(try bench.write(name, files)))
     }
 
     // MARK: Steps
 
     @Test func `the step is what the training saved of itself, as a number or a tensor`() throws {
-        for path in [["train_state", "step"], ["step"], ["global_step"], ["app", "train_state", "step"], ["trainer", "iteration"]] {
+        for path in [
+            ["train_state", "step"], ["step"], ["global_step"], ["app", "train_state", "step"],
+            ["trainer", "iteration"],
+        ] {
             let inspection = try layout.inspect(view(checkpoint([object(path, .integer(77))])))
             #expect(inspection.step == 77, "\(path)")
         }
@@ -41,7 +45,8 @@ import Testing
         let titan = try LayoutSamples.library("torch").view("flat-2/step-4")
         #expect(try layout.inspect(titan).step == 4)
         for (path, value) in [
-            (["optimizer", "state", "w", "step"], TorchValue.integer(77)), (["step"], .text("77")), (["step"], .integer(-1)),
+            (["optimizer", "state", "w", "step"], TorchValue.integer(77)), (["step"], .text("77")),
+            (["step"], .integer(-1)),
             (["step"], .float(1e300)), (["model", "step"], .integer(5)), (["step"], .float(.nan)),
         ] {
             #expect(try layout.inspect(view(checkpoint([object(path, value)]))).step == nil, "\(path)")
@@ -72,7 +77,8 @@ import Testing
         let found = Set(try layout.candidates(in: output).map(\.path))
         #expect(found == ["checkpoint/step-20", "epoch_3", "best", "begun_4", "flutter"])
         let iterations = try output.iterations().filter { $0.layout?.name == "dcp" }
-        #expect(Set(iterations.map(\.candidate.path)) == ["checkpoint/step-20", "epoch_3", "best", "begun_4"])
+        #expect(
+            Set(iterations.map(\.candidate.path)) == ["checkpoint/step-20", "epoch_3", "best", "begun_4"])
         #expect(Set(iterations.filter(\.inspection.isComplete).map(\.step)) == [20, 3, nil])
     }
 
@@ -99,36 +105,45 @@ import Testing
         }
         #expect(try faults { $0[".metadata"] = nil } == [".metadata is missing, which is written last"])
         #expect(try faults { $0[".metadata"] = [] }.first?.hasPrefix(".metadata is not whole") == true)
-        #expect(try faults { $0[".metadata"]!.removeLast(20) }.first?.hasPrefix(".metadata is not whole") == true)
-        #expect(try faults { $0["__0_0.distcp"] = nil }.first?.contains("\"__0_0.distcp\" is missing") == true)
+        #expect(
+            try faults { $0[".metadata"]!.removeLast(20) }.first?.hasPrefix(".metadata is not whole") == true)
+        #expect(
+            try faults { $0["__0_0.distcp"] = nil }.first?.contains("\"__0_0.distcp\" is missing") == true)
         #expect(try faults { $0["__0_0.distcp"]!.removeLast(1) }.first?.contains("__0_0.distcp") == true)
         #expect(
             try faults { $0[".metadata.tmp"] = [1] }
                 == [".metadata.tmp is there, so it is still being written, or its writing was cut off"])
     }
 
-    @Test func `ranks that wrote metadata of their own are put together, and a missing one is named`() throws {
+    @Test func `ranks that wrote metadata of their own are put together, and a missing one is named`() throws
+    {
         let samples = LayoutSamples.library("torch")
         let whole = try samples.view("alone/step-2")
         let inspection = try layout.inspect(whole)
         #expect(inspection.isComplete && inspection.worldSize == 2 && inspection.step == 2)
-        #expect(try layout.inspect(whole.changed(["__0.metadata": nil])).faults == ["__0.metadata is missing"])
-        #expect(try layout.inspect(whole.changed(["__1.metadata": nil])).faults == ["__1.metadata is missing"])
+        #expect(
+            try layout.inspect(whole.changed(["__0.metadata": nil])).faults == ["__0.metadata is missing"])
+        #expect(
+            try layout.inspect(whole.changed(["__1.metadata": nil])).faults == ["__1.metadata is missing"])
         let half = try layout.inspect(whole.changed(["__1.metadata": nil, "__1_0.distcp": nil])).faults
         #expect(half.contains { $0.contains("no chunk of \"model.embed.weight\"") })
     }
 
     // MARK: Names
 
-    @Test(arguments: [
-        (["model", "layers.0.w"], DCPRole.model("layers.0.w")), (["layers.0.w"], .model("layers.0.w")),
-        (["state_dict", "a", "b"], .model("a.b")), (["student", "w"], .model("student.w")),
-        (["app", "model", "w"], .model("w")), (["optimizer", "state", "w.x", "exp_avg"], .optimizer("exp_avg.w.x")),
-        (["optimizer", "state.w.x.exp_avg"], .optimizer("exp_avg.w.x")), (["optimizer_1", "state", "w", "step"], .optimizer("step.w")),
-        (["optimizer", "state", "0", "exp_avg"], .optimizer(nil)), (["optimizer", "param_groups", "0", "lr"], .optimizer(nil)),
-        (["optim", "param_groups.w.x.lr"], .optimizer(nil)), (["lr_scheduler", "last_epoch"], .other),
-        (["train_state", "step"], .other), (["dataloader", "0"], .other), (["step"], .other),
-    ] as [([String], DCPRole)])
+    @Test(
+        arguments: [
+            (["model", "layers.0.w"], DCPRole.model("layers.0.w")), (["layers.0.w"], .model("layers.0.w")),
+            (["state_dict", "a", "b"], .model("a.b")), (["student", "w"], .model("student.w")),
+            (["app", "model", "w"], .model("w")),
+            (["optimizer", "state", "w.x", "exp_avg"], .optimizer("exp_avg.w.x")),
+            (["optimizer", "state.w.x.exp_avg"], .optimizer("exp_avg.w.x")),
+            (["optimizer_1", "state", "w", "step"], .optimizer("step.w")),
+            (["optimizer", "state", "0", "exp_avg"], .optimizer(nil)),
+            (["optimizer", "param_groups", "0", "lr"], .optimizer(nil)),
+            (["optim", "param_groups.w.x.lr"], .optimizer(nil)), (["lr_scheduler", "last_epoch"], .other),
+            (["train_state", "step"], .other), (["dataloader", "0"], .other), (["step"], .other),
+        ] as [([String], DCPRole)])
     func `keys tell what a tensor is for`(_ keys: [String], _ role: DCPRole) {
         let path = keys.map { key in Int64(key).map { DCPMetadata.Key.index($0) } ?? .name(key) }
         #expect(DCPRole(keys.joined(separator: "."), path) == role)
@@ -153,7 +168,8 @@ import Testing
     private func shard(_ offset: UInt64, _ values: [Int32], info: String? = nil) -> [UInt8] {
         let info = info ?? "{\"w\": {\"saved_offsets\": [\(offset)]}}"
         return Stored.safetensors(
-            [.numbers("w", [UInt64(values.count)], values)], metadata: [("DCP_VERSION", "1.0"), ("DCP_SHARDING_INFO", info)])
+            [.numbers("w", [UInt64(values.count)], values)],
+            metadata: [("DCP_VERSION", "1.0"), ("DCP_SHARDING_INFO", info)])
     }
 
     @Test func `files of each rank are complete where their chunks tile`() throws {
@@ -166,23 +182,37 @@ import Testing
         #expect(try Layouts.layout(of: whole)?.name == "dcp")
         #expect(try layout.inspect(whole).isComplete && layout.inspect(whole).worldSize == 2)
         let assembly = try #require(try layout.assembly(of: whole))
-        #expect(try whole.assembled(assembly.tensors)["w"]?.sha256 == Stored.numbers("", [4], [1, 2, 3, 4]).sha256)
+        #expect(
+            try whole.assembled(assembly.tensors)["w"]?.sha256
+                == Stored.numbers("", [4], [1, 2, 3, 4]).sha256)
         #expect(assembly.files.map(\.path) == ["config.json"])
-        func faults(_ changes: [String: [UInt8]?]) throws -> [String] { try layout.inspect(whole.changed(changes)).faults }
-        let (first, second) = ("shard-00001-model-00001-of-00001.safetensors", "shard-00002-model-00001-of-00001.safetensors")
+        func faults(_ changes: [String: [UInt8]?]) throws -> [String] {
+            try layout.inspect(whole.changed(changes)).faults
+        }
+        let (first, second) = (
+            "shard-00001-model-00001-of-00001.safetensors", "shard-00002-model-00001-of-00001.safetensors"
+        )
         #expect(try faults([first: nil]).first == "no file of rank 1 is there, such as \(first)")
-        #expect(try faults([second: shard(4, [4])]).contains { $0.contains("no chunk of \"w\" has the element at [3]") })
+        #expect(
+            try faults([second: shard(4, [4])]).contains {
+                $0.contains("no chunk of \"w\" has the element at [3]")
+            })
         #expect(try faults([second: shard(2, [4])]).contains { $0.contains("overlap") })
         #expect(try faults([second: []]).contains { $0.hasPrefix("\(second) is not whole") })
-        for info in ["", "[]", "{\"w\": {}}", "{\"w\": {\"saved_offsets\": [0, 0]}}", "{\"w\": {\"saved_offsets\": [-1]}}",
-            "{\"w\": {\"saved_offsets\": [18446744073709551615]}}"]
-        {
+        for info in [
+            "", "[]", "{\"w\": {}}", "{\"w\": {\"saved_offsets\": [0, 0]}}",
+            "{\"w\": {\"saved_offsets\": [-1]}}",
+            "{\"w\": {\"saved_offsets\": [18446744073709551615]}}",
+        ] {
             #expect(try faults([second: shard(0, [4], info: info)]).count == 1, "\(info)")
         }
         // The same name with another type, and with other axes.
-        for other in [Stored(name: "w", dtype: .f32, shape: [1], bytes: [0, 0, 0, 0]), .numbers("w", [1, 1], [4])] {
+        for other in [
+            Stored(name: "w", dtype: .f32, shape: [1], bytes: [0, 0, 0, 0]), .numbers("w", [1, 1], [4]),
+        ] {
             let offsets = other.shape.map { _ in "3" }.joined(separator: ",")
-            let bytes = Stored.safetensors([other], metadata: [("DCP_SHARDING_INFO", "{\"w\": {\"saved_offsets\": [\(offsets)]}}")])
+            let bytes = Stored.safetensors(
+                [other], metadata: [("DCP_SHARDING_INFO", "{\"w\": {\"saved_offsets\": [\(offsets)]}}")])
             #expect(try faults([second: bytes]).contains { $0.contains("contradict") })
         }
         #expect(
@@ -195,7 +225,10 @@ import Testing
         let merged = try LayoutSamples.library("torch").view("hf-merged/step-4")
         #expect(try Layouts.layout(of: merged)?.name == "dcp" && layout.inspect(merged).isComplete)
         let faults = try layout.inspect(merged.changed(["model.safetensors.index.json": nil])).faults
-        #expect(faults == ["model.safetensors.index.json is missing, which is written once the files in sharded are merged"])
+        #expect(
+            faults == [
+                "model.safetensors.index.json is missing, which is written once the files in sharded are merged"
+            ])
     }
 
     @Test func `a model that one rank wrote is a model of Hugging Face`() throws {

@@ -17,7 +17,8 @@ final class LayoutSamples: Sendable {
     static func library(_ name: String) -> LayoutSamples { libraries[name]! }
 
     static let names = [
-        "mindspore", "orbax", "tensorflow", "gguf", "lightning", "torch", "accelerate", "llamafactory", "loops",
+        "mindspore", "orbax", "tensorflow", "gguf", "lightning", "torch", "accelerate", "llamafactory",
+        "loops",
     ]
 
     private static let libraries = Dictionary(
@@ -36,7 +37,11 @@ final class LayoutSamples: Sendable {
         precondition(process.terminationStatus == 0, "unpack \(archive)")
         Self.unpacked.withLock { folders in
             if folders.isEmpty {
-                atexit { LayoutSamples.unpacked.withLock { $0.forEach { _ = try? FileManager.default.removeItem(atPath: $0) } } }
+                atexit {
+                    LayoutSamples.unpacked.withLock {
+                        $0.forEach { _ = try? FileManager.default.removeItem(atPath: $0) }
+                    }
+                }
             }
             folders.append(folder)
         }
@@ -87,7 +92,8 @@ extension CheckpointView {
             for piece in tensor.pieces {
                 if maps[piece.file] == nil { maps[piece.file] = try self.tensors(in: piece.file) }
                 let stored = try #require(
-                    maps[piece.file]?.tensors.first { $0.name == piece.tensor }, "\(piece.tensor) in \(piece.file)")
+                    maps[piece.file]?.tensors.first { $0.name == piece.tensor },
+                    "\(piece.tensor) in \(piece.file)")
                 #expect(stored.dtype == tensor.dtype, "\(tensor.name)")
                 let start = maps[piece.file]!.extents[stored.extent].offset + stored.offset
                 let bytes = try read(self[piece.file]!, start..<start + stored.length)
@@ -98,7 +104,9 @@ extension CheckpointView {
             found[tensor.name] = ExpectedTensor(
                 dtype: tensor.dtype, shape: tensor.shape,
                 sha256: canvas.bytes.withUnsafeBytes { bytes in
-                    SHA256Hasher().digest(bytes).withUnsafeBytes { $0.map { String(format: "%02x", $0) }.joined() }
+                    SHA256Hasher().digest(bytes).withUnsafeBytes {
+                        $0.map { String(format: "%02x", $0) }.joined()
+                    }
                 })
         }
         return found
@@ -170,7 +178,8 @@ struct Stored {
 
     static func safetensors(_ tensors: [Stored], metadata: [(String, String)] = []) -> [UInt8] {
         let (header, order) = SafetensorsHeader.canonicalHeader(
-            tensors: tensors.map { ($0.name, $0.dtype, $0.shape, UInt64($0.bytes.count)) }, metadata: metadata)
+            tensors: tensors.map { ($0.name, $0.dtype, $0.shape, UInt64($0.bytes.count)) }, metadata: metadata
+        )
         return header + order.flatMap { tensors[$0].bytes }
     }
 }

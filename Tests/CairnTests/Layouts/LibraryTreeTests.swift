@@ -35,14 +35,16 @@ import Testing
                 let view = try samples.view(path)
                 let layout = try #require(try Layouts.layout(of: view))
                 let found = Found(
-                    candidate: Candidate(name: path, path: "", step: nil), layout: layout, inspection: try layout.inspect(view))
+                    candidate: Candidate(name: path, path: "", step: nil), layout: layout,
+                    inspection: try layout.inspect(view))
                 return [(found, iterations[0], view)]
             }
             let output = try samples.output(path)
             return try output.iterations().map { found in
                 let expected = try #require(
                     iterations.first { one in
-                        one["path"]?.stringValue.map { $0 == found.candidate.path } ?? (one["step"]?.uint64 == found.step)
+                        one["path"]?.stringValue.map { $0 == found.candidate.path }
+                            ?? (one["step"]?.uint64 == found.step)
                     }, "\(found.candidate.name)")
                 return (found, expected, try output.view(of: found.candidate))
             }
@@ -72,21 +74,27 @@ import Testing
     ) throws {
         for (found, expected, view) in try tree.found() where expected["complete"]?.bool == true {
             let layout = try #require(found.layout)
-            let prefix = found.candidate.path.isEmpty || found.candidate.files != nil ? "" : found.candidate.path + "/"
+            let prefix =
+                found.candidate.path.isEmpty || found.candidate.files != nil ? "" : found.candidate.path + "/"
             for name in expected["required"]?.array?.compactMap(\.stringValue) ?? [] where name != "." {
                 let file = name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : name
                 guard view.has(file), view.files.count > 1 else { continue }
                 let rest = view.changed([file: nil])
                 let faults = try layout.inspect(rest).faults
                 #expect(
-                    faults.contains { names($0, file) || file == "model/model.safetensors" && $0.hasSuffix("weights are missing") },
+                    faults.contains {
+                        names($0, file)
+                            || file == "model/model.safetensors" && $0.hasSuffix("weights are missing")
+                    },
                     "without \(file): \(faults)")
                 let size = view[file]!.size
                 for length in [0, size / 2, size - min(1, size)] where length < size {
                     let cut = try view.changed([file: view.read(view[file]!, 0..<length)])
                     let faults = try layout.inspect(cut).faults
                     // Of the last bytes of a text, nothing may depend.
-                    #expect(faults.contains { names($0, file) } || length == size - 1, "\(file) cut to \(length): \(faults)")
+                    #expect(
+                        faults.contains { names($0, file) } || length == size - 1,
+                        "\(file) cut to \(length): \(faults)")
                 }
             }
         }
@@ -125,7 +133,8 @@ import Testing
         let bench = try Workbench(chunkSize: 4096)
         try bench.store.saveAll(tree.samples.path(tree.path), options: SaveAllOptions(run: "r"))
         for (found, _, view) in try tree.found() where found.inspection.isComplete && found.step != nil {
-            let info = try #require(try bench.store.iteration(run: "r", step: found.step!), "\(found.candidate.name)")
+            let info = try #require(
+                try bench.store.iteration(run: "r", step: found.step!), "\(found.candidate.name)")
             let saved = try bench.store.view(of: info)
             let layout = try #require(try Layouts.layout(of: saved))
             #expect(layout.name == tree.layout)
@@ -158,11 +167,15 @@ extension CheckpointView {
             name: name, files: files, folders: folders,
             content: Content(
                 bytes: { file, range in
-                    guard let bytes = contents[file.path] ?? nil else { return try original.read(old[file.path]!, range) }
+                    guard let bytes = contents[file.path] ?? nil else {
+                        return try original.read(old[file.path]!, range)
+                    }
                     return Array(bytes[Int(range.lowerBound)..<Int(range.upperBound)])
                 },
                 tensors: { file in
-                    guard let bytes = contents[file.path] ?? nil else { return try original.tensors(in: file.path) }
+                    guard let bytes = contents[file.path] ?? nil else {
+                        return try original.tensors(in: file.path)
+                    }
                     return try TensorMap.of(file.path, bytes)
                 }))
     }
@@ -171,7 +184,9 @@ extension CheckpointView {
 extension TensorMap {
     /// Of a file in memory, by the ending of its name.
     static func of(_ name: String, _ bytes: [UInt8]) throws -> TensorMap? {
-        let path = NSTemporaryDirectory() + UUID().uuidString + "." + (name.split(separator: ".").last.map(String.init) ?? "")
+        let path =
+            NSTemporaryDirectory() + UUID().uuidString + "."
+            + (name.split(separator: ".").last.map(String.init) ?? "")
         try Data(bytes).write(to: URL(fileURLWithPath: path))
         defer { _ = try? FileManager.default.removeItem(atPath: path) }
         return try FilePlan.map(Path(path), File(Path(path), .read), UInt64(bytes.count))

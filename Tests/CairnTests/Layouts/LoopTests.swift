@@ -48,17 +48,24 @@ import Testing
         let steps = Dictionary(uniqueKeysWithValues: all.map { ($0.candidate.name, $0.step) })
         #expect(
             steps == [
-                "ckpt_9.pth": 9, "ckpt_10.pth": 10, "model_epoch=3_step=120_val_loss=0.25.pt": 120, "model_5.pt": 500,
+                "ckpt_9.pth": 9, "ckpt_10.pth": 10, "model_epoch=3_step=120_val_loss=0.25.pt": 120,
+                "model_5.pt": 500,
                 "mine_12.pt": 12, "latest.pt": 777, "checkpoint.pth.tar": 30, "best.pt": nil,
             ])
-        #expect(all.allSatisfy { $0.layout?.name == "torch" && $0.inspection.isComplete && $0.inspection.missing == [] })
+        #expect(
+            all.allSatisfy {
+                $0.layout?.name == "torch" && $0.inspection.isComplete && $0.inspection.missing == []
+            })
         let named = try #require(all.first { $0.step == 120 })
         #expect(named.inspection.metrics == ["val_loss": 0.25] && named.inspection.epoch == 3)
         #expect(all.first { $0.step == 500 }?.inspection.epoch == 5)
     }
 
-    @Test func `a name that counts epochs and a step inside are no contradiction when one file is saved`() throws {
-        let path = try bench.write("one", ["ckpt_3.pth": Self.torch([("optimizer", .dictionary([])), ("step", .integer(900))])])
+    @Test func `a name that counts epochs and a step inside are no contradiction when one file is saved`()
+        throws
+    {
+        let path = try bench.write(
+            "one", ["ckpt_3.pth": Self.torch([("optimizer", .dictionary([])), ("step", .integer(900))])])
         let result = try bench.store.save(path + "/ckpt_3.pth", options: SaveOptions(run: "r"))
         #expect(result.step == 900)
         let info = try #require(try bench.store.iteration(run: "r", step: 900))
@@ -76,10 +83,13 @@ import Testing
         let list = try TorchFileWriter.file(of: .list([.text("a")]), tensors: []).bytes([])
         let state = try Self.torch()
         let all = try found([
-            "ckpt_1.pt": tensor, "model_2.pt": data, "latest.pth": list, "step_3.bin": Array("not torch".utf8),
+            "ckpt_1.pt": tensor, "model_2.pt": data, "latest.pth": list,
+            "step_3.bin": Array("not torch".utf8),
             "best_model.bin": [UInt8](repeating: 0, count: 900), "model.pt": Array("PK\u{3}\u{4}zip".utf8),
-            "optimizer.pt": state, "training_args.bin": state, "pytorch_model.bin": state, "rng_state_0.pth": state,
-            "model_world_size_2_rank_0.pt": state, "mp_rank_00_model_states.pt": state, "vocab.pt": state, "config.json": [],
+            "optimizer.pt": state, "training_args.bin": state, "pytorch_model.bin": state,
+            "rng_state_0.pth": state,
+            "model_world_size_2_rank_0.pt": state, "mp_rank_00_model_states.pt": state, "vocab.pt": state,
+            "config.json": [],
             "model_00001-of-00002.pt": state, "notes.txt": [1], "step_9.npy": [1],
         ])
         #expect(all.map(\.candidate.name) == [])
@@ -87,8 +97,10 @@ import Testing
 
     @Test func `a link to another one is no iteration of its own`() throws {
         let folder = try bench.write("links", ["ckpt_1.pt": Self.torch(), "ckpt_2.pt": Self.torch()])
-        try FileManager.default.createSymbolicLink(atPath: folder + "/latest.pt", withDestinationPath: "ckpt_2.pt")
-        #expect(try OutputFolder(Path(folder)).iterations().map(\.candidate.name) == ["ckpt_1.pt", "ckpt_2.pt"])
+        try FileManager.default.createSymbolicLink(
+            atPath: folder + "/latest.pt", withDestinationPath: "ckpt_2.pt")
+        #expect(
+            try OutputFolder(Path(folder)).iterations().map(\.candidate.name) == ["ckpt_1.pt", "ckpt_2.pt"])
     }
 
     @Test func `a file that is cut off or empty is named, and not taken for another's`() throws {
@@ -108,7 +120,9 @@ import Testing
         #expect(try Layouts.layout(of: module)?.name == "torch")
         let names = try PlainTorch().assembly(of: module)?.tensors.map(\.name) ?? []
         let weights = try samples.view("pytorch/model_weights.pt")
-        #expect(try Set(names) == Set(PlainTorch().assembly(of: weights)?.tensors.map(\.name) ?? []) && names.count == 9)
+        #expect(
+            try Set(names) == Set(PlainTorch().assembly(of: weights)?.tensors.map(\.name) ?? [])
+                && names.count == 9)
     }
 
     @Test func `a tensor that is not stored as it is leaves a hole, and ranks' parts are no model`() throws {
@@ -122,8 +136,10 @@ import Testing
     @Test func `tensors belong to what the file's keys say`() {
         let layout = PlainTorch()
         for (tensor, part) in [
-            ("model.fc.weight", ModelFiles.Part.model), ("optimizer.state.0.exp_avg", .optimizer), ("fc.weight", .model),
-            ("optimizer_state_dict.state.0.step", .optimizer), ("lr_scheduler.x", .scheduler), ("rng_state", .rng), ("epoch", .trainerState),
+            ("model.fc.weight", ModelFiles.Part.model), ("optimizer.state.0.exp_avg", .optimizer),
+            ("fc.weight", .model),
+            ("optimizer_state_dict.state.0.step", .optimizer), ("lr_scheduler.x", .scheduler),
+            ("rng_state", .rng), ("epoch", .trainerState),
         ] {
             #expect(layout.part(of: "a.pt", tensor: tensor) == part, "\(tensor)")
         }
@@ -134,7 +150,8 @@ import Testing
     private func lightning(_ step: Int, _ extra: [(String, TorchValue)] = []) throws -> [UInt8] {
         try Self.torch(
             [
-                ("epoch", .integer(1)), ("global_step", .integer(Int64(step))), ("pytorch-lightning_version", .text("2.6.6")),
+                ("epoch", .integer(1)), ("global_step", .integer(Int64(step))),
+                ("pytorch-lightning_version", .text("2.6.6")),
                 ("optimizer_states", .list([.dictionary([(.text("state"), .dictionary([]))])])),
             ] + extra, model: "state_dict")
     }
@@ -147,11 +164,14 @@ import Testing
         let callbacks = TorchValue.dictionary([(.text("ModelCheckpoint{...}"), callback)])
         let file = try TorchFileWriter.file(
             of: .dictionary([
-                (.text("pytorch-lightning_version"), .text("2.6.6")), (.text("global_step"), .integer(8)), (.text("epoch"), .integer(1)),
-                (.text("state_dict"), .orderedDictionary([(.text("w"), .tensor(1))])), (.text("callbacks"), callbacks),
+                (.text("pytorch-lightning_version"), .text("2.6.6")), (.text("global_step"), .integer(8)),
+                (.text("epoch"), .integer(1)),
+                (.text("state_dict"), .orderedDictionary([(.text("w"), .tensor(1))])),
+                (.text("callbacks"), callbacks),
             ]),
             tensors: [
-                .init(name: "", dtype: .f32, shape: [], content: 0), .init(name: "", dtype: .i32, shape: [1], content: 1),
+                .init(name: "", dtype: .f32, shape: [], content: 0),
+                .init(name: "", dtype: .i32, shape: [1], content: 1),
             ]
         ).bytes([withUnsafeBytes(of: Float(0.125)) { [UInt8]($0) }, [1, 0, 0, 0]])
         let one = try #require(try found(["epoch=1-step=8-val_loss=0.12.ckpt": file]).first)
@@ -172,13 +192,16 @@ import Testing
     @Test func `Lightning's are found where it puts them, and cut off ones are named`() throws {
         let all = try found([
             "lightning_logs/version_2/checkpoints/epoch=0-step=4.ckpt": lightning(4),
-            "lightning_logs/version_10/checkpoints/epoch=0-step=6.ckpt": lightning(6), "checkpoints/epoch=0-step=5.ckpt": lightning(5),
-            "checkpoints/epoch=0-step=7.ckpt": Array(lightning(7).dropLast(30)), "checkpoints/epoch=0-step=8.ckpt": [],
+            "lightning_logs/version_10/checkpoints/epoch=0-step=6.ckpt": lightning(6),
+            "checkpoints/epoch=0-step=5.ckpt": lightning(5),
+            "checkpoints/epoch=0-step=7.ckpt": Array(lightning(7).dropLast(30)),
+            "checkpoints/epoch=0-step=8.ckpt": [],
             "other.ckpt": Array("text".utf8), "plain_3.ckpt": Self.torch([("optimizer", .dictionary([]))]),
         ])
         #expect(
             all.map(\.candidate.path) == [
-                "plain_3.ckpt", "checkpoints/epoch=0-step=5.ckpt", "lightning_logs/version_10/checkpoints/epoch=0-step=6.ckpt",
+                "plain_3.ckpt", "checkpoints/epoch=0-step=5.ckpt",
+                "lightning_logs/version_10/checkpoints/epoch=0-step=6.ckpt",
                 "checkpoints/epoch=0-step=7.ckpt", "checkpoints/epoch=0-step=8.ckpt",
             ])
         #expect(all.map { $0.layout?.name } == ["torch", "lightning", "lightning", "lightning", "lightning"])
@@ -187,8 +210,10 @@ import Testing
 
     @Test func `the link to the last one is a pointer, written where no file has its name`() throws {
         let layout = Lightning()
-        let folder = try bench.write("out", ["epoch=0-step=4.ckpt": lightning(4), "epoch=1-step=8.ckpt": lightning(8)])
-        try FileManager.default.createSymbolicLink(atPath: folder + "/last.ckpt", withDestinationPath: "epoch=1-step=8.ckpt")
+        let folder = try bench.write(
+            "out", ["epoch=0-step=4.ckpt": lightning(4), "epoch=1-step=8.ckpt": lightning(8)])
+        try FileManager.default.createSymbolicLink(
+            atPath: folder + "/last.ckpt", withDestinationPath: "epoch=1-step=8.ckpt")
         let output = try OutputFolder(Path(folder))
         let iterations = try output.iterations()
         #expect(iterations.map(\.step) == [4, 8])
@@ -199,7 +224,8 @@ import Testing
         let result = try bench.store.resume(bench.path("fresh"), options: ResumeOptions(run: "r"))
         #expect(result.path == bench.path("fresh/epoch=1-step=8.ckpt"))
         #expect(
-            try FileManager.default.destinationOfSymbolicLink(atPath: bench.path("fresh/last.ckpt")) == "epoch=1-step=8.ckpt")
+            try FileManager.default.destinationOfSymbolicLink(atPath: bench.path("fresh/last.ckpt"))
+                == "epoch=1-step=8.ckpt")
         // Again, and where a file has the name.
         #expect(try bench.store.resume(bench.path("fresh"), options: ResumeOptions(run: "r")).step == 8)
         try FileManager.default.removeItem(atPath: bench.path("fresh/last.ckpt"))
@@ -211,10 +237,13 @@ import Testing
     @Test func `a folder of FSDP has Lightning's state beside the tensors`() throws {
         let meta = try TorchFileWriter.file(
             of: .dictionary([
-                (.text("pytorch-lightning_version"), .text("2.6.6")), (.text("global_step"), .integer(8)), (.text("loops"), .dictionary([])),
+                (.text("pytorch-lightning_version"), .text("2.6.6")), (.text("global_step"), .integer(8)),
+                (.text("loops"), .dictionary([])),
             ]), tensors: []
         ).bytes([])
-        let writer = try DCPWriter([.init(path: [.name("model"), .name("w")], dtype: .i32, shape: [1], content: 0)])
+        let writer = try DCPWriter([
+            .init(path: [.name("model"), .name("w")], dtype: .i32, shape: [1], content: 0)
+        ])
         var files = ["x.ckpt/meta.pt": meta, "x.ckpt/.metadata": writer.metadata]
         for file in writer.files { files["x.ckpt/" + file.name] = file.parts.bytes([[1, 2, 3, 4]]) }
         let one = try #require(try found(files).first)
@@ -233,14 +262,18 @@ import Testing
 
     @Test func `arrays of NumPy are iterations where their names say so`() throws {
         let fixtures = GoldenStore.project + "/Tests/TensorFormatsTests/Fixtures/numpy"
-        let name = try #require(FileManager.default.contentsOfDirectory(atPath: fixtures).sorted().first { $0.hasSuffix(".npz") })
+        let name = try #require(
+            FileManager.default.contentsOfDirectory(atPath: fixtures).sorted().first { $0.hasSuffix(".npz") })
         let bytes = try [UInt8](Data(contentsOf: URL(fileURLWithPath: fixtures + "/" + name)))
         let all = try found([
-            "params_step_9.npz": bytes, "params_step_10.npz": Array(bytes.dropLast(1)), "data_11.npz": bytes, "stats.npz": bytes,
+            "params_step_9.npz": bytes, "params_step_10.npz": Array(bytes.dropLast(1)), "data_11.npz": bytes,
+            "stats.npz": bytes,
             "ckpt_12.npz": [],
         ])
         #expect(all.map(\.candidate.name) == ["params_step_9.npz", "params_step_10.npz", "ckpt_12.npz"])
-        #expect(all.map(\.inspection.isComplete) == [true, false, false] && all.allSatisfy { $0.layout?.name == "npz" })
+        #expect(
+            all.map(\.inspection.isComplete) == [true, false, false]
+                && all.allSatisfy { $0.layout?.name == "npz" })
     }
 
     @Test func `files of GGUF are known by their first bytes, and all of a model's are needed`() throws {
@@ -251,7 +284,10 @@ import Testing
         #expect(inspection.facts.contains { $0 == ("architecture", "llama") })
         let name = split.files[1].path
         #expect(try GGUF().inspect(split.changed([name: nil])).faults == ["\(name) is missing"])
-        #expect(try GGUF().inspect(split.changed([split.files[2].path: nil])).faults == ["\(split.files[2].path) is missing"])
+        #expect(
+            try GGUF().inspect(split.changed([split.files[2].path: nil])).faults == [
+                "\(split.files[2].path) is missing"
+            ])
         #expect(try GGUF().inspect(split.changed([name: []])).faults.first?.contains(name) == true)
         let other = split.changed(["model.safetensors": Stored.safetensors([])])
         #expect(try Layouts.layout(of: other)?.name == "hf")

@@ -14,13 +14,15 @@ import Testing
 
     /// Writes a rank's file with a step in it, and its `meta.json` where wanted.
     private func rank(
-        _ rank: Int, epoch: Int = 1, step: Int, global: Int32? = nil, run: Int? = nil, prefix: String = "qwen3",
+        _ rank: Int, epoch: Int = 1, step: Int, global: Int32? = nil, run: Int? = nil,
+        prefix: String = "qwen3",
         meta: Bool = true, in folder: String = "out/checkpoint"
     ) throws {
         let name = MindFormers1FileName(prefix: prefix, rank: rank, run: run, epoch: epoch, step: step)
         let tensors = [
             Stored.numbers("w", [2], [Int32(step), 5]), Stored.numbers("adam_m.w", [2], [6, 7]),
-            Stored.numbers("global_step", [1], [global ?? Int32(step)]), Stored.numbers("epoch_num", [], [Int32(epoch)]),
+            Stored.numbers("global_step", [1], [global ?? Int32(step)]),
+            Stored.numbers("epoch_num", [], [Int32(epoch)]),
         ]
         try bench.write("\(folder)/rank_\(rank)", [name.text: Stored.safetensors(tensors)])
         guard meta else { return }
@@ -43,7 +45,8 @@ import Testing
 
     @Test func `an iteration is what all ranks have of one step, found from either folder`() throws {
         for step in [2, 3] { for number in 0..<2 { try rank(number, step: step) } }
-        try bench.write("out/strategy", ["ckpt_strategy_rank_0.ckpt": [8, 0], "ckpt_strategy_rank_1.ckpt": [8, 0]])
+        try bench.write(
+            "out/strategy", ["ckpt_strategy_rank_0.ckpt": [8, 0], "ckpt_strategy_rank_1.ckpt": [8, 0]])
         try bench.write("out/checkpoint_network/rank_0", ["qwen3-network_rank_0-1_2.safetensors": [1]])
         let above = try found()
         #expect(above.map(\.candidate.name) == ["qwen3_rank_0-1_2", "qwen3_rank_0-1_3"])
@@ -52,11 +55,16 @@ import Testing
         let first = above[0]
         #expect(
             first.candidate.files == [
-                "checkpoint/rank_0/qwen3_rank_0-1_2.safetensors", "checkpoint/rank_1/qwen3_rank_1-1_2.safetensors",
+                "checkpoint/rank_0/qwen3_rank_0-1_2.safetensors",
+                "checkpoint/rank_1/qwen3_rank_1-1_2.safetensors",
                 "strategy/ckpt_strategy_rank_0.ckpt", "strategy/ckpt_strategy_rank_1.ckpt",
             ])
-        #expect(first.candidate.shared == ["strategy/ckpt_strategy_rank_0.ckpt", "strategy/ckpt_strategy_rank_1.ckpt"])
-        #expect(first.inspection.worldSize == 2 && first.inspection.epoch == 1 && first.inspection.missing == [])
+        #expect(
+            first.candidate.shared == [
+                "strategy/ckpt_strategy_rank_0.ckpt", "strategy/ckpt_strategy_rank_1.ckpt",
+            ])
+        #expect(
+            first.inspection.worldSize == 2 && first.inspection.epoch == 1 && first.inspection.missing == [])
         let inside = try found("out/checkpoint")
         #expect(inside.map(\.candidate.name) == above.map(\.candidate.name))
         #expect(inside[0].candidate.files?.first == "rank_0/qwen3_rank_0-1_2.safetensors")
@@ -68,9 +76,12 @@ import Testing
         #expect(try only().step == 8)
         #expect(try only().inspection.stepFile == "checkpoint/rank_0/qwen3_rank_0-3_2.safetensors")
         try bench.write(
-            "plain/checkpoint/rank_0", ["a_rank_0-1_7.safetensors": Stored.safetensors([.numbers("w", [1], [1])])])
+            "plain/checkpoint/rank_0",
+            ["a_rank_0-1_7.safetensors": Stored.safetensors([.numbers("w", [1], [1])])])
         let plain = try only("plain")
-        #expect(plain.step == 7 && plain.inspection.step == nil && plain.inspection.missing == ["the optimizer's state"])
+        #expect(
+            plain.step == 7 && plain.inspection.step == nil
+                && plain.inspection.missing == ["the optimizer's state"])
     }
 
     @Test func `MindSpore's own format is read as well, with steps of 64 bits`() throws {
@@ -108,7 +119,10 @@ import Testing
         for number in 0..<2 { try rank(number, step: 3, meta: number == 0) }
         try bench.write(
             "out/checkpoint/rank_1",
-            ["meta.json": MindFormers1Meta(epoch: 1, step: 2, file: "qwen3_rank_1-1_2.safetensors").serialized()])
+            [
+                "meta.json": MindFormers1Meta(epoch: 1, step: 2, file: "qwen3_rank_1-1_2.safetensors")
+                    .serialized()
+            ])
         let faults = try only().inspection.faults
         #expect(
             faults == [
@@ -117,7 +131,10 @@ import Testing
         // One of another prefix says nothing of this one.
         try bench.write(
             "out/checkpoint/rank_1",
-            ["meta.json": MindFormers1Meta(epoch: 1, step: 2, file: "other_rank_1-1_2.safetensors").serialized()])
+            [
+                "meta.json": MindFormers1Meta(epoch: 1, step: 2, file: "other_rank_1-1_2.safetensors")
+                    .serialized()
+            ])
         #expect(try only().inspection.isComplete)
     }
 
@@ -126,10 +143,15 @@ import Testing
         #expect(try only().inspection.isComplete)
         try rank(0, step: 3)
         #expect(try only().inspection.faults == ["checkpoint/rank_1/meta.json is missing"])
-        for text in ["", "{\"last_epoch\": 1", "{\"last_epoch\": -1}", "[]", "{\"last_epoch\": 1, \"last_step\": 1e99}"] {
+        for text in [
+            "", "{\"last_epoch\": 1", "{\"last_epoch\": -1}", "[]",
+            "{\"last_epoch\": 1, \"last_step\": 1e99}",
+        ] {
             try bench.write("out/checkpoint/rank_1", ["meta.json": Array(text.utf8)])
             #expect(
-                try only().inspection.faults == ["checkpoint/rank_1/meta.json does not say which file is the last one"])
+                try only().inspection.faults == [
+                    "checkpoint/rank_1/meta.json does not say which file is the last one"
+                ])
         }
     }
 
@@ -139,7 +161,10 @@ import Testing
         let whole = try Data(contentsOf: URL(fileURLWithPath: path))
         for length in [0, 7, whole.count / 2, whole.count - 1] {
             try whole.prefix(length).write(to: URL(fileURLWithPath: path))
-            #expect(try only().inspection.faults.allSatisfy { $0.contains("rank_1/qwen3_rank_1-1_3.safetensors is not whole") })
+            #expect(
+                try only().inspection.faults.allSatisfy {
+                    $0.contains("rank_1/qwen3_rank_1-1_3.safetensors is not whole")
+                })
             #expect(try !only().inspection.isComplete)
         }
         try rank(1, step: 3, global: 4)
@@ -195,17 +220,20 @@ import Testing
         let result = try bench.store.resume(bench.path("fresh"), options: ResumeOptions(run: "r"))
         #expect(result.step == 13 && result.path == bench.path("fresh/checkpoint"))
         for number in 0..<2 {
-            let meta = try String(contentsOfFile: bench.path("fresh/checkpoint/rank_\(number)/meta.json"), encoding: .utf8)
+            let meta = try String(
+                contentsOfFile: bench.path("fresh/checkpoint/rank_\(number)/meta.json"), encoding: .utf8)
             #expect(
                 meta
-                    == "{\"last_epoch\": 2, \"last_step\": 3, \"last_ckpt_file\": \"qwen3_rank_\(number)-2_3.safetensors\"}")
+                    == "{\"last_epoch\": 2, \"last_step\": 3, \"last_ckpt_file\": \"qwen3_rank_\(number)-2_3.safetensors\"}"
+            )
             let attributes = try FileManager.default.attributesOfItem(
                 atPath: bench.path("fresh/checkpoint/rank_\(number)/meta.json"))
             #expect(attributes[.posixPermissions] as? Int == 0o640)
         }
         let again = try only("fresh")
         #expect(again.inspection.isComplete && again.step == 13)
-        #expect(FileManager.default.fileExists(atPath: bench.path("fresh/strategy/ckpt_strategy_rank_0.ckpt")))
+        #expect(
+            FileManager.default.fileExists(atPath: bench.path("fresh/strategy/ckpt_strategy_rank_0.ckpt")))
     }
 
     @Test func `the least of what the ranks say is the pointer`() throws {
@@ -235,7 +263,8 @@ import Testing
 
     /// What MindSpore itself cuts, put together again. (tools/python/mindspore_slices.py)
     @Test func `slices are put where MindSpore takes them from, sharded optimizers too`() throws {
-        let text = try Data(contentsOf: URL(fileURLWithPath: GoldenStore.project + "/Tests/Fixtures/mindspore-slices.json"))
+        let text = try Data(
+            contentsOf: URL(fileURLWithPath: GoldenStore.project + "/Tests/Fixtures/mindspore-slices.json"))
         let cases = try #require(try JSON(parsing: [UInt8](text)).array)
         #expect(cases.count == 24)
         for (number, one) in cases.enumerated() {
@@ -273,14 +302,17 @@ import Testing
             let values = (0..<6).map { Int32($0 + 6 * number) }
             let pieces = [Array(values[..<4]), Array(values[4...])]
             try bench.write("out/checkpoint/rank_\(number)", [name: Stored.mindSpore("w", [2, 3], pieces)])
-            let strategy = Strategy(name: "w", devices: [2], map: [[0], [-1]], split: [2, 3], step: 0, size: 0)
+            let strategy = Strategy(
+                name: "w", devices: [2], map: [[0], [-1]], split: [2, 3], step: 0, size: 0)
             try bench.write("out/strategy", ["ckpt_strategy_rank_\(number).ckpt": strategy.bytes])
         }
         let output = try OutputFolder(Path(bench.path("out")))
         let view = try output.view(of: try #require(try output.candidates().first))
         let assembly = try #require(try layout.assembly(of: view))
         #expect(assembly.tensors.map(\.shape) == [[4, 3]])
-        #expect(try view.assembled(assembly.tensors)["w"]?.sha256 == Stored.numbers("w", [4, 3], (0..<12).map { $0 }).sha256)
+        #expect(
+            try view.assembled(assembly.tensors)["w"]?.sha256
+                == Stored.numbers("w", [4, 3], (0..<12).map { $0 }).sha256)
     }
 
     /// ms.transform_checkpoints, MindSpore 2.9.0, gives these tensors of the sample.
@@ -290,25 +322,37 @@ import Testing
         let assembly = try #require(try layout.assembly(of: view))
         let cut = ["emb.embedding_table", "fc1.weight", "fc2.weight"]
         let tensors = try view.assembled(assembly.tensors.filter { cut.contains($0.name) })
-        #expect(tensors.mapValues(\.shape) == ["emb.embedding_table": [96, 32], "fc1.weight": [128, 32], "fc2.weight": [48, 128]])
-        #expect(tensors.mapValues { $0.sha256.prefix(16) } == [
-            "emb.embedding_table": "d809c89c56146b8f", "fc1.weight": "78228605bb02cd09", "fc2.weight": "1145fcebed63de87",
-        ])
+        #expect(
+            tensors.mapValues(\.shape) == [
+                "emb.embedding_table": [96, 32], "fc1.weight": [128, 32], "fc2.weight": [48, 128],
+            ])
+        #expect(
+            tensors.mapValues { $0.sha256.prefix(16) } == [
+                "emb.embedding_table": "d809c89c56146b8f", "fc1.weight": "78228605bb02cd09",
+                "fc2.weight": "1145fcebed63de87",
+            ])
         // Of these the ranks have one each.
         #expect(assembly.tensors.filter { !cut.contains($0.name) }.map(\.pieces.count) == [2, 2])
         #expect(assembly.optimizer.allSatisfy { $0.pieces.count == 2 } && assembly.optimizer.count == 10)
     }
 
-    @Test func `without strategies slices of several ranks are not told from copies, and absurd ones leave holes`() throws {
+    @Test
+    func `without strategies slices of several ranks are not told from copies, and absurd ones leave holes`()
+        throws
+    {
         for number in 0..<2 { try rank(number, step: 1) }
         let output = try OutputFolder(Path(bench.path("out")))
         func assembly() throws -> Assembly? {
             try layout.assembly(of: output.view(of: try #require(try output.candidates().first)))
         }
         #expect(try assembly() == nil)
-        for (devices, map) in [([2], [[0], [0]]), ([2], [[7]]), ([0], [[0]]), ([1 << 30, 1 << 30], [[0]]), ([2, 2], [[0, 0]])] {
+        for (devices, map) in [
+            ([2], [[0], [0]]), ([2], [[7]]), ([0], [[0]]), ([1 << 30, 1 << 30], [[0]]), ([2, 2], [[0, 0]]),
+        ] {
             let strategy = Strategy(name: "w", devices: devices, map: map, split: [2], step: 0, size: 0)
-            for number in 0..<2 { try bench.write("out/strategy", ["ckpt_strategy_rank_\(number).ckpt": strategy.bytes]) }
+            for number in 0..<2 {
+                try bench.write("out/strategy", ["ckpt_strategy_rank_\(number).ckpt": strategy.bytes])
+            }
             #expect(try assembly()?.tensors.first?.pieces == [])
         }
     }
@@ -336,7 +380,9 @@ private struct Strategy {
     }
 
     private func list(_ values: [Int]) -> [UInt8] { values.flatMap { number(1, $0) } }
-    private func number(_ field: UInt8, _ value: Int) -> [UInt8] { [field << 3] + Self.varint(UInt64(bitPattern: Int64(value))) }
+    private func number(_ field: UInt8, _ value: Int) -> [UInt8] {
+        [field << 3] + Self.varint(UInt64(bitPattern: Int64(value)))
+    }
     private func message(_ field: UInt8, _ bytes: [UInt8]) -> [UInt8] {
         [field << 3 | 2] + Self.varint(UInt64(bytes.count)) + bytes
     }
@@ -354,7 +400,9 @@ private struct Strategy {
 extension Stored {
     /// A file of MindSpore with one tensor of int32 in several messages.
     fileprivate static func mindSpore(_ name: String, _ shape: [UInt64], _ pieces: [[Int32]]) -> [UInt8] {
-        func field(_ number: UInt8, _ bytes: [UInt8]) -> [UInt8] { [number << 3 | 2] + Strategy.varint(UInt64(bytes.count)) + bytes }
+        func field(_ number: UInt8, _ bytes: [UInt8]) -> [UInt8] {
+            [number << 3 | 2] + Strategy.varint(UInt64(bytes.count)) + bytes
+        }
         return pieces.flatMap { piece in
             let dimensions: [UInt8] = shape.flatMap { [8 as UInt8] + Strategy.varint($0) }
             let content = piece.withUnsafeBytes { [UInt8]($0) }

@@ -13,7 +13,9 @@ import Testing
     init() throws { bench = try Workbench() }
 
     /// An iteration of two ranks that hold a row each, and the optimizer's state of it.
-    private func iteration(_ name: String = "out/checkpoint/iteration_00000003", _ changes: [String: [UInt8]?] = [:]) throws
+    private func iteration(
+        _ name: String = "out/checkpoint/iteration_00000003", _ changes: [String: [UInt8]?] = [:]
+    ) throws
         -> String
     {
         var files: [String: [UInt8]] = ["common.json": Self.common]
@@ -50,7 +52,8 @@ import Testing
                 """
             }
         }
-        return "{\"state_dict_metadata\": {\(tensors.joined(separator: ","))}, \"storage_data\": {\(slices.joined(separator: ","))}}"
+        return
+            "{\"state_dict_metadata\": {\(tensors.joined(separator: ","))}, \"storage_data\": {\(slices.joined(separator: ","))}}"
     }()
 
     private func inspect(_ changes: [String: [UInt8]?] = [:]) throws -> Inspection {
@@ -72,14 +75,22 @@ import Testing
     @Test func `what is missing or cut off is named`() throws {
         let file = "a-model-0000001-0000002.safetensors"
         #expect(try inspect([file: nil]).faults.contains { $0 == "\(file) is missing" })
-        #expect(try inspect([file: Array("{}".utf8)]).faults.contains { $0.hasPrefix("\(file) is not whole") })
+        #expect(
+            try inspect([file: Array("{}".utf8)]).faults.contains { $0.hasPrefix("\(file) is not whole") })
         #expect(try inspect(["common.json": nil]).faults == ["common.json is missing"])
-        #expect(try inspect(["metadata.json": nil]).faults == ["metadata.json is missing, which several ranks need"])
+        #expect(
+            try inspect(["metadata.json": nil]).faults == [
+                "metadata.json is missing, which several ranks need"
+            ])
         for text in ["", "{", "[]", "{\"state_dict_metadata\": {}}", String(Self.metadata.dropLast(9))] {
-            #expect(try inspect(["metadata.json": Array(text.utf8)]).faults.contains { $0.contains("metadata.json") })
+            #expect(
+                try inspect(["metadata.json": Array(text.utf8)]).faults.contains {
+                    $0.contains("metadata.json")
+                })
         }
         for text in ["", "{\"global_step\": 3.5}", "{\"global_step\": \"3\"}", "7"] {
-            #expect(try inspect(["common.json": Array(text.utf8)]).faults.contains { $0.contains("common.json") })
+            #expect(
+                try inspect(["common.json": Array(text.utf8)]).faults.contains { $0.contains("common.json") })
         }
         let other = Stored.safetensors([.numbers("v", [1, 3], [1, 2, 3])])
         #expect(try inspect([file: other]).faults == ["\(file) lacks the tensor w"])
@@ -100,10 +111,13 @@ import Testing
     }
 
     @Test func `absurd numbers are no step, and NaN is none that is refused`() throws {
-        let huge = Array("{\"global_step\": 9223372036854775807, \"epoch_num\": -1, \"ckpt_status\": 0, \"loss_scale\": NaN}".utf8)
+        let huge = Array(
+            "{\"global_step\": 9223372036854775807, \"epoch_num\": -1, \"ckpt_status\": 0, \"loss_scale\": NaN}"
+                .utf8)
         let inspection = try inspect(["common.json": huge])
         #expect(inspection.step == nil && inspection.isComplete && inspection.epoch == -1)
-        let wide = Self.metadata.replacingOccurrences(of: "\"storage_rank\": 1", with: "\"storage_rank\": 1000000000000")
+        let wide = Self.metadata.replacingOccurrences(
+            of: "\"storage_rank\": 1", with: "\"storage_rank\": 1000000000000")
         _ = try inspect(["metadata.json": Array(wide.utf8)])
         let outside = Self.metadata.replacingOccurrences(of: "a-opt-0000001", with: "../a-opt-0000001")
         #expect(try inspect(["metadata.json": Array(outside.utf8)]).faults.count == 1)
@@ -118,13 +132,18 @@ import Testing
     @Test func `one card needs no metadata, and may leave the optimizer out`() throws {
         let weights = Stored.safetensors([.numbers("w", [2], [1, 2])])
         let path = try bench.write(
-            "single/iteration_00000001", ["model-0000000-0000001.safetensors": weights, "common.json": Self.common])
+            "single/iteration_00000001",
+            ["model-0000000-0000001.safetensors": weights, "common.json": Self.common])
         let view = try CheckpointView(Path(path))
         let inspection = try layout.inspect(view)
-        #expect(inspection.isComplete && inspection.worldSize == 1 && inspection.missing == ["the optimizer's state"])
+        #expect(
+            inspection.isComplete && inspection.worldSize == 1
+                && inspection.missing == ["the optimizer's state"])
         let assembly = try #require(try layout.assembly(of: view))
         #expect(assembly.tensors.map(\.name) == ["w"] && assembly.optimizer.isEmpty)
-        let rest = view.changed(["model-0000000-0000001.safetensors": nil, "opt-0000000-0000001.safetensors": weights])
+        let rest = view.changed([
+            "model-0000000-0000001.safetensors": nil, "opt-0000000-0000001.safetensors": weights,
+        ])
         #expect(try layout.inspect(rest).faults == ["model-0000000-0000001.safetensors is missing"])
     }
 
@@ -145,7 +164,9 @@ import Testing
     @Test func `slices are numbered, not counted in elements`() throws {
         let view = try CheckpointView(Path(try iteration()))
         let assembly = try #require(try layout.assembly(of: view))
-        #expect(try view.assembled(assembly.tensors)["w"]?.sha256 == Stored.numbers("w", [2, 3], (0..<6).map { $0 }).sha256)
+        #expect(
+            try view.assembled(assembly.tensors)["w"]?.sha256
+                == Stored.numbers("w", [2, 3], (0..<6).map { $0 }).sha256)
         #expect(
             try view.assembled(assembly.optimizer)["adam_m.w"]?.sha256
                 == Stored.numbers("", [2, 3], (30..<36).map { $0 }).sha256)
@@ -168,15 +189,21 @@ import Testing
         let candidate = try #require(try output.candidates().first)
         #expect(candidate.path == "checkpoint/iteration_00000003")
         let pointer = try #require(layout.pointers(to: candidate).first)
-        #expect(pointer.path == "checkpoint/latest_checkpointed_iteration.txt" && pointer.text == "3" && pointer.mode == 0o640)
-        for (text, says) in [("3", "3"), (" 12\n", "12"), ("", nil), ("release", nil), ("-1", nil), ("99999999999999999999", nil)] {
+        #expect(
+            pointer.path == "checkpoint/latest_checkpointed_iteration.txt" && pointer.text == "3"
+                && pointer.mode == 0o640)
+        for (text, says) in [
+            ("3", "3"), (" 12\n", "12"), ("", nil), ("release", nil), ("-1", nil),
+            ("99999999999999999999", nil),
+        ] {
             try bench.write("out/checkpoint", ["latest_checkpointed_iteration.txt": Array(text.utf8)])
             #expect(try layout.pointed(in: output)?.says == says)
         }
         try bench.write("out/checkpoint", ["latest_checkpointed_iteration.txt": Array("3".utf8)])
         #expect(try layout.pointed(in: output)?.agrees(with: pointer) == true)
         // Of another framework's.
-        try bench.write("megatron", ["latest_checkpointed_iteration.txt": Array("3".utf8), "iter_0000003/common.pt": [1]])
+        try bench.write(
+            "megatron", ["latest_checkpointed_iteration.txt": Array("3".utf8), "iter_0000003/common.pt": [1]])
         #expect(try layout.pointed(in: OutputFolder(Path(bench.path("megatron")))) == nil)
     }
 

@@ -14,13 +14,16 @@ struct Accelerate: Layout {
     private static let names: [NamePattern] = ["checkpoint_#", "step_#", "epoch_#"]
 
     func candidates(in output: OutputFolder) throws -> [Candidate] {
-        try Self.names.flatMap { try output.folders($0) + output.folders($0, in: "checkpoints") }.filter { candidate in
+        try Self.names.flatMap { try output.folders($0) + output.folders($0, in: "checkpoints") }.filter {
+            candidate in
             // Many a folder has such a name.
             try output.entries(in: candidate.path).keys.contains { Self.isOwn($0) }
         }
     }
 
-    func step(ofFile name: String) -> UInt64? { Self.names.lazy.compactMap { $0.numbers(in: name.utf8)?.last }.first }
+    func step(ofFile name: String) -> UInt64? {
+        Self.names.lazy.compactMap { $0.numbers(in: name.utf8)?.last }.first
+    }
 
     /// Files of the names that only it gives.
     private static let own: [NamePattern] = ["random_states_#.pkl", "custom_checkpoint_#.pkl"]
@@ -40,27 +43,39 @@ struct Accelerate: Layout {
         let ranks = view.files("random_states_#.pkl").map(\.numbers[0])
         if let last = ranks.last { result.worldSize = Int(last) + 1 }
         result.faults = try weights(view)
-        if ranks.isEmpty { result.faults.append("random_states_0.pkl is missing, which is written behind the rest") }
-        if let rank = CheckpointView.gap(in: ranks) { result.faults.append("random_states_\(rank).pkl is missing") }
+        if ranks.isEmpty {
+            result.faults.append("random_states_0.pkl is missing, which is written behind the rest")
+        }
+        if let rank = CheckpointView.gap(in: ranks) {
+            result.faults.append("random_states_\(rank).pkl is missing")
+        }
         result.faults += try others(view)
         if !hasOptimizer(view) { result.missing.append("the optimizer's state") }
         if !view.names().contains(where: { NamePattern("scheduler*.bin").matches($0) }) {
             result.missing.append("the scheduler's state")
         }
-        if let epoch = NamePattern("epoch_#").numbers(in: view.name.utf8)?.first { result.epoch = Double(epoch) }
+        if let epoch = NamePattern("epoch_#").numbers(in: view.name.utf8)?.first {
+            result.epoch = Double(epoch)
+        }
         return result
     }
 
     /// The models: one or several, or folders and files of the library that shards them.
     private func weights(_ view: CheckpointView) throws -> [String] {
-        if view.hasFolder(Self.sharded) { return try DCP().inspect(view.view(of: Self.sharded)).faults.map { "in \(Self.sharded), \($0)" } }
+        if view.hasFolder(Self.sharded) {
+            return try DCP().inspect(view.view(of: Self.sharded)).faults.map { "in \(Self.sharded), \($0)" }
+        }
         if view.hasFolder(Self.deepSpeed) {
-            return try view.files.filter { $0.path.hasPrefix(Self.deepSpeed + "/") && $0.path.hasSuffix(".pt") }.compactMap {
+            return try view.files.filter {
+                $0.path.hasPrefix(Self.deepSpeed + "/") && $0.path.hasSuffix(".pt")
+            }.compactMap {
                 try view.fault(inTensors: $0.path)
             }
         }
         let models = view.names().filter { view.has($0) && ModelFiles.part(of: $0) == .model }
-        if let index = models.first(where: { $0.hasSuffix(".index.json") }) { return try view.faults(inIndex: index) }
+        if let index = models.first(where: { $0.hasSuffix(".index.json") }) {
+            return try view.faults(inIndex: index)
+        }
         if models.isEmpty { return ["neither model.safetensors nor pytorch_model.bin is there"] }
         return try models.filter { !$0.hasSuffix(".json") }.compactMap { try view.fault(inTensors: $0) }
     }
@@ -96,15 +111,19 @@ struct Accelerate: Layout {
 
     func pointers(to iteration: Candidate) -> [Pointer] { [] }
 
-    func rank(of path: String) -> Int? { NamePattern("random_states_#.pkl").numbers(in: path.utf8)?.first.map { Int($0) } }
+    func rank(of path: String) -> Int? {
+        NamePattern("random_states_#.pkl").numbers(in: path.utf8)?.first.map { Int($0) }
+    }
 
     // It lists the folder whenever it deletes or goes on.
     var allowsMoving: Bool { true }
 
     func assembly(of view: CheckpointView) throws -> Assembly? {
         if view.hasFolder(Self.sharded) {
-            guard var assembly = try DCP().assembly(of: view.view(of: Self.sharded))?.below(Self.sharded) else { return nil }
-            if view.hasFolder("optimizer_0"), let state = try DCP().assembly(of: view.view(of: "optimizer_0")) {
+            guard var assembly = try DCP().assembly(of: view.view(of: Self.sharded))?.below(Self.sharded)
+            else { return nil }
+            if view.hasFolder("optimizer_0"), let state = try DCP().assembly(of: view.view(of: "optimizer_0"))
+            {
                 assembly.optimizer = state.below("optimizer_0").optimizer
             }
             return assembly

@@ -38,10 +38,13 @@ enum DCPRole: Equatable {
 
     /// Whether a checkpoint holds nothing but what an optimizer gives of itself.
     static func isState(_ metadata: DCPMetadata) -> Bool {
-        let names = metadata.tensors.map { keys($0.name, $0.path)[0] } + metadata.objects.map { keys($0.name, $0.path)[0] }
-        return !names.isEmpty && names.allSatisfy { name in
-            ["state", "param_groups"].contains { name == $0 || name.hasPrefix($0 + ".") }
-        }
+        let names =
+            metadata.tensors.map { keys($0.name, $0.path)[0] }
+            + metadata.objects.map { keys($0.name, $0.path)[0] }
+        return !names.isEmpty
+            && names.allSatisfy { name in
+                ["state", "param_groups"].contains { name == $0 || name.hasPrefix($0 + ".") }
+            }
     }
 
     /// The keys as texts; at least one.
@@ -58,22 +61,29 @@ enum DCPRole: Equatable {
     }
 
     private static let models: Set = [
-        "model", "module", "net", "network", "state_dict", "model_state_dict", "model_state", "params", "weights",
+        "model", "module", "net", "network", "state_dict", "model_state_dict", "model_state", "params",
+        "weights",
     ]
     private static let others: Set = [
-        "scheduler", "schedulers", "sched", "train_state", "trainer_state", "dataloader", "data_loader", "extra_state", "rng",
-        "rng_state", "scaler", "step", "global_step", "iteration", "iter", "epoch", "args", "config", "trainer",
+        "scheduler", "schedulers", "sched", "train_state", "trainer_state", "dataloader", "data_loader",
+        "extra_state", "rng",
+        "rng_state", "scaler", "step", "global_step", "iteration", "iter", "epoch", "args", "config",
+        "trainer",
     ]
     /// Objects that hold all of a training's state.
     private static let wrappers: Set = ["app", "state", "app_state", "checkpoint", "ckpt"]
 
-    private static func isKnown(_ key: String) -> Bool { models.contains(key) || others.contains(key) || key.hasPrefix("optim") }
+    private static func isKnown(_ key: String) -> Bool {
+        models.contains(key) || others.contains(key) || key.hasPrefix("optim")
+    }
 
     /// Of `state`, a parameter, and what is kept for it: three keys, or one with dots between them.
     private static func stateName(_ keys: [String], _ path: [DCPMetadata.Key]?) -> String? {
         var keys = keys
         if path == nil || keys.count == 1 {
-            keys = keys.flatMap { $0.split(separator: ".", omittingEmptySubsequences: false).map(String.init) }
+            keys = keys.flatMap {
+                $0.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+            }
         }
         guard keys.count > 2, keys[0] == "state" else { return nil }
         let (parameter, kept) = (keys[1..<keys.count - 1].joined(separator: "."), keys[keys.count - 1])

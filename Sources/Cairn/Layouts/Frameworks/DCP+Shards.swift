@@ -10,7 +10,8 @@ extension DCP {
         result.missing.append("the optimizer's state")
         if folder == Self.sharded {
             guard view.has(Self.index) else {
-                result.faults.append("\(Self.index) is missing, which is written once the files in \(folder) are merged")
+                result.faults.append(
+                    "\(Self.index) is missing, which is written once the files in \(folder) are merged")
                 return
             }
             result.faults += try view.faults(inIndex: Self.index)
@@ -29,7 +30,9 @@ extension DCP {
     private static func gaps(_ files: [(file: CheckpointView.File, numbers: [UInt64])]) -> [String] {
         let counts = Set(files.map { $0.numbers[2] })
         guard counts.count == 1, let count = counts.first else {
-            return ["the files of the ranks are of two saves, for they say that there are \(counts.sorted()) of a rank"]
+            return [
+                "the files of the ranks are of two saves, for they say that there are \(counts.sorted()) of a rank"
+            ]
         }
         var faults: [String] = []
         if let rank = CheckpointView.gap(in: files.map { $0.numbers[0] }, from: 1) {
@@ -39,7 +42,9 @@ extension DCP {
             faults.append("\(name(1, number, count)) is missing")
         }
         let numbers = Set(files.map { $0.numbers[1] })
-        if let last = numbers.max(), faults.isEmpty, last < count { faults.append("\(name(1, last + 1, count)) is missing") }
+        if let last = numbers.max(), faults.isEmpty, last < count {
+            faults.append("\(name(1, last + 1, count)) is missing")
+        }
         // A rank that has a part of one tensor has parts of most.
         let ranks = Dictionary(grouping: files) { $0.numbers[0] }
         for (rank, own) in ranks.sorted(by: { $0.key < $1.key }) where own.count < numbers.count {
@@ -54,7 +59,9 @@ extension DCP {
     }
 
     /// What the headers of the ranks' files say together.
-    private func shardMetadata(_ view: CheckpointView, _ folder: String) throws -> (DCPMetadata?, faults: [String]) {
+    private func shardMetadata(_ view: CheckpointView, _ folder: String) throws -> (
+        DCPMetadata?, faults: [String]
+    ) {
         var (shards, faults): ([(String, SafetensorsHeader)], [String]) = ([], [])
         for (file, _) in view.files(Self.shards, in: folder) {
             do {
@@ -73,7 +80,9 @@ extension DCP {
 
     func shardAssembly(_ view: CheckpointView) throws -> Assembly? {
         if view.has(Self.index) { return try HuggingFace().assembly(of: view) }
-        guard let folder = Self.shardFolder(view), let metadata = try shardMetadata(view, folder).0 else { return nil }
+        guard let folder = Self.shardFolder(view), let metadata = try shardMetadata(view, folder).0 else {
+            return nil
+        }
         var assembly = Assembly()
         for tensor in metadata.tensors {
             assembly.tensors.append(
@@ -85,8 +94,10 @@ extension DCP {
                             place: .box(offset: chunk.offsets, shape: chunk.shape))
                     }))
         }
-        assembly.files = view.names().filter { view.has($0) && ModelFiles.part(of: $0) == .other || $0 == "config.json" }
-            .map { ($0, $0) }
+        assembly.files = view.names().filter {
+            view.has($0) && ModelFiles.part(of: $0) == .other || $0 == "config.json"
+        }
+        .map { ($0, $0) }
         return assembly
     }
 }
@@ -94,7 +105,8 @@ extension DCP {
 extension CheckpointView {
     /// - Throws: also `SafetensorsError`.
     func safetensorsHeader(of file: File) throws -> SafetensorsHeader {
-        let length = try SafetensorsHeader.headerLength(prefix: read(file, 0..<min(8, file.size)), fileSize: file.size)
+        let length = try SafetensorsHeader.headerLength(
+            prefix: read(file, 0..<min(8, file.size)), fileSize: file.size)
         return try SafetensorsHeader(parsing: read(file, 0..<UInt64(length)), fileSize: file.size)
     }
 }

@@ -22,14 +22,17 @@ struct DCP: Layout {
         let named = try output.folders("step-#") + output.folders("step-#", in: "checkpoint")
         // Training loops of one's own give their folders any name.
         let others = try output.names.filter { name in
-            try output.hasFolder(name) && StepNames.step(of: name) == nil && !Self.isPart(name) && Self.isOwn(name, in: output)
+            try output.hasFolder(name) && StepNames.step(of: name) == nil && !Self.isPart(name)
+                && Self.isOwn(name, in: output)
         }
         return named + others.map { Candidate(name: $0, path: $0, step: CheckpointName($0).order) }
     }
 
     private static func isOwn(_ folder: String, in output: OutputFolder) throws -> Bool {
         for file in [metadata, "__0_0.distcp"]
-        where try FileSystem.status(output.path.appending(folder + "/" + file), followLinks: true)?.kind == .file {
+        where try FileSystem.status(output.path.appending(folder + "/" + file), followLinks: true)?.kind
+            == .file
+        {
             return true
         }
         return false
@@ -37,7 +40,8 @@ struct DCP: Layout {
 
     /// Whether a folder is a part of a checkpoint of some other layout.
     private static func isPart(_ name: String) -> Bool {
-        ModelFiles.part(of: name + "/part") != .other || [sharded, "dist_ckpt"].contains(name) || name.hasPrefix(".")
+        ModelFiles.part(of: name + "/part") != .other || [sharded, "dist_ckpt"].contains(name)
+            || name.hasPrefix(".")
     }
 
     func step(ofFile name: String) -> UInt64? { CheckpointName(name).step }
@@ -68,7 +72,8 @@ struct DCP: Layout {
             return result
         }
         for file in view.files where !file.path.contains("/") && file.path.hasSuffix(Self.metadata + ".tmp") {
-            result.faults.append("\(file.path) is there, so it is still being written, or its writing was cut off")
+            result.faults.append(
+                "\(file.path) is there, so it is still being written, or its writing was cut off")
         }
         let (metadata, faults) = try readMetadata(view)
         result.faults += faults
@@ -78,7 +83,9 @@ struct DCP: Layout {
         let ranks = metadata.files.compactMap { NamePattern("*__#_#.distcp").numbers(in: $0.utf8)?.first }
         if let last = ranks.max() { result.worldSize = Int(last) + 1 }
         if result.faults.isEmpty { try readProgress(metadata, view, &result) }
-        if !DCPRole.isState(metadata), !metadata.tensors.contains(where: { DCPRole($0.name, $0.path).isOptimizer }) {
+        if !DCPRole.isState(metadata),
+            !metadata.tensors.contains(where: { DCPRole($0.name, $0.path).isOptimizer })
+        {
             result.missing.append("the optimizer's state")
         }
         result.facts.append(("tensors", String(metadata.tensors.count)))
@@ -115,7 +122,9 @@ struct DCP: Layout {
     }
 
     func part(of path: String, tensor: String?) -> ModelFiles.Part {
-        if path == Self.metadata || path.hasSuffix(Self.metadata) || path.hasSuffix(".distcp") { return .model }
+        if path == Self.metadata || path.hasSuffix(Self.metadata) || path.hasSuffix(".distcp") {
+            return .model
+        }
         return path.hasPrefix(Self.sharded + "/") ? .model : ModelFiles.part(of: path)
     }
 
@@ -131,7 +140,8 @@ struct DCP: Layout {
         let isState = DCPRole.isState(metadata)
         let isSafetensors = try metadata.files.map { try Self.isSafetensors($0, view) }
         for tensor in metadata.tensors {
-            var whole = Assembly.Tensor(name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, pieces: [])
+            var whole = Assembly.Tensor(
+                name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, pieces: [])
             for case let (chunk, place?) in tensor.chunks.map({ ($0, $0.place) }) {
                 whole.pieces.append(
                     .init(

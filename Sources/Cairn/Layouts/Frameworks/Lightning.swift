@@ -26,10 +26,13 @@ struct Lightning: Layout {
             let steps = Set(entries.keys.compactMap(Self.step))
             return try entries.compactMap { name, status -> Candidate? in
                 // A link to another one of them is no iteration of its own, but a pointer; and a copy of one is none either.
-                if try output.isLink(prefix + name) || isCopy(prefix + name, status, of: steps, output) { return nil }
+                if try output.isLink(prefix + name) || isCopy(prefix + name, status, of: steps, output) {
+                    return nil
+                }
                 // Training loops of one's own use the ending too.
                 return Candidate(
-                    name: name, path: prefix + name, step: CheckpointName(name.dropLast(Self.ending.count)).order,
+                    name: name, path: prefix + name,
+                    step: CheckpointName(name.dropLast(Self.ending.count)).order,
                     mayBeAnything: status.kind == .file)
             }
         }
@@ -40,7 +43,9 @@ struct Lightning: Layout {
         _ path: String, _ status: FileStatus, of steps: Set<UInt64>, _ output: OutputFolder
     ) throws -> Bool {
         let name = path.split(separator: "/").last ?? ""
-        guard status.kind == .file, name == Self.last || NamePattern("last-v#.ckpt").matches(name.utf8) else { return false }
+        guard status.kind == .file, name == Self.last || NamePattern("last-v#.ckpt").matches(name.utf8) else {
+            return false
+        }
         let view: CheckpointView
         do {
             view = try CheckpointView(output.path.appending(path))
@@ -90,7 +95,9 @@ struct Lightning: Layout {
 
     /// The file that says what the training was at: the only one, FSDP's `meta.pt`, or the first of DeepSpeed's.
     private func state(of view: CheckpointView) throws -> (file: CheckpointView.File, tree: TorchTree)? {
-        let files = [view.onlyFile, view[Self.meta]] + view.files("*mp_rank_#_model_states.pt", in: "checkpoint").prefix(1).map(\.file)
+        let files =
+            [view.onlyFile, view[Self.meta]]
+            + view.files("*mp_rank_#_model_states.pt", in: "checkpoint").prefix(1).map(\.file)
         for case let file? in files {
             if let tree = try view.treeOrFault(of: file).tree, Self.isOwn(tree.root) { return (file, tree) }
         }
@@ -119,12 +126,15 @@ struct Lightning: Layout {
 
     /// What `ModelCheckpoint` noted of the metric that it goes by.
     private func readScores(
-        _ callbacks: TorchTree.Value?, _ view: CheckpointView, _ file: CheckpointView.File, _ result: inout Inspection
+        _ callbacks: TorchTree.Value?, _ view: CheckpointView, _ file: CheckpointView.File,
+        _ result: inout Inspection
     ) throws {
         for (_, callback) in callbacks?.items ?? [] where callback.kind == .dictionary {
             guard let monitor = callback["monitor"]?.string else { continue }
             if result.bestMetricName == nil { result.bestMetricName = monitor }
-            if let score = try view.number(callback["current_score"], in: file)?.double { result.metrics[monitor] = score }
+            if let score = try view.number(callback["current_score"], in: file)?.double {
+                result.metrics[monitor] = score
+            }
             if let best = callback["best_model_path"]?.string, result.bestStep == nil {
                 result.bestStep = Self.step(String(decoding: Path(best).name, as: UTF8.self))
             }
@@ -133,15 +143,21 @@ struct Lightning: Layout {
 
     private func faults(ofFolder view: CheckpointView) throws -> [String] {
         if Self.isFSDP(view) {
-            let meta = view.has(Self.meta) ? try view.fault(inTensors: Self.meta) : "\(Self.meta) is missing, which is written last"
+            let meta =
+                view.has(Self.meta)
+                ? try view.fault(inTensors: Self.meta) : "\(Self.meta) is missing, which is written last"
             return try DCP().inspect(view).faults + (meta.map { [$0] } ?? [])
         }
-        return try view.files.filter { $0.path.hasSuffix(".pt") }.compactMap { try view.fault(inTensors: $0.path) }
+        return try view.files.filter { $0.path.hasSuffix(".pt") }.compactMap {
+            try view.fault(inTensors: $0.path)
+        }
     }
 
     func part(of path: String, tensor: String?) -> ModelFiles.Part {
         guard path.contains("/") || !path.hasSuffix(Self.ending) else {
-            return tensor.map { TorchContent.part(ofKey: $0.split(separator: ".").first.map(String.init) ?? "") } ?? .model
+            return tensor.map {
+                TorchContent.part(ofKey: $0.split(separator: ".").first.map(String.init) ?? "")
+            } ?? .model
         }
         if path.hasSuffix("optim_states.pt") { return .optimizer }
         if path == Self.meta { return .trainerState }

@@ -7,7 +7,8 @@ struct LlamaFactory1: Layout {
     var name: String { "llamafactory" }
     var abilities: LayoutAbilities {
         LayoutAbilities(
-            title: "LLaMA-Factory v1", splits: true, resumes: true, exportsTo: "hf", exportsToHuggingFace: true)
+            title: "LLaMA-Factory v1", splits: true, resumes: true, exportsTo: "hf",
+            exportsToHuggingFace: true)
     }
 
     private static let marker = "CHECKPOINT_COMPLETE"
@@ -33,7 +34,9 @@ struct LlamaFactory1: Layout {
             result.stepFile = Self.metadata
             result.epoch = metadata["epoch"]?.double
             if result.step == nil { result.faults.append("\(Self.metadata) says no step") }
-            if let steps = metadata["num_training_steps"]?.int { result.facts.append(("steps in all", String(steps))) }
+            if let steps = metadata["num_training_steps"]?.int {
+                result.facts.append(("steps in all", String(steps)))
+            }
         }
         result.faults += try weights(view)
         try checkState(view, &result)
@@ -42,13 +45,16 @@ struct LlamaFactory1: Layout {
 
     private func weights(_ view: CheckpointView) throws -> [String] {
         if view.hasFolder(Self.deepSpeed) {
-            return try view.files.filter { $0.path.hasPrefix(Self.deepSpeed + "/") && $0.path.hasSuffix(".pt") }.compactMap {
+            return try view.files.filter {
+                $0.path.hasPrefix(Self.deepSpeed + "/") && $0.path.hasSuffix(".pt")
+            }.compactMap {
                 try view.fault(inTensors: $0.path)
             }
         }
         guard view.hasFolder("model") else { return ["model is missing"] }
         let model = view.view(of: "model")
-        let faults = try DCP().recognises(model) ? DCP().inspect(model).faults : HuggingFace().inspect(model).faults
+        let faults =
+            try DCP().recognises(model) ? DCP().inspect(model).faults : HuggingFace().inspect(model).faults
         return faults.map { "in model, \($0)" }
     }
 
@@ -58,7 +64,9 @@ struct LlamaFactory1: Layout {
         if try DCP().recognises(optimizer) {
             result.faults += try DCP().inspect(optimizer).faults.map { "in optimizer, \($0)" }
         } else if view.has("optimizer/state_dict.pt") {
-            if let fault = try view.fault(inTensors: "optimizer/state_dict.pt") { result.faults.append(fault) }
+            if let fault = try view.fault(inTensors: "optimizer/state_dict.pt") {
+                result.faults.append(fault)
+            }
         } else if !view.hasFolder(Self.deepSpeed) {
             result.missing.append("the optimizer's state")
         }
@@ -67,7 +75,9 @@ struct LlamaFactory1: Layout {
         } else if !view.hasFolder(Self.deepSpeed) {
             result.missing.append("the scheduler's state")
         }
-        for (folder, what) in [("dataloader", "the data loader's state"), ("rng_state", "the random numbers' state")] {
+        for (folder, what) in [
+            ("dataloader", "the data loader's state"), ("rng_state", "the random numbers' state"),
+        ] {
             let ranks = view.files("rank_#.pt", in: folder)
             if ranks.isEmpty {
                 if folder == "dataloader" || !view.hasFolder(Self.deepSpeed) { result.missing.append(what) }
@@ -102,7 +112,9 @@ struct LlamaFactory1: Layout {
     func assembly(of view: CheckpointView) throws -> Assembly? {
         guard view.hasFolder("model") else { return nil }
         let model = view.view(of: "model")
-        guard try DCP().recognises(model) else { return try HuggingFace().assembly(of: model)?.below("model") }
+        guard try DCP().recognises(model) else {
+            return try HuggingFace().assembly(of: model)?.below("model")
+        }
         guard var assembly = try DCP().assembly(of: model)?.below("model") else { return nil }
         if let state = try DCP().assembly(of: view.view(of: "optimizer")) {
             assembly.optimizer = state.below("optimizer").optimizer

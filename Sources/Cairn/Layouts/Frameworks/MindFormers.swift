@@ -22,7 +22,8 @@ struct MindFormers: Layout {
     func recognises(_ view: CheckpointView) throws -> Bool {
         if !Self.files(view).isEmpty || view.has(Self.adapter) { return true }
         // What is there before the first file has its name.
-        return Self.names.matches(view.name) && !view.files.isEmpty && view.files.allSatisfy { Self.isTemporary($0.path) }
+        return Self.names.matches(view.name) && !view.files.isEmpty
+            && view.files.allSatisfy { Self.isTemporary($0.path) }
     }
 
     private static func files(_ view: CheckpointView) -> [(path: String, name: MindFormersFileName)] {
@@ -34,7 +35,8 @@ struct MindFormers: Layout {
     func inspect(_ view: CheckpointView) throws -> Inspection {
         var result = Inspection()
         for file in view.files where !file.path.contains("/") && Self.isTemporary(file.path) {
-            result.faults.append("\(file.path) is there, so it is still being written, or its writing was cut off")
+            result.faults.append(
+                "\(file.path) is there, so it is still being written, or its writing was cut off")
         }
         try readCommon(view, &result)
         let files = Self.files(view)
@@ -94,7 +96,8 @@ struct MindFormers: Layout {
                 return "the files of the \(kind == .model ? "model" : "optimizer") are of two saves"
             }
             let indices = own.map { UInt64($0.index) }
-            let missing = CheckpointView.gap(in: indices) ?? (own.count < name.count ? UInt64(own.count) : nil)
+            let missing =
+                CheckpointView.gap(in: indices) ?? (own.count < name.count ? UInt64(own.count) : nil)
             guard let missing else { return nil }
             name.index = Int(missing)
             return "\(name.text) is missing"
@@ -111,7 +114,9 @@ struct MindFormers: Layout {
     }
 
     /// Slices that are not in the files that should have them.
-    private static func absentTensors(_ metadata: MindFormersMetadata, _ view: CheckpointView) throws -> [String] {
+    private static func absentTensors(_ metadata: MindFormersMetadata, _ view: CheckpointView) throws
+        -> [String]
+    {
         var tensors: [String: Set<String>] = [:]
         for place in metadata.slices.flatMap(\.places) where tensors[place.fileName] == nil {
             tensors[place.fileName] = Set(try view.tensors(in: place.fileName)?.tensors.map(\.name) ?? [])
@@ -129,7 +134,9 @@ struct MindFormers: Layout {
         let places = metadata.slices.flatMap(\.places)
         let ranks = metadata.tensors.compactMap { $0.layout?.ranks.max() } + places.map(\.rank)
         result.worldSize = ranks.max().map { $0 + 1 }
-        if let layout = metadata.tensors.compactMap(\.layout).max(by: { $0.deviceMatrix.count < $1.deviceMatrix.count }) {
+        if let layout = metadata.tensors.compactMap(\.layout).max(by: {
+            $0.deviceMatrix.count < $1.deviceMatrix.count
+        }) {
             let axes = zip(layout.axisNames, layout.deviceMatrix).map { "\($0) \($1)" }
             result.facts.append(("parallel layout", axes.joined(separator: ", ")))
         }
@@ -158,7 +165,8 @@ struct MindFormers: Layout {
 
     func pointed(in output: OutputFolder) throws -> Pointer? {
         for folder in ["", "checkpoint/"] {
-            let siblings = try folder.isEmpty ? output.folders(Self.names) : output.folders(Self.names, in: "checkpoint")
+            let siblings =
+                try folder.isEmpty ? output.folders(Self.names) : output.folders(Self.names, in: "checkpoint")
             // Others have a pointer of the same name.
             guard !siblings.isEmpty, let text = try output.text(folder + Self.pointer)?.trimmed,
                 Step.decimal(text.utf8) != nil
@@ -188,21 +196,28 @@ struct MindFormers: Layout {
         return assembly
     }
 
-    private func add(_ metadata: MindFormersMetadata, _ view: CheckpointView, to assembly: inout Assembly) throws {
+    private func add(_ metadata: MindFormersMetadata, _ view: CheckpointView, to assembly: inout Assembly)
+        throws
+    {
         var stored: [String: [MindFormersMetadata.StoredSlice]] = [:]
         for slice in metadata.slices { stored[slice.tensor, default: []].append(slice) }
         for tensor in metadata.tensors {
             let slices = stored[tensor.name] ?? []
-            let kind = slices.lazy.flatMap(\.places).compactMap { MindFormersFileName(parsing: $0.fileName)?.kind }.first
+            let kind = slices.lazy.flatMap(\.places).compactMap {
+                MindFormersFileName(parsing: $0.fileName)?.kind
+            }.first
             var whole = Assembly.Tensor(
-                name: tensor.name, dtype: DType(mindSporeName: tensor.dtype)?.name ?? tensor.dtype, shape: tensor.shape,
+                name: tensor.name, dtype: DType(mindSporeName: tensor.dtype)?.name ?? tensor.dtype,
+                shape: tensor.shape,
                 pieces: [])
             for slice in slices {
                 // One that lies nobody knows where leaves a hole, so that putting it together names it.
                 guard let area = try? tensor.area(ofSlice: slice.slice) else { continue }
                 let place = Assembly.Piece.Place.box(
                     offset: area.map(\.lowerBound), shape: area.map { $0.upperBound - $0.lowerBound })
-                whole.pieces += slice.places.map { .init(file: $0.fileName, tensor: tensor.name, place: place) }
+                whole.pieces += slice.places.map {
+                    .init(file: $0.fileName, tensor: tensor.name, place: place)
+                }
             }
             if kind == .optimizer { assembly.optimizer.append(whole) } else { assembly.tensors.append(whole) }
         }

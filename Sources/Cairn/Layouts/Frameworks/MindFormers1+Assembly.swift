@@ -10,7 +10,9 @@ extension MindFormers1 {
         /// - Returns: nil where the layout is none of a tensor of this shape.
         init?(_ layout: ParallelStrategy.Layout, rank: Int, stored: [UInt64]) {
             let matrix = layout.deviceMatrix.map { UInt64($0) }
-            guard layout.tensorMap.count == stored.count, let devices = matrix.product(atMost: 1 << 20), devices > 0 else {
+            guard layout.tensorMap.count == stored.count, let devices = matrix.product(atMost: 1 << 20),
+                devices > 0
+            else {
                 return nil
             }
             var coordinates: [UInt64] = []
@@ -36,10 +38,12 @@ extension MindFormers1 {
 
         /// The optimizer cuts a slice once more along its first axis, among ranks that have the same one.
         private mutating func shardOptimizer(
-            _ layout: ParallelStrategy.Layout, _ matrix: [UInt64], _ coordinates: [UInt64], _ taken: Set<Int>, _ devices: UInt64
+            _ layout: ParallelStrategy.Layout, _ matrix: [UInt64], _ coordinates: [UInt64], _ taken: Set<Int>,
+            _ devices: UInt64
         ) {
             let slices = parts.reduce(1) { $0 * $1.count }
-            let size = layout.optimizerShardSize == -1 ? devices / slices : UInt64(max(0, layout.optimizerShardSize))
+            let size =
+                layout.optimizerShardSize == -1 ? devices / slices : UInt64(max(0, layout.optimizerShardSize))
             guard layout.optimizerShardStep != 0, size > 1, !parts.isEmpty else { return }
             // The ranks with the same slice, the last axis running fastest.
             var replica: UInt64 = 0
@@ -82,7 +86,8 @@ extension MindFormers1 {
                 isKnown = slice != nil
                 if let slice {
                     for (axis, part) in slice.parts.enumerated() {
-                        let (length, overflow) = stored.shape[axis].multipliedReportingOverflow(by: part.count)
+                        let (length, overflow) = stored.shape[axis].multipliedReportingOverflow(
+                            by: part.count)
                         guard !overflow else { return }
                         (offset[axis], shape[axis]) = (part.index * stored.shape[axis], length)
                     }
@@ -108,7 +113,8 @@ private struct Strategies {
 
     mutating func add(_ strategy: ParallelStrategy, rank: Int) {
         layouts[rank] = Dictionary(
-            strategy.parameters.map { (Self.plain($0.name), $0.layout) }, uniquingKeysWith: { first, _ in first })
+            strategy.parameters.map { (Self.plain($0.name), $0.layout) },
+            uniquingKeysWith: { first, _ in first })
     }
 
     /// Merged files have the pipeline stage in front, as in `0-embed.weight`.
@@ -129,7 +135,9 @@ extension MindFormers1 {
     private func strategies(_ view: CheckpointView) throws -> Strategies {
         var strategies = Strategies()
         for (file, numbers) in view.files(Self.strategy, in: Self.strategyFolder) {
-            guard let strategy = try? ParallelStrategy(parsing: try view.read(file.path) ?? []) else { continue }
+            guard let strategy = try? ParallelStrategy(parsing: try view.read(file.path) ?? []) else {
+                continue
+            }
             strategies.add(strategy, rank: Int(numbers[0]))
         }
         return strategies
@@ -159,13 +167,16 @@ private struct StoredTensor {
     static func all(in map: TensorMap) -> [StoredTensor] {
         var found: [StoredTensor] = []
         for tensor in map.tensors {
-            if map.format == "mindspore", let last = found.last, tensor.name == "\(last.name)#\(last.parts.count + 1)",
+            if map.format == "mindspore", let last = found.last,
+                tensor.name == "\(last.name)#\(last.parts.count + 1)",
                 tensor.shape == last.shape
             {
                 found[found.count - 1].parts.append((tensor.name, tensor.length))
             } else {
                 found.append(
-                    .init(name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, parts: [(tensor.name, tensor.length)]))
+                    .init(
+                        name: tensor.name, dtype: tensor.dtype, shape: tensor.shape,
+                        parts: [(tensor.name, tensor.length)]))
             }
         }
         return found
@@ -177,7 +188,8 @@ private struct StoredTensor {
             return [.init(file: file, tensor: name, place: .box(offset: offset, shape: shape))]
         }
         // Of elements that follow each other, pieces are runs. Where rows are cut as well, they are not told apart.
-        guard zip(shape, whole).dropFirst().allSatisfy({ $0 == $1 }), let row = shape.dropFirst().product(atMost: .max),
+        guard zip(shape, whole).dropFirst().allSatisfy({ $0 == $1 }),
+            let row = shape.dropFirst().product(atMost: .max),
             let count = shape.product(atMost: .max), count > 0
         else { return [] }
         let elementLength = parts.reduce(0) { $0 + $1.length } / count

@@ -12,7 +12,8 @@ extension MindFormers1 {
 
         /// Each rank's folder, as candidates with the rank for a step.
         func ranks(in output: OutputFolder) throws -> [Candidate] {
-            prefix.isEmpty ? output.folders(rankFolder) : try output.folders(rankFolder, in: String(prefix.dropLast()))
+            prefix.isEmpty
+                ? output.folders(rankFolder) : try output.folders(rankFolder, in: String(prefix.dropLast()))
         }
     }
 
@@ -24,7 +25,8 @@ extension MindFormers1 {
 
     /// The file that a rank's `meta.json` names; nil where it names none, or is none.
     static func last(_ bytes: [UInt8]) -> MindFormers1FileName? {
-        guard let meta = try? MindFormers1Meta(parsing: bytes), var file = MindFormers1FileName(parsing: meta.file)
+        guard let meta = try? MindFormers1Meta(parsing: bytes),
+            var file = MindFormers1FileName(parsing: meta.file)
         else { return nil }
         (file.epoch, file.step) = (meta.epoch, meta.step)
         return file
@@ -42,5 +44,7 @@ extension MindFormers1FileName {
     var stem: String { String(text.dropLast(format.count + 1)) }
 
     /// Whether it was written behind another one of the same prefix: in a later run, or later in the same.
-    func isBehind(_ other: Self) -> Bool { (run ?? 0, epoch, step) > (other.run ?? 0, other.epoch, other.step) }
+    func isBehind(_ other: Self) -> Bool {
+        (run ?? 0, epoch, step) > (other.run ?? 0, other.epoch, other.step)
+    }
 }

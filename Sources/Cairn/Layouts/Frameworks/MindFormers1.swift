@@ -23,8 +23,11 @@ struct MindFormers1: Layout {
         var found: [String: (name: MindFormers1FileName, files: [String])] = [:]
         for rank in ranks {
             for name in try output.entries(in: rank.path).keys {
-                guard let file = MindFormers1FileName(parsing: name), UInt64(file.rank) == rank.step else { continue }
-                found[file.of(rank: 0).text, default: (file.of(rank: 0), [])].files.append(rank.path + "/" + name)
+                guard let file = MindFormers1FileName(parsing: name), UInt64(file.rank) == rank.step else {
+                    continue
+                }
+                found[file.of(rank: 0).text, default: (file.of(rank: 0), [])].files.append(
+                    rank.path + "/" + name)
             }
         }
         let shared = try strategies(beside: place, output)
@@ -53,7 +56,8 @@ struct MindFormers1: Layout {
         for place in Self.places {
             var (name, files): (MindFormers1FileName?, [Int: CheckpointView.File]) = (nil, [:])
             for file in view.files where file.path.hasPrefix(place.prefix) {
-                let parts = file.path.dropFirst(place.prefix.count).split(separator: "/", omittingEmptySubsequences: false)
+                let parts = file.path.dropFirst(place.prefix.count).split(
+                    separator: "/", omittingEmptySubsequences: false)
                 guard parts.count == 2, let found = MindFormers1FileName(parsing: String(parts[1])),
                     Self.rankFolder.numbers(in: parts[0].utf8) == [UInt64(found.rank)]
                 else { continue }
@@ -74,8 +78,12 @@ struct MindFormers1: Layout {
                 ? Self.rankFolder.numbers(in: folder.utf8.dropFirst(place.prefix.utf8.count))?.first : nil
         }
         result.worldSize = folders.count
-        if let rank = CheckpointView.gap(in: folders) { result.faults.append("\(place.folder(rank)) is missing") }
-        for rank in folders.sorted().map({ Int($0) }).filter({ files[$0] == nil }).prefix(CheckpointView.faultLimit) {
+        if let rank = CheckpointView.gap(in: folders) {
+            result.faults.append("\(place.folder(rank)) is missing")
+        }
+        for rank in folders.sorted().map({ Int($0) }).filter({ files[$0] == nil }).prefix(
+            CheckpointView.faultLimit)
+        {
             result.faults.append("\(place.folder(rank))/\(name.of(rank: rank).text) is missing")
         }
         result.faults += try metaFaults(view, place, name, folders)
@@ -94,7 +102,9 @@ struct MindFormers1: Layout {
         return try ranks.sorted().compactMap { rank in
             let path = place.meta(rank)
             guard let bytes = try view.read(path) else { return "\(path) is missing" }
-            guard let last = Self.last(bytes) else { return "\(path) does not say which file is the last one" }
+            guard let last = Self.last(bytes) else {
+                return "\(path) does not say which file is the last one"
+            }
             guard last.prefix == name.prefix, name.isBehind(last) else { return nil }
             return "\(path) names \(last.text) as the last one, so this one was not finished"
         }
@@ -112,10 +122,12 @@ struct MindFormers1: Layout {
             }
             guard let map = try? view.tensors(in: file.path) else { continue }
             hasOptimizer = hasOptimizer || TensorGroups(map.tensors.map(\.name)).hasOptimizer
-            let number = try view.number("global_step", in: file, map) ?? view.number("step_num", in: file, map)
+            let number =
+                try view.number("global_step", in: file, map) ?? view.number("step_num", in: file, map)
             guard let step = number?.step else { continue }
             if let known = result.step, known != step {
-                result.faults.append("\(file.path) is of step \(step), and that of another rank of step \(known)")
+                result.faults.append(
+                    "\(file.path) is of step \(step), and that of another rank of step \(known)")
                 continue
             }
             (result.step, result.stepFile) = (step, file.path)
@@ -150,7 +162,8 @@ struct MindFormers1: Layout {
             let meta = MindFormers1Meta(epoch: name.epoch, step: name.step, file: name.text)
             return Pointer(
                 path: folder + "/" + MindFormers1Meta.fileName,
-                text: String(decoding: meta.serialized(), as: UTF8.self), says: name.of(rank: 0).stem, mode: 0o640)
+                text: String(decoding: meta.serialized(), as: UTF8.self), says: name.of(rank: 0).stem,
+                mode: 0o640)
         }
     }
 
@@ -162,7 +175,9 @@ struct MindFormers1: Layout {
         } ? "checkpoint" : ""
     }
 
-    func rank(of path: String) -> Int? { MindFormers1FileName(parsing: path.split(separator: "/").last.map(String.init) ?? "")?.rank }
+    func rank(of path: String) -> Int? {
+        MindFormers1FileName(parsing: path.split(separator: "/").last.map(String.init) ?? "")?.rank
+    }
 
     // It lists the folder before it deletes, and whenever it goes on.
     var allowsMoving: Bool { true }
@@ -170,9 +185,12 @@ struct MindFormers1: Layout {
     /// The least of what the ranks say, from which the framework looks for one that all of them have.
     func pointed(in output: OutputFolder) throws -> Pointer? {
         for place in Self.places {
-            let said = try place.ranks(in: output).compactMap { rank -> (path: String, name: MindFormers1FileName)? in
+            let said = try place.ranks(in: output).compactMap {
+                rank -> (path: String, name: MindFormers1FileName)? in
                 let path = place.meta(rank.step!)
-                guard let text = try output.text(path), let name = Self.last(Array(text.utf8)) else { return nil }
+                guard let text = try output.text(path), let name = Self.last(Array(text.utf8)) else {
+                    return nil
+                }
                 return (path, name.of(rank: 0))
             }
             if let least = said.min(by: { $1.name.isBehind($0.name) }) {

@@ -35,7 +35,9 @@ struct NumPy: Layout {
         if let fault = try view.fault(inTensors: file.path) { result.faults.append(fault) }
         let said = CheckpointName(file.path.dropLast(Self.ending.count))
         (result.epoch, result.metrics) = (said.epoch.map { Double($0) }, said.metrics)
-        if let map = try? view.tensors(in: file.path) { result.facts.append(("arrays", String(map.tensors.count))) }
+        if let map = try? view.tensors(in: file.path) {
+            result.facts.append(("arrays", String(map.tensors.count)))
+        }
         return result
     }
 

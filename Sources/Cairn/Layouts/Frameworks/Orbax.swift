@@ -24,14 +24,17 @@ struct Orbax: Layout {
         }
     }
 
-    func step(ofFile name: String) -> UInt64? { Self.names.lazy.compactMap { $0.numbers(in: name.utf8)?.last }.first }
+    func step(ofFile name: String) -> UInt64? {
+        Self.names.lazy.compactMap { $0.numbers(in: name.utf8)?.last }.first
+    }
 
     func recognises(_ view: CheckpointView) -> Bool { view.has(Self.metadata) }
 
     func inspect(_ view: CheckpointView) throws -> Inspection {
         var result = Inspection()
         for folder in view.folders where folder.contains(Self.temporary) {
-            result.faults.append("\(folder) is there, so it is still being written, or its writing was cut off")
+            result.faults.append(
+                "\(folder) is there, so it is still being written, or its writing was cut off")
         }
         guard let metadata = try view.json(Self.metadata), metadata.members != nil else {
             result.faults.append("\(Self.metadata) is not JSON, so its writing was cut off")
@@ -64,7 +67,9 @@ struct Orbax: Layout {
         }
         for file in view.files where file.size == 0 && file.path.hasPrefix(item + "/") {
             let parts = file.path.split(separator: "/")
-            if parts.last == "manifest.ocdbt" || parts[parts.count - 2] == "d" { faults.append("\(file.path) is empty") }
+            if parts.last == "manifest.ocdbt" || parts[parts.count - 2] == "d" {
+                faults.append("\(file.path) is empty")
+            }
         }
         return Array(faults.prefix(CheckpointView.faultLimit))
     }

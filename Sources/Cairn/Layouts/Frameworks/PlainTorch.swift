@@ -9,7 +9,8 @@ struct PlainTorch: Layout {
     var name: String { "torch" }
     var abilities: LayoutAbilities {
         LayoutAbilities(
-            title: "plain PyTorch: .pt, .pth, .bin of training loops of one's own", splits: true, resumes: true,
+            title: "plain PyTorch: .pt, .pth, .bin of training loops of one's own", splits: true,
+            resumes: true,
             exportsTo: "torch", exportsToHuggingFace: true)
     }
 
@@ -23,7 +24,8 @@ struct PlainTorch: Layout {
     func candidates(in output: OutputFolder) throws -> [Candidate] {
         try output.names.filter { output.hasFile($0) }.compactMap { name in
             // Lightning's has all of that ending.
-            guard ModelFiles.part(of: name) == .other, !name.hasSuffix(".ckpt"), let said = Self.stem(name).map({ CheckpointName($0) }), !said.isPart,
+            guard ModelFiles.part(of: name) == .other, !name.hasSuffix(".ckpt"),
+                let said = Self.stem(name).map({ CheckpointName($0) }), !said.isPart,
                 said.isNumbered || said.isAlias || said.anyNumber != nil,
                 // `latest.pt` may be a link to one of the others.
                 try !output.isLink(name)
@@ -66,13 +68,15 @@ struct PlainTorch: Layout {
     private func wholeEpoch(_ epoch: Double?) -> UInt64? { epoch.flatMap { TensorNumber.float($0).step } }
 
     func part(of path: String, tensor: String?) -> ModelFiles.Part {
-        tensor.map { TorchContent.part(ofKey: $0.split(separator: ".").first.map(String.init) ?? "") } ?? .model
+        tensor.map { TorchContent.part(ofKey: $0.split(separator: ".").first.map(String.init) ?? "") }
+            ?? .model
     }
 
     func pointers(to iteration: Candidate) -> [Pointer] { [] }
 
     func assembly(of view: CheckpointView) throws -> Assembly? {
-        guard let file = view.onlyFile, let tree = try view.treeOrFault(of: file).tree, let content = TorchContent(tree),
+        guard let file = view.onlyFile, let tree = try view.treeOrFault(of: file).tree,
+            let content = TorchContent(tree),
             let tensors = TorchModel(tree: tree, file: file.path).tensors(below: content.modelKey)
         else { return nil }
         // Beside an optimizer, what has a name of its own is the model's.
@@ -110,11 +114,14 @@ struct TorchContent {
         // All of it is a state dictionary: its class is telling, and parameters have dots in their names.
         let tensors = named.filter { $0.1.kind == .tensor }
         if root.className == "collections.OrderedDict", !tensors.isEmpty { return }
-        guard tensors.contains(where: { $0.0.contains(".") }), tensors.count * 2 > items.count else { return nil }
+        guard tensors.contains(where: { $0.0.contains(".") }), tensors.count * 2 > items.count else {
+            return nil
+        }
     }
 
     private static let models = [
-        "model_state_dict", "model", "state_dict", "net", "network", "module", "model_state", "net_state_dict", "weights", "params",
+        "model_state_dict", "model", "state_dict", "net", "network", "module", "model_state",
+        "net_state_dict", "weights", "params",
         "generator", "policy", "student",
     ]
 
@@ -122,16 +129,21 @@ struct TorchContent {
     static func part(ofKey key: String) -> ModelFiles.Part {
         let key = key.lowercased()
         if key.contains("sched") { return .scheduler }
-        if key.contains("optim") || ["opt", "scaler", "grad_scaler", "amp"].contains(key) { return .optimizer }
+        if key.contains("optim") || ["opt", "scaler", "grad_scaler", "amp"].contains(key) {
+            return .optimizer
+        }
         if key.hasSuffix("rng") || key.contains("rng_state") || key.contains("random_state") { return .rng }
-        if ["epoch", "step", "global_step", "iteration", "iter", "loops", "callbacks", "best_acc"].contains(key) {
+        if ["epoch", "step", "global_step", "iteration", "iter", "loops", "callbacks", "best_acc"].contains(
+            key)
+        {
             return .trainerState
         }
         return ["args", "config", "hyper_parameters", "hparams", "cfg"].contains(key) ? .arguments : .model
     }
 
     func step(_ view: CheckpointView, _ file: CheckpointView.File) throws -> UInt64? {
-        for key in ["global_step", "step", "steps", "iteration", "iter", "iterations", "num_steps"] where !keys.isEmpty {
+        for key in ["global_step", "step", "steps", "iteration", "iter", "iterations", "num_steps"]
+        where !keys.isEmpty {
             if let step = try view.number(root[key], in: file)?.step { return step }
         }
         return nil

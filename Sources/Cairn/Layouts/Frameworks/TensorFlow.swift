@@ -121,7 +121,8 @@ struct TensorFlow: Layout {
         return [
             Pointer(
                 path: Self.pointer,
-                text: "model_checkpoint_path: \"\(text)\"\nall_model_checkpoint_paths: \"\(text)\"\n", says: name)
+                text: "model_checkpoint_path: \"\(text)\"\nall_model_checkpoint_paths: \"\(text)\"\n",
+                says: name)
         ]
     }
 
