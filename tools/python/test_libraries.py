@@ -34,8 +34,8 @@ LAYOUTS = {
     "hf": "hf", "accelerate": "accelerate", "dcp": "dcp", "torchtitan": "torchtitan", "dcp-hf": "dcp-hf", "verl": "verl",
     "deepspeed": "deepspeed", "deepspeed-universal": "deepspeed-universal", "megatron": "megatron", "lightning": "lightning",
     "gguf": "gguf", "orbax": "orbax", "mindformers": "mindformers", "mindformers1": "mindformers1", "tensorflow": "tensorflow"}
-# Kept as they are, or split, but not merged into a model for others.
-NOT_EXPORTED = {"gguf", "orbax", "tensorflow"}
+# Not exported: tensors of the former are listed under the library's own names, of the latter none.
+LISTED, KEPT = {"gguf"}, {"orbax", "tensorflow"}
 IS_LONG = bool(os.environ.get("CAIRN_TEST_LONG"))
 
 
@@ -86,15 +86,12 @@ class LibraryTests(Workbench):
         cls.place = Path(tempfile.mkdtemp(prefix="cairn-libraries."))
         cls.addClassCleanup(shutil.rmtree, cls.place)
         # They wait for one another more than they compute, so there are as many at once as there are cores.
-        pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+        pool = concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0)))
         cls.addClassCleanup(pool.shutdown, cancel_futures=True)
         cls.made = {library: pool.submit(trees, library, cls.place / library) for library in cls.wanted}
 
     def check(self, library):
-        try:
-            reason = self.made[library].result()
-        except subprocess.CalledProcessError as failure:
-            self.fail(f"{library} failed to write its trees:\n{failure.output}")
+        reason = self.made[library].result()
         if reason:
             print(f"{library}: the committed sample ({reason})")
         expected = json.loads((self.place / library / "expected.json").read_text())
@@ -124,7 +121,7 @@ class LibraryTests(Workbench):
             place = Path(tempfile.mkdtemp(dir=self.folder)) / "restored"
             self.cairn("restore", reference, place)
             path = folder / (iteration["path"] or "")
-            self.assertEqual(entries(place if path.is_dir() else place / path.name if place.is_dir() else place), entries(path))
+            self.assertEqual(entries(place if path.is_dir() else place / path.name), entries(path))
         self.assertEqual(entries(folder), before)
 
     # What is understood of a tree
@@ -191,9 +188,11 @@ class LibraryTests(Workbench):
 
     def check_model(self, folder, tree):
         """The model that is exported has the tensors that the library loads, bit for bit."""
+        if tree["layout"] in KEPT:
+            return
         for iteration in filter(lambda iteration: iteration["complete"], tree["iterations"]):
             reference = self.reference(folder, tree, iteration)
-            if tree["layout"] in NOT_EXPORTED:
+            if tree["layout"] in LISTED:
                 self.assertEqual(self.shown(reference, iteration["model"]), self.unread(iteration["model"]))
                 continue
             place = Path(tempfile.mkdtemp(dir=self.folder)) / "model"

@@ -11,9 +11,6 @@ however many files and ranks. It imports nothing but numpy, so that it runs in e
 """
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +50,3 @@ def expect(output, path, layout, iterations):
     trees = json.loads(file.read_text()) if file.exists() else []
     trees.append({"path": str(path), "layout": layout, "iterations": iterations})
     file.write_text(json.dumps(trees, indent=1) + "\n")
-
-
-def torchrun(count, script, *arguments, **environment):
-    """Runs a script in so many processes, as people do."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), script]
-    settings = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    subprocess.run([*command, *map(str, arguments)], check=True, env=settings)

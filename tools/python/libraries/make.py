@@ -16,7 +16,7 @@ SAMPLES = HERE.parents[2] / "Tests/Fixtures/libraries"
 # The environment of each library, None for the one of all tests. Those in LARGE take 0.7 and 3.3 GB, and 15 and 80 s to install; the others
 # of their own 5 to 40 MB and 2 to 8 s.
 ENVIRONMENTS = {
-    "trainer": None, "accelerate": None, "torch": None, "llamafactory": None, "loops": None, "deepspeed": "deepspeed", "megatron": "megatron", "lightning": "lightning",
+    "trainer": None, "accelerate": None, "torch": None, "deepspeed": "deepspeed", "megatron": "megatron", "lightning": "lightning",
     "gguf": "gguf", "orbax": "orbax", "mindspore": "mindspore", "tensorflow": "tensorflow"}
 LARGE = {"orbax", "mindspore"}
 # Its sample says all that is asked of it.
@@ -24,26 +24,34 @@ SAMPLE_ONLY = {"tensorflow"}
 
 
 class Missing(Exception):
-    """The library can't be installed: why, in one line."""
+    """The library can't be installed. What installs it has said why."""
+
+
+class Failed(Exception):
+    """The library is there, and did not write its trees: what it said."""
 
 
 def python_of(library):
     name = ENVIRONMENTS[library]
-    done = subprocess.run([HERE.parent / "environment.sh", *([name] if name else [])], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([HERE.parent / "environment.sh", *([name] if name else [])], stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise Missing(done.stderr.strip().splitlines()[-1])
-    sys.stderr.write(done.stderr)
+        raise Missing("its packages can't be installed, for the reason above")
     return done.stdout.strip()
 
 
 def make(library, output):
-    """Raises Missing where the library isn't there, and CalledProcessError with its output where it fails."""
+    """Raises Missing where the library isn't there, and Failed with what it said where it fails."""
     python = python_of(library)
     output.mkdir(parents=True)
     # Processes that share two cores get nothing but overhead from more threads.
     settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    subprocess.run([python, HERE / f"write_{library}.py", output], check=True, env=settings, text=True,
-                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    # `timeout` ends all of its processes together; of a pipe, one that was left over would hide the end.
+    command = ["timeout", "--kill-after=10", "300", python, HERE / f"write_{library}.py", output]
+    with tempfile.TemporaryFile("w+") as said:
+        done = subprocess.run(command, env=settings, stdout=said, stderr=subprocess.STDOUT)
+        if done.returncode:
+            said.seek(0)
+            raise Failed(f"{library} ended with {done.returncode}:\n{said.read()}")
 
 
 def unpack(library, output):
@@ -70,7 +78,5 @@ if __name__ == "__main__":
             make(sys.argv[1], Path(sys.argv[2]))
         else:
             sys.exit(__doc__)
-    except Missing as reason:
+    except (Missing, Failed) as reason:
         sys.exit(str(reason))
-    except subprocess.CalledProcessError as failure:
-        sys.exit(f"{failure.output}{failure}")

@@ -36,11 +36,12 @@ class Model(torch.nn.Module):
 
 
 def shard(model, mesh):
-    for layer in model.layers:
-        if mesh.mesh_dim_names == ("dp", "tp"):
+    if "tp" in mesh.mesh_dim_names:
+        for layer in model.layers:
             parallelize_module(layer, mesh["tp"], {"up": ColwiseParallel(), "down": RowwiseParallel()})
-        fully_shard(layer, mesh=mesh["dp"] if mesh.mesh_dim_names == ("dp", "tp") else mesh)
-    fully_shard(model, mesh=mesh["dp"] if mesh.mesh_dim_names == ("dp", "tp") else mesh)
+        mesh = mesh["dp"]
+    for module in (*model.layers, model):
+        fully_shard(module, mesh=mesh)
 
 
 class Training:

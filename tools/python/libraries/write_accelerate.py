@@ -11,7 +11,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
-from expected import expect, iteration, torchrun
+from expected import expect, iteration
+from ranks import leave, torchrun
 
 
 class Progress:
@@ -70,11 +71,13 @@ def named(output):
     for step in (2, 4):
         session.train()
         session.accelerator.save_state(str(output / f"named/step_{step}"))
+        session.accelerator.wait_for_everyone()
     iterations = [
         iteration(f"step_{step}", step, session.loaded(output / f"named/step_{step}"), world_size=2, required=["model.safetensors"])
         for step in (2, 4)]
     if os.environ["RANK"] == "0":
         expect(output, "named", "accelerate", iterations)
+    leave()
 
 
 if __name__ == "__main__":

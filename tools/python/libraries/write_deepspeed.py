@@ -14,7 +14,8 @@ import torch.distributed as dist
 from deepspeed.checkpoint import ds_to_universal
 from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
-from expected import expect, iteration, torchrun
+from expected import expect, iteration
+from ranks import leave, torchrun
 
 # Folder, stage, bfloat16.
 RUNS = [("zero-0", 0, False), ("zero-1", 1, False), ("zero-1-bf16", 1, True), ("zero-2", 2, False), ("zero-3", 3, False)]
@@ -100,7 +101,9 @@ def universal(output):
                     "--num_extract_workers", "1", "--num_merge_workers", "1", "--inject_missing_state"]
         ds_to_universal.main(ds_to_universal.parse_arguments())
         model, optimizer = parts(folder)
-        iterations.append(iteration(folder.name, step, model, optimizer=optimizer, tied=["head.weight"], required=["mp_rank_00_model_states.pt", "zero/embed.weight/fp32.pt"]))
+        iterations.append(iteration(
+            folder.name, step, model, optimizer=optimizer, tied=["head.weight"],
+            required=["mp_rank_00_model_states.pt", "zero/embed.weight/fp32.pt"]))
     expect(output, "universal", "deepspeed-universal", iterations)
 
 
@@ -120,7 +123,7 @@ def ranks(output):
     deepspeed.init_distributed("gloo")
     for run in RUNS:
         train(output, *run)
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What MindSpore Transformers writes: its newer layout from one card and from 2 x 2 ranks, with every replica and without, and its older one
-from 2 ranks.
+"""What MindSpore Transformers writes: its newer layout from one card and from 2 x 2 ranks, with every replica and without, and its
+older one from 2 ranks.
 
 The ranks are those of one process, one after the other, since its parallel modes need Ascend cards: shards, names and contents come from
 the library's own code, which takes rank and size from the environment where no communication was set up.

@@ -11,14 +11,14 @@ import torch.distributed as dist
 
 import torch_dcp
 import torch_verl
-from expected import torchrun
+from ranks import leave, torchrun
 
 
 def ranks(output):
     dist.init_process_group("gloo")
     for module in (torch_dcp, torch_verl):
         module.write(output)
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

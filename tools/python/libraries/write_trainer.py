@@ -18,8 +18,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from expected import expect, iteration, torchrun
+from expected import expect, iteration
 from loading import distributed, tensors
+from ranks import leave, torchrun
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -143,6 +144,7 @@ def ranks(output):
         shards = [f"{folder}/{file}" for folder in ("pytorch_model_fsdp_0", "optimizer_0")
                   for file in (".metadata", "__0_0.distcp", "__1_0.distcp")]
         found(output, "fsdp", sharded, world_size=2, required=["scheduler.pt", "trainer_state.json", *files, *shards])
+    leave()
 
 
 if __name__ == "__main__":
