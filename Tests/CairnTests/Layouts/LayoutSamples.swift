@@ -184,3 +184,16 @@ struct Stored {
         return header + order.flatMap { tensors[$0].bytes }
     }
 }
+
+extension FileParts {
+    /// The whole file, without checksums.
+    func bytes(_ contents: [[UInt8]]) -> [UInt8] {
+        parts.flatMap { part -> [UInt8] in
+            switch part {
+            case .literal(let bytes): return bytes
+            case .content(let index, _): return contents[index]
+            case .checksum: return [0, 0, 0, 0]
+            }
+        }
+    }
+}
