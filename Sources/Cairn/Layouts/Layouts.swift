@@ -52,15 +52,19 @@ extension OutputFolder {
         return Found(candidate: candidate, layout: layout, inspection: try layout.inspect(view))
     }
 
+    /// A candidate, looked at; nil where it has vanished.
+    func found(_ candidate: Candidate) throws -> Found? {
+        do {
+            return try look(at: candidate)
+        } catch let error as CairnError where error.code == .notFound || error.code == .changed {
+            return nil
+        }
+    }
+
     /// All iterations, whole or not, by step; what vanishes meanwhile is left out.
     func iterations() throws -> [Found] {
-        try candidates().compactMap { candidate in
-            do {
-                return try look(at: candidate)
-            } catch let error as CairnError where error.code == .notFound || error.code == .changed {
-                return nil
-            }
-        }.sorted { ($0.step ?? .max, $0.candidate.name) < ($1.step ?? .max, $1.candidate.name) }
+        try candidates().compactMap { try found($0) }
+            .sorted { ($0.step ?? .max, $0.candidate.name) < ($1.step ?? .max, $1.candidate.name) }
     }
 }
 
