@@ -217,7 +217,8 @@ extension Store {
         let (manifest, lock) = try manifest(of: existing)
         defer { withExtendedLifetime(lock) {} }
         let (before, now) = (manifest.roots.contents, draft.roots.contents)
-        return !(now.tensors.union(now.others)).isSuperset(of: before.tensors.isEmpty ? before.others : before.tensors)
+        return !(now.tensors.union(now.others)).isSuperset(
+            of: before.tensors.isEmpty ? before.others : before.tensors)
     }
 
     /// The same iteration is there: adds what is new beside its content.

@@ -61,8 +61,11 @@ struct Intake {
 
     /// Whether the store has a candidate, as far as its name says its step and its content need not be read.
     func knows(_ candidate: Candidate, in output: OutputFolder) -> Bool {
-        guard let step = candidate.step, let subject = try? SaveSubject(candidate, in: output) else { return false }
-        return (try? store.iteration(run: run, step: step).map { try store.isUnchanged(subject, since: $0) }) ?? false
+        guard let step = candidate.step, let subject = try? SaveSubject(candidate, in: output) else {
+            return false
+        }
+        return (try? store.iteration(run: run, step: step).map { try store.isUnchanged(subject, since: $0) })
+            ?? false
     }
 
     /// Whether a pin keeps what the store has at a step from being replaced.
@@ -103,7 +106,8 @@ struct Intake {
             if let other = try other(at: step, than: found.candidate, output) {
                 return .refused(["step \(step) is \(other) already"])
             }
-            if let reason = try store.reasonToDelete(savedAs: step, found.inspection.metrics, run: run) {
+            let time = output.time(of: found.candidate)
+            if let reason = try store.reasonToDelete(step, of: run, time, found.inspection.metrics) {
                 return .refused(["the policy of run \(run) would delete it: \(reason)"])
             }
             if dryRun { foreseen[step] = found.candidate }
@@ -136,7 +140,8 @@ struct Intake {
     // MARK: Moving
 
     /// Deletes an original that was saved, once it was read back; or says why it stays.
-    mutating func move(_ candidate: Candidate, in output: OutputFolder, _ result: inout SavedIteration) throws {
+    mutating func move(_ candidate: Candidate, in output: OutputFolder, _ result: inout SavedIteration) throws
+    {
         switch result.outcome {
         case .saved, .known: break
         case .refused, .failed, .left: return
@@ -146,6 +151,11 @@ struct Intake {
             result.kept = try remove(candidate, step, output)
             result.isMoved = result.kept == nil
         } catch let error as CairnError where error.code != .interrupted {
+            if isGone(candidate, output) {
+                moving.forget(candidate)
+                result.kept = "it is gone"
+                return
+            }
             moving.failed(candidate, error.message)
             result.outcome = .failed(error)
         }
@@ -167,9 +177,14 @@ struct Intake {
     }
 
     /// - Returns: why it stays; nil where it is gone.
-    private mutating func remove(_ candidate: Candidate, _ step: UInt64, _ output: OutputFolder) throws -> String? {
+    private mutating func remove(_ candidate: Candidate, _ step: UInt64, _ output: OutputFolder) throws
+        -> String?
+    {
+        moving.setTime(candidate, output.time(of: candidate))
         if let why = moving.reason(toKeep: candidate, try output.pointers()) { return why }
-        guard let info = try store.iteration(run: run, step: step) else { return "the store has it no longer" }
+        guard let info = try store.iteration(run: run, step: step) else {
+            return "the store has it no longer"
+        }
         for path in candidate.paths where try FileSystem.status(output.path.appending(path))?.kind == .link {
             return "\(path) is a link"
         }
@@ -218,18 +233,24 @@ extension Store {
                 + "`cairn repair --from` it, then `cairn verify`")
     }
 
-    /// Why the run's policy would delete an iteration as soon as it was saved, which the store does not have; nil where it would not.
-    fileprivate func reasonToDelete(savedAs step: UInt64, _ metrics: [String: Double], run: String) throws
-        -> String?
-    {
+    /// Why the run's policy would delete an iteration as soon as it was saved, as it has done before; nil where it would not.
+    /// - Parameter time: nanoseconds since 1970 UTC at which it was written.
+    fileprivate func reasonToDelete(
+        _ step: UInt64, of run: String, _ time: Int64, _ metrics: [String: Double]
+    ) throws -> String? {
         guard let policy = try policy(run: run) else { return nil }
         let infos = try chunks.read { try scope($0) }.iterations.filter { $0.run == run }
-        guard !infos.contains(where: { $0.step == step }) else { return nil }
-        let usual = infos.isEmpty ? 0 : infos.reduce(0) { $0 + $1.storedBytes / UInt64(infos.count) }
+        // One that is younger than those of the store is of a training that went back, and news.
+        guard let newest = infos.map(\.createdAt).max(), time < newest,
+            !infos.contains(where: { $0.step == step })
+        else { return nil }
+        let usual = infos.reduce(0) { $0 + $1.storedBytes / UInt64(infos.count) }
         let new = Retention.Candidate(
             number: .max, step: step, createdAt: Clock.now, storedBytes: usual, metrics: metrics)
         let decisions = Retention.decide(infos.map { .init($0, complete: true) } + [new], policy: policy)
-        guard case .delete(let reason)? = decisions.first(where: { $0.number == .max })?.verdict else { return nil }
+        guard case .delete(let reason)? = decisions.first(where: { $0.number == .max })?.verdict else {
+            return nil
+        }
         return reason
     }
 }

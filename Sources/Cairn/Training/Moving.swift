@@ -10,6 +10,8 @@ struct Moving {
         var best: UInt64?
         /// Nanoseconds since 1970 UTC at which it changed, as frameworks look at it.
         var time: Int64
+        /// Its framework does not call it unhealthy.
+        var isHealthy: Bool
         /// The store has it.
         var isStored = false
         /// Why it was not deleted when it could have been.
@@ -25,8 +27,12 @@ struct Moving {
             return
         }
         originals[found.candidate] = Original(
-            step: step, layout: layout, best: found.inspection.bestStep, time: time)
+            step: step, layout: layout, best: found.inspection.bestStep, time: time,
+            isHealthy: found.inspection.unhealthy == nil)
     }
+
+    /// Somebody may have set another time since it was noted.
+    mutating func setTime(_ candidate: Candidate, _ time: Int64) { originals[candidate]?.time = time }
 
     /// The store has it as it was noted.
     mutating func stored(_ candidate: Candidate) { originals[candidate]?.isStored = true }
@@ -57,7 +63,8 @@ struct Moving {
     }
 
     /// Why an original has to stay; nil where it may go.
-    func reason(toKeep candidate: Candidate, _ pointers: [(layout: any Layout, pointer: Pointer)]) -> String? {
+    func reason(toKeep candidate: Candidate, _ pointers: [(layout: any Layout, pointer: Pointer)]) -> String?
+    {
         guard let own = originals[candidate] else { return "it is not known to be complete" }
         guard own.isStored else { return "the store does not have it" }
         return Needed(originals, pointers).reason(candidate, own)
@@ -69,15 +76,17 @@ struct Moving {
         private var steps: [UInt64: String] = [:]
 
         init(_ originals: [Candidate: Original], _ pointers: [(layout: any Layout, pointer: Pointer)]) {
-            // Some frameworks go on from the greatest step, and some from what changed last.
-            let newest = [
-                originals.max { ($0.value.step, $0.key) < ($1.value.step, $1.key) },
-                originals.max { ($0.value.time, $0.value.step) < ($1.value.time, $1.value.step) },
-            ]
-            for case let (candidate, original)? in newest {
-                // What an earlier one called the best was so then.
-                if let best = original.best { steps[best] = "the best" }
-                iterations[candidate] = "the newest"
+            for choice in [originals, originals.filter(\.value.isHealthy)] {
+                // Some frameworks go on from the greatest step, and some from what changed last.
+                let newest = [
+                    choice.max { ($0.value.step, $0.key) < ($1.value.step, $1.key) },
+                    choice.max { ($0.value.time, $0.value.step) < ($1.value.time, $1.value.step) },
+                ]
+                for case let (candidate, original)? in newest {
+                    // What an earlier one called the best was so then.
+                    if let best = original.best { steps[best] = "the best" }
+                    iterations[candidate] = "the newest"
+                }
             }
             for (layout, pointer) in pointers {
                 for candidate in originals.keys where layout.pointer(to: candidate) == pointer {

@@ -66,6 +66,7 @@ enum OriginalRemoval {
     private static func putBack(_ from: Path, _ to: Path) throws {
         guard let status = try FileSystem.status(from) else { return }
         guard status.kind == .folder else {
+            try FileSystem.makeFolders(to.parent)
             do {
                 return try FileSystem.rename(from, to: to, exclusive: true)
             } catch {
@@ -73,7 +74,6 @@ enum OriginalRemoval {
                 return
             }
         }
-        try FileSystem.makeFolders(to)
         for name in try FileSystem.names(in: from) { try putBack(from.appending(name), to.appending(name)) }
     }
 }

@@ -34,7 +34,7 @@ struct Settling {
         var due: Double? {
             if isDone { return dueAgain }
             // Whoever writes it anew writes all of it: what is older is about to follow.
-            let isPartly = before.map { state.oldest < $0.newest } ?? false
+            let isPartly = before.map { state.oldest <= $0.newest } ?? false
             return since + (isPartly ? Settling.longQuiet : Settling.quiet)
         }
 
@@ -48,11 +48,11 @@ struct Settling {
 
     /// Takes note of what the candidates are like now. Those that are not among them have vanished.
     /// - Parameter state: of a candidate; nil: as before.
-    mutating func update(_ candidates: [Candidate], at now: Double, state: (Candidate) throws -> State?) rethrows {
+    mutating func update(_ candidates: [Candidate], at now: Double, state: (Candidate) -> State?) {
         var next: [Candidate: Known] = [:]
         for candidate in candidates {
             let before = known[candidate]
-            guard let state = try state(candidate) ?? before?.state else { continue }
+            guard let state = state(candidate) ?? before?.state else { continue }
             next[candidate] = Self.known(before, state, now)
         }
         known = next

@@ -18,8 +18,6 @@ public struct WatchOptions: Sendable {
     /// Ends once everything that is there has been looked at.
     public var once: Bool
     public var whenBehind: WhenBehind
-    /// Looks again and again, as where the kernel tells of no changes.
-    var polls = false
 
     public init(run: String? = nil, move: Bool = false, once: Bool = false, whenBehind: WhenBehind = .all) {
         self.run = run
@@ -81,7 +79,7 @@ private final class Watch {
             try Intake.check(path, store: store.chunks.folder)
         }
         intake = Intake(store, run: try store.run(options.run, forOutput: path), progress)
-        watcher = Watcher(path, mayUseEvents: !options.polls)
+        watcher = Watcher(path)
         if options.move, isThere { try OriginalRemoval.finish(in: path) }
     }
 
@@ -142,7 +140,7 @@ private final class Watch {
         for candidate in options.whenBehind == .newest ? due.reversed() : due {
             try progress.checkInterruption(Self.consequence)
             // Saving those before may have taken long.
-            guard try watcher.isStill(candidate) else { continue }
+            guard watcher.isStill(candidate) else { continue }
             if isCaughtUp, !intake.knows(candidate, in: output) {
                 watcher.finish(candidate, isSaved: false)
                 say(
@@ -229,7 +227,8 @@ extension SavedIteration {
         case .known: "known"
         case .left: "left"
         case .refused(let reasons): reasons.joined(separator: "; ")
-        case .failed(let error): error.message
+        // What the system refuses is told by its number: the sentence may name another temporary file each time.
+        case .failed(let error): error.errno.map { "\(error.code.rawValue) \($0)" } ?? error.message
         }
     }
 }

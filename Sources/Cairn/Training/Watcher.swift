@@ -18,7 +18,7 @@ final class Watcher {
     let path: Path
     private(set) var output: OutputFolder?
     private(set) var candidates: [Candidate] = []
-    private var settling = Settling()
+    private(set) var settling = Settling()
     private let mayUseEvents: Bool
     private var events: FolderEvents?
     /// What changed since the last look; nil: anything may have.
@@ -50,7 +50,7 @@ final class Watcher {
     func look() throws -> [Candidate] {
         do {
             try listIfNeeded()
-            try update()
+            update()
         } catch let error as CairnError where error.code == .notFound {
             changes = nil
             // Something in it may have vanished at an unlucky moment.
@@ -64,9 +64,9 @@ final class Watcher {
     }
 
     /// Whether a candidate is what it was when it became due. If not, it is due again once it is quiet.
-    func isStill(_ candidate: Candidate) throws -> Bool {
+    func isStill(_ candidate: Candidate) -> Bool {
         guard let output else { return false }
-        return settling.update(candidate, at: Clock.monotonic, state: try state(of: candidate, in: output))
+        return settling.update(candidate, at: Clock.monotonic, state: state(of: candidate, in: output))
     }
 
     func attempts(_ candidate: Candidate) -> Int { settling.attempts(candidate) }
@@ -107,14 +107,20 @@ final class Watcher {
     }
 
     private func list(_ now: Double) throws {
-        if mayUseEvents, output == nil, events == nil, FolderEvents.works(on: path) { events = try? FolderEvents() }
+        if mayUseEvents, output == nil, events == nil, FolderEvents.works(on: path) {
+            events = try? FolderEvents()
+        }
         let before = listed
         // A folder that is first watched after it was listed may have changed in between.
         repeat { try listOnce() } while watchListed()
         lastListing = now
         nextListing = nil
+        let changed = listed.filter { folder, status in
+            before[folder].map { status.differsInContent(from: $0) } ?? true
+        }
+        changes?.folders.formUnion(changed.keys)
         // What changed twice within a tick of its file system's clock looks as if it had changed once.
-        if events == nil, listed != before { nextListing = now + Self.slowPolling }
+        if events == nil, !changed.isEmpty { nextListing = now + Self.slowPolling }
     }
 
     private func listOnce() throws {
@@ -150,13 +156,13 @@ final class Watcher {
 
     // MARK: What they are like
 
-    private func update() throws {
+    private func update() {
         guard let output else { return }
         let recent = events == nil ? Set(candidates.suffix(Self.recent)) : []
         let before = settling
-        try settling.update(candidates, at: Clock.monotonic) { candidate in
+        settling.update(candidates, at: Clock.monotonic) { candidate in
             let isWanted = before.isOpen(candidate) || recent.contains(candidate) || hasChanged(candidate)
-            return isWanted ? try state(of: candidate, in: output) : nil
+            return isWanted ? state(of: candidate, in: output) : nil
         }
         changes = FolderEvents.Changes()
     }
@@ -165,14 +171,16 @@ final class Watcher {
         guard let changed = changes?.folders else { return true }
         if changed.isEmpty { return false }
         if files.contains(candidate) {
-            return (candidate.files ?? [candidate.path]).contains { changed.contains(path.appending($0).parent) }
+            return (candidate.files ?? [candidate.path]).contains {
+                changed.contains(path.appending($0).parent)
+            }
         }
         let folder = path.appending(candidate.path)
         return changed.contains { folder.contains($0) }
     }
 
     /// What the files of a candidate are like; watches the folders that it looks into.
-    private func state(of candidate: Candidate, in output: OutputFolder) throws -> Settling.State {
+    private func state(of candidate: Candidate, in output: OutputFolder) -> Settling.State {
         var hasher = Hasher()
         var state = Settling.State(digest: 0, oldest: .max, newest: .min)
         do {
@@ -183,9 +191,9 @@ final class Watcher {
             }
             for folder in view.folders { hasher.combine(folder) }
             if !files.contains(candidate) { watch(view, path.appending(candidate.path)) }
-        } catch let error as CairnError where error.code != .interrupted {
+        } catch {
             // Gone meanwhile, or not to be read, which whoever deals with it finds out.
-            hasher.combine(error.message)
+            hasher.combine("\(error)")
         }
         state.digest = hasher.finalize()
         return state
@@ -202,7 +210,9 @@ final class Watcher {
     /// Waits until there may be something to look at.
     func wait(atMost seconds: Double = .infinity, unless isOver: () -> Bool) {
         let start = Clock.monotonic
-        var end = output == nil ? .infinity : min(settling.nextDue ?? .infinity, nextListing ?? .infinity, nextSweep)
+        var end =
+            output == nil
+            ? .infinity : min(settling.nextDue ?? .infinity, nextListing ?? .infinity, nextSweep)
         if events == nil || output == nil || changes == nil { end = min(end, start + Self.polling) }
         end = min(end, start + seconds)
         while !isOver() {

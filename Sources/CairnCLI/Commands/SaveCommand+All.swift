@@ -66,5 +66,7 @@ extension SaveCommand {
 extension SavedIteration {
     var isFailed: Bool { if case .failed = outcome { true } else { false } }
 
-    fileprivate var warnings: [String] { if case .saved(let result) = outcome { result.warnings } else { [] } }
+    fileprivate var warnings: [String] {
+        if case .saved(let result) = outcome { result.warnings } else { [] }
+    }
 }

@@ -138,7 +138,9 @@ struct SaveCommand: StoreCommand {
         let verb = result.dryRun ? "would save" : "saved"
         var lines = [Sentences.joined(["\(verb) \(name)", contents, new, stored, time])]
         if !result.superseded.isEmpty {
-            lines.append("the training went back: \(Units.count(result.superseded.count, "later iteration")) superseded")
+            lines.append(
+                "the training went back: \(Units.count(result.superseded.count, "later iteration")) superseded"
+            )
         }
         lines += Sentences.deleted(result.deleted, "deleted")
         if !result.deleted.isEmpty { lines.append("gave back \(Units.size(result.reclaimedBytes))") }

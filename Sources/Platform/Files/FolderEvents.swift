@@ -61,7 +61,7 @@ public final class FolderEvents {
     /// A folder that is gone is no longer watched: another one that gets its name has to be, anew.
     /// - Returns: nil where events were lost, so that anything may have changed.
     public func wait(seconds: Double) -> Changes? {
-        var events = [cl_folderChange](repeating: cl_folderChange(), count: 512)
+        var events = [cl_folderChange](repeating: cl_folderChange(), count: 1024)
         var changes = Changes()
         var isComplete = true
         var milliseconds = Int32(max(0, min(seconds, 3600) * 1000).rounded(.up))
