@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import layouts
 import pictures
 import training
 from measuring import GIB, MIB, Run, cairn, copy_folder, disk_use, drop_from_cache, files_in, noise, remove, warm
@@ -311,6 +312,8 @@ ROWS = {
     "first": Row(first, ["dense"]),
     "restore": Row(restore, ["dense", "dense-tenth"]),
     "scale": Row(scale, ["dense"]),
+    **{body.__name__: Row(body, []) for body in (
+        layouts.splitting, layouts.parsing, layouts.containers, layouts.watching, layouts.merging)},
 }
 
 

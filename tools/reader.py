@@ -394,16 +394,19 @@ class Store:
         r.expect(b"CSC1")
         r.string()
         lengths = [r.varint() for _ in range(r.varint())]
+        tensors = []
         for _ in range(r.varint()):
-            r.string(), r.string(), [r.varint() for _ in range(r.varint())], r.varint(), r.varint(), r.varint()
+            name, dtype, shape = r.string(), r.string(), [r.varint() for _ in range(r.varint())]
+            tensors.append((name, dtype, shape, r.varint(), r.varint(), r.varint()))
         parts = []
         for _ in range(r.varint()):
             kind = r.varint()
             parts.append(r.bytes() if kind == 0 else kind - 1)
         r.end()
-        return lengths, parts
+        return lengths, tensors, parts
 
     def entries(self, head):
+        """Path, kind, mode, time, the pieces of a file or a link's target, and a file's tensors: name, dtype, shape, blob, offset, length."""
         r = Reader(self.whole(head["roots"]))
         r.expect(b"CRT1")
         last = None
@@ -414,27 +417,37 @@ class Store:
             need(not path or all(p not in (b"", b".", b"..") for p in path.split(b"/")), "a path that leaves its folder")
             seconds = r.fixed("q")
             time = seconds * 10**9 + r.varint()
+            tensors = []
             if kind == 0:
                 if r.varint() == 0:
                     content = [r.blob()]
                 else:
-                    lengths, parts = self.schema(r.blob())
+                    lengths, found, parts = self.schema(r.blob())
                     blobs = [(n, r.raw(32) if n else None) for n in lengths]
                     content = [blobs[p] if isinstance(p, int) else p for p in parts]
+                    tensors = [(name, dtype, shape, blobs[blob], at, size) for name, dtype, shape, blob, at, size in found]
             elif kind == 2:
                 content = r.bytes()
             else:
                 need(kind == 1, "an unknown kind of entry")
                 content = None
-            yield path, kind, mode, time, content
+            yield path, kind, mode, time, content, tensors
         r.end()
+
+    def tensors(self, iteration):
+        """Name, dtype, shape and bytes of each tensor."""
+        for *_, tensors in self.entries(self.head(iteration["head"])):
+            for name, dtype, shape, blob, at, size in tensors:
+                data = self.whole(blob)[at:at + size]
+                need(len(data) == size, f"the tensor {name} reaches beyond its blob")
+                yield name, dtype, shape, data
 
     def restore(self, iteration, destination):
         os.makedirs(destination)
         head = self.head(iteration["head"])
         need(self.chunk(sha(iteration["head"])) == iteration["head"], "the head's chunk differs from the journal")
         folders = []
-        for path, kind, mode, time, content in self.entries(head):
+        for path, kind, mode, time, content, _ in self.entries(head):
             target = os.path.join(os.fsencode(destination), path) if path else os.fsencode(destination)
             if kind == 1:
                 if path:
@@ -457,7 +470,7 @@ class Store:
     def check(self, iteration):
         count = 0
         need(self.chunk(sha(iteration["head"])) == iteration["head"], "the head's chunk differs from the journal")
-        for _, kind, _, _, content in self.entries(self.head(iteration["head"])):
+        for _, kind, _, _, content, _ in self.entries(self.head(iteration["head"])):
             if kind == 0:
                 for part in content:
                     if not isinstance(part, bytes):

@@ -158,8 +158,10 @@ int cl_changedFolders(int descriptor, int milliseconds, struct cl_folderChange *
     int count = 0;
     for (ssize_t at = 0; at < length && count < capacity;) {
         const struct inotify_event *event = (const struct inotify_event *)(events + at);
-        changes[count].number = event->mask & IN_Q_OVERFLOW ? -1 : event->wd;
-        changes[count++].kind = kindOfChange(event->mask);
+        struct cl_folderChange *change = &changes[count++];
+        change->number = event->mask & IN_Q_OVERFLOW ? -1 : event->wd;
+        change->kind = kindOfChange(event->mask);
+        snprintf(change->name, sizeof change->name, "%s", event->len > 0 ? event->name : "");
         at += (ssize_t)(sizeof *event + event->len);
     }
     return count;

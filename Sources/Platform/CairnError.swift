@@ -23,6 +23,8 @@ public struct CairnError: Error, Sendable, CustomStringConvertible {
         public static let exists = Code(rawValue: "exists")
         /// A pin, a policy or a reader protects it.
         public static let protected = Code(rawValue: "protected")
+        /// A checkpoint's own files contradict each other: what was saved is whole, but makes no model.
+        public static let inconsistent = Code(rawValue: "inconsistent")
         /// The source changed while it was read.
         public static let changed = Code(rawValue: "changed")
         /// Someone else holds a lock for too long.

@@ -2,14 +2,14 @@
 ///
 /// `String` compares by canonical equivalence: an e with an acute accent equals an e and a combining accent, and the
 /// Kelvin sign equals K. In files these are different names, and a checkpoint may well hold both.
-struct ExactText: Hashable {
-    let text: String
+public struct ExactText: Hashable, Sendable {
+    public let text: String
 
-    init(_ text: String) { self.text = text }
+    public init(_ text: String) { self.text = text }
 
-    static func == (a: ExactText, b: ExactText) -> Bool { a.text.hasSameBytes(as: b.text) }
+    public static func == (a: ExactText, b: ExactText) -> Bool { a.text.hasSameBytes(as: b.text) }
 
-    func hash(into hasher: inout Hasher) {
+    public func hash(into hasher: inout Hasher) {
         var text = text
         text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
     }

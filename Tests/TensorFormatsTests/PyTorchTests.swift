@@ -171,10 +171,3 @@ extension TensorMap {
         return file[start..<start + Int(tensor.length)]
     }
 }
-
-/// In lower case.
-private func hex(_ bytes: ArraySlice<UInt8>) -> String {
-    let digits = Array("0123456789abcdef".utf8)
-    return String(
-        decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
-}

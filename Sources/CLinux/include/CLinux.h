@@ -67,6 +67,8 @@ struct cl_folderChange {
     /// The folder's; -1 where events were lost.
     int number;
     int kind;
+    /// What is concerned of what lies in it; empty for the folder itself.
+    char name[256];
 };
 
 /// Waits until something changed or the time is over, and takes what there is, as much as has a place in `changes`. Returns how many, or

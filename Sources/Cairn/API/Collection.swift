@@ -15,6 +15,18 @@ public struct DeletedIteration: Sendable, Hashable {
     }
 }
 
+/// An iteration that a collection left the weights of, or would.
+public struct StrippedIteration: Sendable, Hashable {
+    public var run: String
+    public var step: UInt64
+    /// The manifest id of the whole one, in hex.
+    public var id: String
+    /// That of its weights alone; nil for a dry run.
+    public var newID: String?
+    /// Bytes of the files that it has no longer.
+    public var droppedBytes: UInt64
+}
+
 /// What a deletion removed. The bytes come back with the next collection.
 public struct DeleteResult: Sendable {
     public var deleted: [DeletedIteration]
@@ -30,6 +42,8 @@ public struct DeleteResult: Sendable {
 /// What a collection did, or with `dryRun` would do.
 public struct CollectionResult: Sendable {
     public var deletedIterations: [DeletedIteration]
+    /// Of which only the weights are kept.
+    public var stripped: [StrippedIteration] = []
     /// What stays for now because someone is reading it.
     public var skipped: [DeletedIteration]
     /// Bytes given back to the file system, or with `dryRun` those that would be: whole blocks, shared

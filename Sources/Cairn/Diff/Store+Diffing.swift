@@ -18,7 +18,7 @@ extension Store {
             try progress.checkInterruption()
             progress.advance(bytes: after.info.bytes)
             guard let before = left[name] else { continue }
-            if before.blob == after.blob, before.info == after.info {
+            if before.blob == after.blob, before.offset == after.offset, before.info == after.info {
                 diff.unchanged += 1
             } else {
                 diff.changed.append(try change(before, after))
@@ -32,6 +32,11 @@ extension Store {
         return diff
     }
 
+    private func bytes(of tensor: StoredTensor, _ range: Range<UInt64>) throws -> [UInt8] {
+        let from = tensor.offset + range.lowerBound
+        return try chunks.bytes(of: tensor.blob, from..<from + UInt64(range.count))
+    }
+
     private func change(_ before: StoredTensor, _ after: StoredTensor) throws -> IterationDiff.Change {
         let elements = after.info.elementCount
         guard before.info.dtype == after.info.dtype, before.info.shape == after.info.shape else {
@@ -42,11 +47,20 @@ extension Store {
         let dtype = DType(rawValue: after.info.dtype)
         let width = dtype.map { max(1, $0.bitsPerElement / 8) } ?? after.info.unknownElementWidth
         var difference = ElementDifference()
-        for (old, new) in zip(try chunks.chunkIDs(of: before.blob), try chunks.chunkIDs(of: after.blob))
-        where old != new {
-            let (left, right) = (try chunks.chunk(old), try chunks.chunk(new))
-            guard left.count == right.count else { throw BlobTree.otherLength(after.blob) }
-            difference.add(left, right, dtype: dtype, width: width)
+        if before.isWhole, after.isWhole {
+            for (old, new) in zip(try chunks.chunkIDs(of: before.blob), try chunks.chunkIDs(of: after.blob))
+            where old != new {
+                let (left, right) = (try chunks.chunk(old), try chunks.chunk(new))
+                guard left.count == right.count else { throw BlobTree.otherLength(after.blob) }
+                difference.add(left, right, dtype: dtype, width: width)
+            }
+        } else {
+            // One of them is a part of a storage: its chunks are cut elsewhere.
+            for start in stride(from: 0, to: after.info.bytes, by: UInt64.Stride(chunkSize)) {
+                let end = min(start + UInt64(chunkSize), after.info.bytes)
+                let (left, right) = (try bytes(of: before, start..<end), try bytes(of: after, start..<end))
+                if left != right { difference.add(left, right, dtype: dtype, width: width) }
+            }
         }
         return .init(
             name: after.info.name, before: before.info, after: after.info, elements: elements,
@@ -73,6 +87,10 @@ extension TensorInfo {
 private struct StoredTensor {
     var info: TensorInfo
     var blob: BlobRef
+    /// Bytes from the blob's first one.
+    var offset: UInt64
+
+    var isWhole: Bool { offset == 0 && info.bytes == blob.length }
 }
 
 extension Manifest {
@@ -88,7 +106,9 @@ extension Manifest {
                     name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes: tensor.length,
                     group: ModelFiles.part(of: entry.path).rawValue)
                 let key = [UInt8](tensor.name.utf8)
-                if result[key] == nil { result[key] = StoredTensor(info: info, blob: blobs[tensor.blob]) }
+                if result[key] == nil {
+                    result[key] = StoredTensor(info: info, blob: blobs[tensor.blob], offset: tensor.offset)
+                }
             }
         }
         return result

@@ -2,7 +2,8 @@ internal import ChunkStore
 internal import Platform
 internal import TensorFormats
 
-/// The files of a Hugging Face export, planned from a manifest.
+/// A Hugging Face export of a model that is in Hugging Face's own safetensors files: as it was saved, byte for byte, where nothing else
+/// is asked for.
 struct HuggingFaceExport {
     /// A tensor of the source's model, with the bytes that it has.
     private struct Tensor {
@@ -11,11 +12,7 @@ struct HuggingFaceExport {
         var blob: BlobRef
     }
 
-    /// What is written anew.
-    private(set) var written: [OutputFile] = []
-    /// What comes along as it is.
-    private(set) var copied: [Roots.Entry] = []
-    private(set) var warnings: [String] = []
+    private(set) var plan = ExportPlan()
     private let manifest: Manifest
     private let info: IterationInfo
 
@@ -29,25 +26,29 @@ struct HuggingFaceExport {
             return part.isOfModel || (options.all && part != .marker)
         }
         let models = files.filter(Self.isSafetensors)
-        try checkModel(files, models)
         guard options.maxShardSize != nil || options.only != nil else {
-            copied = files
+            plan.copied = files.map { .init(entry: $0, path: $0.path) }
             return
         }
         let replaced = Set(models.map(\.path)).union(files.map(\.path).filter(Self.isIndex))
-        copied = files.filter { !replaced.contains($0.path) }
-        let keeps = try Self.filter(options.only)
+        plan.copied = files.filter { !replaced.contains($0.path) }.map { .init(entry: $0, path: $0.path) }
+        let keeps = try AssemblyExport.filter(options.only)
         for (folder, entries) in Dictionary(grouping: models, by: { Path($0.path).parentFolder }).sorted(by: {
             $0.key.lexicographicallyPrecedes($1.key)
         }) {
             try rewrite(folder, entries, keeps, options)
         }
-        if written.isEmpty {
+        if plan.written.isEmpty {
             throw CairnError(
                 .usage,
                 "no tensor of \(info.run)@\(info.step) matches \(options.only ?? ""); see `cairn show REF --tensors`"
             )
         }
+    }
+
+    /// Whether there is such a model.
+    static func hasModel(_ manifest: Manifest) -> Bool {
+        manifest.roots.entries.contains(where: isSafetensors)
     }
 
     private static func isSafetensors(_ entry: Roots.Entry) -> Bool {
@@ -60,33 +61,6 @@ struct HuggingFaceExport {
         Path(path).name.elementsEqual(HuggingFaceSharding.indexFileName.utf8)
     }
 
-    private func checkModel(_ files: [Roots.Entry], _ models: [Roots.Entry]) throws {
-        guard models.isEmpty else { return }
-        let old = files.first { entry in
-            ModelFiles.part(of: entry.path) == .model && entry.path.suffix(4).elementsEqual(".bin".utf8)
-        }
-        guard let old else {
-            throw CairnError(
-                .usage,
-                "\(info.run)@\(info.step) has no model in safetensors files, so it can't be exported as hf; "
-                    + "use `cairn restore`")
-        }
-        throw CairnError(
-            .usage,
-            "the model of \(info.run)@\(info.step) is \(old.text), and PyTorch files can't be exported yet; "
-                + "use `cairn restore`", path: old.text)
-    }
-
-    private static func filter(_ pattern: String?) throws -> (String) -> Bool {
-        guard let pattern else { return { _ in true } }
-        do {
-            let regex = try Regex(pattern)
-            return { $0.firstMatch(of: regex) != nil }
-        } catch {
-            throw CairnError(.usage, "\(pattern) is not a regular expression")
-        }
-    }
-
     /// Writes the chosen tensors of one folder's model files anew.
     private mutating func rewrite(
         _ folder: [UInt8], _ entries: [Roots.Entry], _ keeps: (String) -> Bool, _ options: ExportOptions
@@ -94,7 +68,7 @@ struct HuggingFaceExport {
         // An adapter's file is never cut: its readers know no index.
         for entry in entries where ModelFiles.isAdapter(entry.path) {
             let tensors = try self.tensors(entry).filter { keeps($0.tensor.name) }
-            if !tensors.isEmpty { written.append(file(entry.path, tensors)) }
+            if !tensors.isEmpty { plan.written.append(file(entry.path, tensors)) }
         }
         let files = entries.filter { !ModelFiles.isAdapter($0.path) }
         let shards = try files.map { try self.tensors($0).filter { keeps($0.tensor.name) } }.filter {
@@ -118,7 +92,7 @@ struct HuggingFaceExport {
         guard files.map({ Path($0.path).name }) == names.map({ [UInt8]($0.utf8) }),
             shards.count < 2 || !index.isEmpty
         else { return write(folder, shards) }
-        written += (files + index).compactMap { manifest.output($0) }
+        plan.written += (files + index).compactMap { manifest.output($0) }
     }
 
     /// Whether shards are cut as this size would cut them: then they stay. The order of the state dictionary, by which they were
@@ -146,11 +120,11 @@ struct HuggingFaceExport {
         let prefix = folder.isEmpty ? [] : folder + [UInt8(ascii: "/")]
         for (number, tensors) in shards.enumerated() {
             let name = HuggingFaceSharding.fileName(number: number + 1, of: shards.count)
-            written.append(file(prefix + [UInt8](name.utf8), tensors))
+            plan.written.append(file(prefix + [UInt8](name.utf8), tensors))
         }
         guard shards.count > 1 else { return }
         let index = HuggingFaceSharding.indexJSON(of: shards.map { $0.map(Self.item) })
-        written.append(
+        plan.written.append(
             OutputFile(
                 path: prefix + [UInt8](HuggingFaceSharding.indexFileName.utf8), parts: [.literal(index)]))
     }

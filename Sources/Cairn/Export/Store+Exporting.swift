@@ -5,31 +5,42 @@ extension Store {
     /// Writes an iteration's model as others load it.
     ///
     /// The destination appears all at once, durable; when this throws, or the process dies, it is as it was.
-    /// - Throws: `.usage` for an unknown layout, or what it can't hold; `.exists` where the destination exists; `.damage`.
+    /// - Throws: `.usage` for an unknown layout, or what it can't hold; `.inconsistent` where the pieces of a tensor don't fit together;
+    ///   `.exists` where the destination exists; `.damage`.
     @discardableResult
     public func export(
         _ reference: String, to destination: String, options: ExportOptions, progress: Progress = .silent
     ) throws -> RestoreResult {
-        let start = Clock.monotonic
-        defer { progress.end() }
         guard options.layout == "hf" else {
             throw CairnError(.usage, "there is no layout \(options.layout) to export to; known is hf")
         }
         let info = try resolve(reference)
         let (manifest, lock) = try manifest(of: info)
         defer { withExtendedLifetime(lock) {} }
-        let plan = try HuggingFaceExport(manifest, info, options)
-        let files = plan.written + plan.copied.compactMap { manifest.output($0) }
-        let place = try Destination(
-            Path(destination), force: options.force, store: chunks.folder)
+        let start = Clock.monotonic
+        let plan = try plan(info, manifest, lock, options)
+        var result = try write(plan, info, manifest, Path(destination), force: options.force, progress)
+        result.seconds = Clock.monotonic - start
+        return result
+    }
+
+    /// Writes what was planned of an iteration.
+    func write(
+        _ plan: ExportPlan, _ info: IterationInfo, _ manifest: Manifest, _ destination: Path, force: Bool,
+        _ progress: Progress
+    ) throws -> RestoreResult {
+        defer { progress.end() }
+        let files = plan.files(manifest)
+        let place = try Destination(destination, force: force, store: chunks.folder)
         do {
             for file in files { try FileSystem.makeFolders(place.temporary.appending(file.path).parent) }
             progress.begin(phase: "exporting", totalBytes: files.reduce(0) { $0 + $1.size })
-            let damaged = try FolderWriter(chunks, folder: place.temporary, files: files).run(
-                settings, progress: progress)
-            if !damaged.isEmpty { throw damage(info, manifest, damaged) }
+            let damaged = try FolderWriter(
+                chunks, folder: place.temporary, files: files, settings: settings
+            ).run(progress: progress)
+            if !damaged.isEmpty { throw damage(info, manifest, damaged.values.flatMap(\.self)) }
             for file in plan.written { try FileSystem.setMode(place.temporary.appending(file.path), 0o644) }
-            for entry in plan.copied { try copyProperties(entry, manifest.roots, place.temporary) }
+            for copied in plan.copied { try copyProperties(copied, manifest.roots, place.temporary) }
             try FileSystem.setMode(place.temporary, 0o755)
             try place.publish()
         } catch {
@@ -38,12 +49,38 @@ extension Store {
         }
         return RestoreResult(
             run: info.run, step: info.step, id: info.id.hex, path: place.path.text, files: files.count,
-            bytes: files.reduce(0) { $0 + $1.size }, seconds: Clock.monotonic - start, warnings: plan.warnings
-        )
+            bytes: files.reduce(0) { $0 + $1.size }, warnings: plan.warnings)
     }
 
-    private func copyProperties(_ entry: Roots.Entry, _ roots: Roots, _ folder: Path) throws {
-        let path = folder.appending(entry.path)
+    /// A model in Hugging Face's own safetensors files is exported as it is; every other is put together.
+    private func plan(
+        _ info: IterationInfo, _ manifest: Manifest, _ lock: ReaderLock, _ options: ExportOptions
+    ) throws -> ExportPlan {
+        let view = try view(of: info, manifest, lock)
+        let layout = try Layouts.layout(of: view)
+        let isOwn = options.rename == nil && options.config == nil
+        if isOwn, layout == nil || layout is HuggingFace, HuggingFaceExport.hasModel(manifest) {
+            return try HuggingFaceExport(manifest, info, options).plan
+        }
+        guard let layout else {
+            let known = Layouts.all.filter(\.abilities.exportsToHuggingFace).map(\.name)
+            throw CairnError(
+                .usage,
+                "\(info.run)@\(info.step) has no model that is known, so it can't be exported as hf: it is in none of "
+                    + "the layouts \(known.joined(separator: ", ")) (see `cairn layouts`); use `cairn restore`"
+            )
+        }
+        guard let assembly = try layout.assembly(of: view) else {
+            throw CairnError(
+                .usage,
+                "\(info.run)@\(info.step) has no model that can be put together from the layout \(layout.name), so it "
+                    + "can't be exported as hf; use `cairn restore`")
+        }
+        return try AssemblyExport(assembly, of: layout, manifest, info, options, chunks).plan
+    }
+
+    private func copyProperties(_ copied: ExportPlan.Copied, _ roots: Roots, _ folder: Path) throws {
+        let (entry, path) = (copied.entry, folder.appending(copied.path))
         switch entry.kind {
         case .file:
             try FileSystem.setMode(path, entry.mode)

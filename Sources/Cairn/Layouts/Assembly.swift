@@ -7,6 +7,20 @@ struct Assembly: Sendable {
             case box(offset: [UInt64], shape: [UInt64])
             /// `count` elements, from `from` of the stored tensor's on, are those from `start` on: both seen as one row of elements.
             case run(start: UInt64, count: UInt64, from: UInt64)
+            /// The same where several tensors have a share each, one behind the other: of `count` elements the first `share` are this
+            /// one's, the next those of the next of `ranks`, all from `from` on. One piece for as many ranks as there are.
+            case shares(ranks: Ranks, start: UInt64, count: UInt64, share: UInt64, from: UInt64)
+        }
+
+        /// Tensors in files of ranks, the first of which is a piece's own. Made once for all pieces that lie in them.
+        final class Ranks: Sendable, Hashable {
+            let tensors: [(file: String, tensor: String)]
+
+            init(_ tensors: [(file: String, tensor: String)]) { self.tensors = tensors }
+
+            static func == (a: Ranks, b: Ranks) -> Bool { a === b }
+
+            func hash(into hasher: inout Hasher) { hasher.combine(ObjectIdentifier(self)) }
         }
 
         /// The file that holds the stored tensor, below the checkpoint's folder.
@@ -23,12 +37,16 @@ struct Assembly: Sendable {
         var shape: [UInt64]
         /// They tile the tensor; where several hold the same elements, these have the same bytes.
         var pieces: [Piece]
+        /// Why it can't be put together though it is there, as a sentence's middle; nil where it can.
+        var problem: String?
     }
 
     /// The model's, in the order in which the layout names them.
     var tensors: [Tensor] = []
     /// The optimizer's state, where it is kept by the names of the parameters: `exp_avg.model.embed.weight`.
     var optimizer: [Tensor] = []
+    /// What the file with the model's tensors is called, before its extension.
+    var fileName = "model"
     /// Files that go with the model as they are, and what they are called beside it: configuration, tokenizer.
     var files: [(path: String, name: String)] = []
 }
@@ -43,5 +61,23 @@ extension Assembly.Tensor {
                     file: file, tensor: tensor ?? name,
                     place: .box(offset: [UInt64](repeating: 0, count: shape.count), shape: shape))
             ])
+    }
+}
+
+extension Assembly {
+    /// The same of a folder that lies in a larger checkpoint.
+    func below(_ folder: String) -> Assembly {
+        func moved(_ tensors: [Tensor]) -> [Tensor] {
+            tensors.map { tensor in
+                var copy = tensor
+                for index in copy.pieces.indices {
+                    copy.pieces[index].file = folder + "/" + copy.pieces[index].file
+                }
+                return copy
+            }
+        }
+        return Assembly(
+            tensors: moved(tensors), optimizer: moved(optimizer),
+            files: files.map { (folder + "/" + $0.path, $0.name) })
     }
 }

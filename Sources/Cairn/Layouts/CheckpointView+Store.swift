@@ -6,8 +6,18 @@ extension Store {
     /// A saved iteration as layouts look at it, kept from removal while the view is.
     func view(of info: IterationInfo) throws -> CheckpointView {
         let (manifest, lock) = try manifest(of: info)
-        let place = try metadata(of: info, manifest.head)[SavedPlace.key].flatMap { SavedPlace($0) }
-        return CheckpointView(manifest, name: place?.path ?? "", chunks, lock)
+        return try view(of: info, manifest, lock)
+    }
+
+    /// The same of a manifest that was read already.
+    func view(
+        of info: IterationInfo, _ manifest: Manifest, _ lock: ReaderLock
+    ) throws -> CheckpointView {
+        let metadata = try metadata(of: info, manifest.head)
+        let place = metadata[SavedPlace.key].flatMap { SavedPlace($0) }
+        var view = CheckpointView(manifest, name: place?.path ?? "", chunks, lock)
+        view.knownUnhealthy = metadata[Identity.unhealthyKey]
+        return view
     }
 }
 
@@ -56,7 +66,7 @@ extension CheckpointView.File {
 
 extension Roots {
     /// The file that a link right beside or below points to; nil where that is another link, or outside.
-    fileprivate func file(behind target: [UInt8], from path: [UInt8]) -> Entry? {
+    func file(behind target: [UInt8], from path: [UInt8]) -> Entry? {
         guard !target.starts(with: "/".utf8), !target.starts(with: "..".utf8) else { return nil }
         let folder = path.lastIndex(of: UInt8(ascii: "/")).map { path[...$0] } ?? []
         guard let entry = self[folder + target], case .file = entry.kind else { return nil }
@@ -65,10 +75,16 @@ extension Roots {
 }
 
 extension TensorMap {
-    /// What a schema says of a file's tensors; nothing of where they lie in it.
+    /// What a schema says of a file's tensors, and where they lie in it. Of the size of their numbers it says nothing.
     fileprivate init(_ schema: Schema) {
+        var extents = schema.blobLengths.map { Extent(offset: 0, length: $0, elementSize: 1) }
+        var offset: UInt64 = 0
+        for part in schema.parts {
+            if case .blob(let index) = part { extents[index].offset = offset }
+            offset += schema.length(of: part)
+        }
         self.init(
-            format: schema.format, extents: [],
+            format: schema.format, extents: extents,
             tensors: schema.tensors.map {
                 Tensor(
                     name: $0.name, dtype: $0.dtype, shape: $0.shape, extent: $0.blob, offset: $0.offset,
@@ -90,24 +106,8 @@ extension ChunkStore {
             switch part {
             case .literal(let literal): bytes += literal[Int(lower - start)..<Int(upper - start)]
             case .blob(let blob): bytes += try self.bytes(of: blob, lower - start..<upper - start)
+            case .gather: preconditionFailure("a saved file has whole blobs")
             }
-        }
-        return bytes
-    }
-
-    private func bytes(of blob: BlobRef, _ range: Range<UInt64>) throws -> [UInt8] {
-        let size = UInt64(chunkSize)
-        let ids = try chunkIDs(of: blob)
-        let tree = BlobTree(chunkSize: chunkSize)
-        var bytes: [UInt8] = []
-        for index in range.lowerBound / size...(range.upperBound - 1) / size {
-            let chunk = try chunk(ids[Int(index)])
-            guard chunk.count == tree.chunkLength(Int(index), of: blob.length) else {
-                throw BlobTree.otherLength(blob)
-            }
-            let lower = max(range.lowerBound, index * size) - index * size
-            let upper = min(range.upperBound, (index + 1) * size) - index * size
-            bytes += chunk[Int(lower)..<Int(upper)]
         }
         return bytes
     }

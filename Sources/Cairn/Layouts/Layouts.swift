@@ -4,7 +4,11 @@ internal import Platform
 enum Layouts {
     /// In the order in which they are asked: one that is told by more comes before one that is told by less.
     static let all: [any Layout] = [
-        HuggingFace()
+        MindFormers(), MindFormers1(), TensorFlow(), Orbax(), LlamaFactory1(), Lightning(), DCP(),
+        Accelerate(),
+        HuggingFace(),
+        // Single files.
+        PlainTorch(), GGUF(), NumPy(),
     ]
 
     static func named(_ name: String) -> (any Layout)? { all.first { $0.name == name } }
@@ -52,10 +56,11 @@ extension OutputFolder {
         return Found(candidate: candidate, layout: layout, inspection: try layout.inspect(view))
     }
 
-    /// A candidate, looked at; nil where it has vanished.
+    /// A candidate, looked at; nil where it has vanished, or is no iteration.
     func found(_ candidate: Candidate) throws -> Found? {
         do {
-            return try look(at: candidate)
+            let found = try look(at: candidate)
+            return found.layout == nil && candidate.mayBeAnything ? nil : found
         } catch let error as CairnError where error.code == .notFound || error.code == .changed {
             return nil
         }
@@ -70,5 +75,5 @@ extension OutputFolder {
 
 extension Candidate {
     /// What two layouts mean that name the same files.
-    fileprivate var key: Candidate { Candidate(name: "", path: path, step: nil, files: files) }
+    var key: Candidate { Candidate(name: "", path: path, step: nil, files: files) }
 }

@@ -8,20 +8,17 @@ final class FolderWriter: Sendable {
     /// From this size on, files are written past the page cache.
     private static let directSize: UInt64 = 1 << 20
 
+    /// A blob that can't be read whole.
+    struct Damage: Sendable {
+        var blob: BlobRef
+        /// What was to be put together from it; nil where that is a saved file.
+        var tensor: String?
+        var error: CairnError
+    }
+
     private struct Segment: Sendable {
         var file: Int
         var range: Range<UInt64>
-    }
-
-    /// A part of a chunk, and where in its segment it goes.
-    private struct Piece {
-        var id: ChunkID
-        var blob: BlobRef
-        /// Bytes of the chunk.
-        var whole: Int
-        var from: Int
-        var count: Int
-        var to: Int
     }
 
     private struct State {
@@ -29,47 +26,72 @@ final class FolderWriter: Sendable {
         var failed = false
         var open: [Int: File] = [:]
         var left: [Int]
-        var damaged: [Int: [(blob: BlobRef, error: CairnError)]] = [:]
-        /// The chunks of the blobs that were looked at last: segments of one blob follow each other.
-        var lists: [(blob: BlobRef, ids: [ChunkID])] = []
+        var damaged: [Int: [Damage]] = [:]
     }
 
     private let chunks: ChunkStore
     private let folder: Path
     private let files: [OutputFile]
-    private let sizes: [UInt64]
+    /// By file: where each part begins, and where the last ends.
+    private let bounds: [[UInt64]]
     private let segments: [Segment]
     private let tree: BlobTree
+    private let lists: ChunkLists
+    private let settings: Settings
+    /// The largest segment.
+    private let segmentSize: Int
+    /// Chunks of which parts are wanted, that are checked side by side.
+    private let spareChunks: Int
     private let state: Monitor<State>
     private let errands = Errands()
 
-    init(_ chunks: ChunkStore, folder: Path, files: [OutputFile]) {
+    init(_ chunks: ChunkStore, folder: Path, files: [OutputFile], settings: Settings) {
         self.chunks = chunks
         self.folder = folder
         self.files = files
-        sizes = files.map(\.size)
+        self.settings = settings
+        bounds = files.map { file in
+            file.parts.reduce(into: [0]) { $0.append($0.last! + $1.length) }
+        }
         tree = BlobTree(chunkSize: chunks.chunkSize)
+        lists = ChunkLists(chunks, limit: settings.memory / 8)
         var segments: [Segment] = []
         var left: [Int] = []
-        for (index, size) in sizes.enumerated() {
+        var largest = Self.segmentSize
+        for (index, file) in files.enumerated() {
             let before = segments.count
+            let step = Self.segmentSize(file, chunks.chunkSize, settings)
+            largest = max(largest, step)
             var start: UInt64 = 0
             repeat {
-                let end = min(start + UInt64(Self.segmentSize), size)
+                let end = min(start + UInt64(step), bounds[index].last!)
                 segments.append(Segment(file: index, range: start..<end))
                 start = end
-            } while start < size
+            } while start < bounds[index].last!
             left.append(segments.count - before)
         }
         self.segments = segments
+        segmentSize = largest
+        let hasGathers = files.contains { $0.parts.contains { $0.streams > 0 } }
+        spareChunks = hasGathers ? min(16, max(2, Self.segmentSize / chunks.chunkSize)) : 2
         state = Monitor(State(left: left))
     }
 
+    /// Of tensors that are put together from many stretches by turns, larger ones: the first and the last chunk of each stretch is
+    /// decoded for the segment before or after as well.
+    private static func segmentSize(_ file: OutputFile, _ chunkSize: Int, _ settings: Settings) -> Int {
+        let streams = file.parts.reduce(1) { max($0, $1.streams) }
+        guard streams > 1 else { return segmentSize }
+        let wanted = min(streams, 1 << 20) * 4 * chunkSize
+        return max(1, min(wanted, settings.memory / 16) / segmentSize) * segmentSize
+    }
+
     /// Writes all files and makes them durable, but for their names, modes and times.
-    /// - Returns: by file, the blobs that are damaged, with what is wrong; such a file is incomplete.
-    func run(_ settings: Settings, progress: Progress) throws -> [Int: [(blob: BlobRef, error: CairnError)]] {
+    /// - Returns: by file, the blobs that are damaged; such a file is incomplete.
+    func run(progress: Progress) throws -> [Int: [Damage]] {
         guard !segments.isEmpty else { return [:] }
-        let (most, slots) = settings.jobs(eachSlot: Self.segmentSize + ChunkReader.memory(chunks))
+        let reader = ChunkReader.memory(chunks, spareChunks: spareChunks)
+        let (most, slots) = settings.jobs(eachSlot: segmentSize + reader)
         let jobs = min(most, segments.count)
         try WorkerPool.shared.run(
             jobs: jobs,
@@ -91,9 +113,9 @@ final class FolderWriter: Sendable {
         /// Of what `output` holds.
         var writing: Errands.Errand?
 
-        init(_ chunks: ChunkStore) throws {
-            output = try Buffer(size: FolderWriter.segmentSize)
-            reader = try ChunkReader(chunks)
+        init(_ chunks: ChunkStore, segmentSize: Int, spareChunks: Int) throws {
+            output = try Buffer(size: segmentSize)
+            reader = try ChunkReader(chunks, spareChunks: spareChunks)
         }
     }
 
@@ -110,7 +132,9 @@ final class FolderWriter: Sendable {
         while let segment = next() {
             try progress.checkInterruption("nothing was written")
             if slotCount == 1 { try finishBefore() }
-            if slots.count < slotCount { slots.append(try Slot(chunks)) }
+            if slots.count < slotCount {
+                slots.append(try Slot(chunks, segmentSize: segmentSize, spareChunks: spareChunks))
+            }
             slots.reverse()
             let begun = try begin(segment, slots[0])
             try finishBefore()
@@ -132,7 +156,7 @@ final class FolderWriter: Sendable {
     private struct Begun {
         var segment: Segment
         var file: File
-        var pieces: [Piece] = []
+        var plan: SegmentPlan
         var literals: [(to: Int, bytes: ArraySlice<UInt8>)] = []
     }
 
@@ -159,19 +183,20 @@ final class FolderWriter: Sendable {
             return true
         }
         guard isLast else { return }
-        if file.isDirect { try file.truncate(to: sizes[segment.file]) }
+        if file.isDirect { try file.truncate(to: bounds[segment.file].last!) }
         try file.sync()
     }
 
     private func open(_ index: Int) throws -> File {
         try state.change { state in
             if let file = state.open[index] { return file }
-            let isLarge = sizes[index] >= Self.directSize
+            let size = bounds[index].last!
+            let isLarge = size >= Self.directSize
             let file = try File(
                 folder.appending(files[index].path), .create, direct: isLarge, followLinks: false, mode: 0o600
             )
             // A full disk is better noticed before anything is written.
-            if isLarge, !file.isInMemory { try file.allocate(to: sizes[index]) }
+            if isLarge, !file.isInMemory { try file.allocate(to: size) }
             state.open[index] = file
             return file
         }
@@ -179,83 +204,107 @@ final class FolderWriter: Sendable {
 
     /// Looks up what a segment is made of, and begins to read it.
     private func begin(_ segment: Segment, _ slot: Slot) throws -> Begun {
-        var begun = Begun(segment: segment, file: try open(segment.file))
-        var start: UInt64 = 0
-        for part in files[segment.file].parts {
-            let end = start + part.length
-            defer { start = end }
-            let lower = max(start, segment.range.lowerBound)
-            let upper = min(end, segment.range.upperBound)
+        var begun = Begun(segment: segment, file: try open(segment.file), plan: SegmentPlan(tree))
+        let (parts, bounds) = (files[segment.file].parts, bounds[segment.file])
+        for index in firstPart(segment)..<parts.count {
+            guard bounds[index] < segment.range.upperBound else { break }
+            let lower = max(bounds[index], segment.range.lowerBound)
+            let upper = min(bounds[index + 1], segment.range.upperBound)
             guard lower < upper else { continue }
-            let overlap = lower..<upper
-            let to = Int(overlap.lowerBound - segment.range.lowerBound)
-            let inside = (overlap.lowerBound - start)..<(overlap.upperBound - start)
-            switch part {
+            let to = Int(lower - segment.range.lowerBound)
+            let inside = lower - bounds[index]..<upper - bounds[index]
+            switch parts[index] {
             case .literal(let bytes):
                 begun.literals.append((to, bytes[Int(inside.lowerBound)..<Int(inside.upperBound)]))
-            case .blob(let blob):
-                do {
-                    try plan(blob, inside, to, &begun.pieces)
-                } catch let error as CairnError where error.code == .damage {
-                    note(segment.file, blob, error)
-                }
+            case .blob(let blob): try plan(blob, inside, to, index, &begun)
+            case .gather(let gather): try plan(gather, inside, to, index, &begun)
             }
         }
-        try slot.reader.begin(begun.pieces.map(\.id), errands)
+        try slot.reader.begin(begun.plan.chunks.map(\.id), errands)
         return begun
+    }
+
+    /// The part in which a segment begins.
+    private func firstPart(_ segment: Segment) -> Int {
+        let bounds = bounds[segment.file]
+        var (low, high) = (0, bounds.count - 1)
+        while high - low > 1 {
+            let middle = (low + high) / 2
+            if bounds[middle] <= segment.range.lowerBound { low = middle } else { high = middle }
+        }
+        return low
     }
 
     /// Puts the bytes of a segment together.
     private func fill(_ begun: Begun, _ slot: Slot) throws {
         let target = slot.output.bytes
         for (to, bytes) in begun.literals { target[to..<to + bytes.count].copyBytes(from: bytes) }
+        let needed = begun.plan.chunks
         try slot.reader.finish(
             room: { index in
-                let one = begun.pieces[index]
-                guard one.from == 0 else { return nil }
-                return UnsafeMutableRawBufferPointer(rebasing: target[one.to..<one.to + one.count])
+                needed[index].room.map { UnsafeMutableRawBufferPointer(rebasing: target[$0]) }
             },
             deliver: { index, bytes in
-                let one = begun.pieces[index]
-                guard bytes.count == one.whole else {
-                    return note(begun.segment.file, one.blob, BlobTree.otherLength(one.blob))
+                let chunk = needed[index]
+                guard bytes.count == chunk.length else {
+                    return note(begun.segment.file, chunk, nil)
                 }
-                let place = UnsafeMutableRawBufferPointer(rebasing: target[one.to..<one.to + one.count])
-                guard bytes.baseAddress != UnsafeRawPointer(place.baseAddress) else { return }
-                place.copyMemory(
-                    from: UnsafeRawBufferPointer(rebasing: bytes[one.from..<one.from + one.count]))
-            }, failed: { index, error in note(begun.segment.file, begun.pieces[index].blob, error) })
+                // Where it had a room, the first copy is there.
+                let room = chunk.room.map { UnsafeRawPointer(target.baseAddress! + $0.lowerBound) }
+                for copy in chunk.copies.dropFirst(bytes.baseAddress == room ? 1 : 0) { copy(bytes, target) }
+            }, failed: { index, error in note(begun.segment.file, needed[index], error) })
     }
 
     /// The chunks that a range of a blob needs.
     private func plan(
-        _ blob: BlobRef, _ range: Range<UInt64>, _ to: Int,
-        _ wanted: inout [Piece]
+        _ blob: BlobRef, _ range: Range<UInt64>, _ to: Int, _ part: Int, _ begun: inout Begun
     ) throws {
-        let size = UInt64(chunks.chunkSize)
-        let ids = try chunkIDs(of: blob)
-        for index in range.lowerBound / size...(range.upperBound - 1) / size {
-            let begin = max(range.lowerBound, index * size)
-            let end = min(range.upperBound, (index + 1) * size)
-            wanted.append(
-                Piece(
-                    id: ids[Int(index)], blob: blob, whole: tree.chunkLength(Int(index), of: blob.length),
-                    from: Int(begin - index * size), count: Int(end - begin),
-                    to: to + Int(begin - range.lowerBound)))
+        let owner = SegmentPlan.Owner(part: part, blob: blob)
+        guard let ids = try ids(of: owner, begun.segment.file) else { return }
+        var recent = SegmentPlan.Recent()
+        begun.plan.add(
+            owner, offset: range.lowerBound, count: range.upperBound - range.lowerBound, to: to, ids: ids,
+            &recent)
+    }
+
+    /// The chunks that a range of a tensor needs which is put together.
+    private func plan(
+        _ gather: Gather, _ range: Range<UInt64>, _ to: Int, _ part: Int, _ begun: inout Begun
+    ) throws {
+        var to = to
+        // Of each source what was looked up for it: its runs come by turns.
+        var known: [Int: (ids: [ChunkID]?, recent: SegmentPlan.Recent)] = [:]
+        try gather.forEachRun(in: range) { source, offset, count in
+            defer { to += Int(count) }
+            let owner = SegmentPlan.Owner(part: part, blob: gather.sources[source].blob)
+            if known[source] == nil {
+                known[source] = (try ids(of: owner, begun.segment.file), SegmentPlan.Recent())
+            }
+            guard let ids = known[source]!.ids else { return }
+            begun.plan.add(owner, offset: offset, count: count, to: to, ids: ids, &known[source]!.recent)
         }
     }
 
-    private func chunkIDs(of blob: BlobRef) throws -> [ChunkID] {
-        if let known = state.change({ $0.lists.first { $0.blob == blob } }) { return known.ids }
-        let ids = try chunks.chunkIDs(of: blob)
-        state.change { state in
-            state.lists.append((blob, ids))
-            if state.lists.count > 8 { state.lists.removeFirst() }
+    /// The chunks of a blob; nil where these are damaged.
+    private func ids(of owner: SegmentPlan.Owner, _ file: Int) throws -> [ChunkID]? {
+        do {
+            return try lists.ids(of: owner.blob)
+        } catch let error as CairnError where error.code == .damage {
+            note(file, owner, error)
+            return nil
         }
-        return ids
     }
 
-    private func note(_ file: Int, _ blob: BlobRef, _ error: CairnError) {
-        state.change { $0.damaged[file, default: []].append((blob, error)) }
+    // MARK: Damage
+
+    /// - Parameter error: nil where it has another length than it should.
+    private func note(_ file: Int, _ chunk: SegmentPlan.Chunk, _ error: CairnError?) {
+        for owner in chunk.owners { note(file, owner, error ?? BlobTree.otherLength(owner.blob)) }
+    }
+
+    private func note(_ file: Int, _ owner: SegmentPlan.Owner, _ error: CairnError) {
+        var damage = Damage(blob: owner.blob, error: error)
+        if case .gather(let gather) = files[file].parts[owner.part] { damage.tensor = gather.name }
+        state.change { $0.damaged[file, default: []].append(damage) }
     }
 }

@@ -6,12 +6,19 @@ struct OutputFile: Sendable {
     enum Part: Sendable {
         case literal([UInt8])
         case blob(BlobRef)
+        case gather(Gather)
 
         var length: UInt64 {
             switch self {
             case .literal(let bytes): UInt64(bytes.count)
             case .blob(let blob): blob.length
+            case .gather(let gather): gather.length
             }
+        }
+
+        /// How many stretches of blobs are gone through by turns; 0 where none is put together.
+        var streams: Int {
+            if case .gather(let gather) = self { gather.streams } else { 0 }
         }
     }
 
@@ -40,7 +47,7 @@ extension Manifest {
         }
     }
 
-    /// The tensors and files in which a damaged blob lies.
+    /// The tensors and files in which a blob lies.
     func owners(of blob: BlobRef) -> (tensors: [String], files: [String]) {
         var tensors: [String] = []
         var files: [String] = []

@@ -25,9 +25,12 @@ extension Store {
         do {
             try makeFolders(entries, in: place.temporary)
             progress.begin(phase: "restoring", totalBytes: files.reduce(0) { $0 + $1.size })
-            let damaged = try FolderWriter(chunks, folder: place.temporary, files: files).run(
-                settings, progress: progress)
-            if !damaged.isEmpty, !options.skipDamaged { throw damage(info, manifest, damaged) }
+            let damaged = try FolderWriter(
+                chunks, folder: place.temporary, files: files, settings: settings
+            ).run(progress: progress)
+            if !damaged.isEmpty, !options.skipDamaged {
+                throw damage(info, manifest, damaged.values.flatMap(\.self))
+            }
             for index in damaged.keys {
                 result.damagedFiles.append(Path.text(of: files[index].path))
                 try FileSystem.removeFile(place.temporary.appending(files[index].path))
@@ -106,22 +109,23 @@ extension Store {
         }
     }
 
-    /// The error that names everything that damaged blobs belong to.
+    /// The error that names everything that damaged blobs belong to: tensors that were to be put together, else those that are stored.
     func damage(
-        _ info: IterationInfo, _ manifest: Manifest, _ damaged: [Int: [(blob: BlobRef, error: CairnError)]]
+        _ info: IterationInfo, _ manifest: Manifest, _ damaged: [FolderWriter.Damage]
     ) -> CairnError {
-        var tensors: [String] = []
-        var files: [String] = []
-        for blob in Set(damaged.values.flatMap { $0.map(\.blob) }) {
-            let owners = manifest.owners(of: blob)
-            tensors += owners.tensors
-            files += owners.files
+        var tensors: Set<String> = Set(damaged.compactMap(\.tensor))
+        var files: Set<String> = []
+        var seen: Set<BlobRef> = []
+        for one in damaged where seen.insert(one.blob).inserted {
+            let owners = manifest.owners(of: one.blob)
+            if one.tensor == nil { tensors.formUnion(owners.tensors) }
+            files.formUnion(owners.files)
         }
-        let first = damaged.values.first!.first!.error
-        let tensorText = tensors.isEmpty ? "" : "tensors \(listed(Array(Set(tensors)).sorted())) in "
+        let first = damaged[0].error
+        let tensorText = tensors.isEmpty ? "" : "tensors \(listed(tensors.sorted())) in "
         return CairnError(
             .damage,
-            "\(info.run)@\(info.step) is damaged: \(tensorText)\(listed(Array(Set(files)).sorted())) (\(first.message))",
+            "\(info.run)@\(info.step) is damaged: \(tensorText)\(listed(files.sorted())) (\(first.message))",
             path: first.path)
     }
 
@@ -145,6 +149,7 @@ extension Store {
         for part in output.parts {
             switch part {
             case .literal(let bytes): try bytes.withUnsafeBytes(write)
+            case .gather: preconditionFailure("a saved file has whole blobs")
             case .blob(let blob):
                 do {
                     let tree = BlobTree(chunkSize: chunkSize)
@@ -156,7 +161,7 @@ extension Store {
                         try bytes.withUnsafeBytes(write)
                     }
                 } catch let error as CairnError where error.code == .damage {
-                    throw damage(info, manifest, [0: [(blob, error)]])
+                    throw damage(info, manifest, [.init(blob: blob, error: error)])
                 }
             }
         }

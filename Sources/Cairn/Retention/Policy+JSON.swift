@@ -4,7 +4,8 @@ internal import TensorFormats
 extension Policy {
     /// One JSON object with the rules that are set, named as the flags are, in a fixed order:
     /// `{"keepLast":3,"keepEvery":1000,"keepBest":[{"count":2,"metric":"eval_loss","direction":"min"}],`
-    /// `"keepWithin":"36h","keepFirst":true,"milestones":[1000],"maxSize":500000000000,"auto":true}`.
+    /// `"keepWithin":"36h","keepFirst":true,"milestones":[1000],"maxSize":500000000000,"keepOptimizerLast":2,`
+    /// `"auto":true}`.
     ///
     /// The same policy gives the same text; `maxSize` is in bytes.
     ///
@@ -18,6 +19,7 @@ extension Policy {
         if keepFirst { members.append(.init("keepFirst", .bool(true))) }
         if !milestones.isEmpty { members.append(.init("milestones", .array(milestones.map { JSON($0) }))) }
         if let maxSize { members.append(.init("maxSize", JSON(maxSize))) }
+        if let keepOptimizerLast { members.append(.init("keepOptimizerLast", JSON(keepOptimizerLast))) }
         if auto { members.append(.init("auto", .bool(true))) }
         return String(decoding: JSON.object(members).serialized(), as: UTF8.self)
     }
@@ -65,6 +67,7 @@ extension Policy {
             for step in try Self.value(value.array, key) { steps.insert(try Self.value(step.uint64, key)) }
             milestones = steps.sorted()
         case "maxSize": maxSize = try Self.value(value.uint64, key)
+        case "keepOptimizerLast": keepOptimizerLast = try Self.value(value.int, key)
         case "auto": auto = try Self.value(value.bool, key)
         default:
             throw CairnError(

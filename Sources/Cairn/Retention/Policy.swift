@@ -36,12 +36,15 @@ public struct Policy: Sendable, Equatable {
     public var milestones: [UInt64]
     /// The most that the run's saves may have added to the store, in bytes.
     public var maxSize: UInt64?
+    /// Of all but the N greatest steps that are kept, only the weights.
+    public var keepOptimizerLast: Int?
     /// Every save applies the policy after its commit.
     public var auto: Bool
 
     public init(
         keepLast: Int? = nil, keepEvery: UInt64? = nil, keepBest: [Best] = [], keepWithin: Int64? = nil,
-        keepFirst: Bool = false, milestones: [UInt64] = [], maxSize: UInt64? = nil, auto: Bool = false
+        keepFirst: Bool = false, milestones: [UInt64] = [], maxSize: UInt64? = nil,
+        keepOptimizerLast: Int? = nil, auto: Bool = false
     ) {
         self.keepLast = keepLast
         self.keepEvery = keepEvery
@@ -50,6 +53,7 @@ public struct Policy: Sendable, Equatable {
         self.keepFirst = keepFirst
         self.milestones = Set(milestones).sorted()
         self.maxSize = maxSize
+        self.keepOptimizerLast = keepOptimizerLast
         self.auto = auto
     }
 
@@ -62,6 +66,9 @@ public struct Policy: Sendable, Equatable {
         if let keepEvery, keepEvery < 1 { throw Self.tooSmall("--keep-every", keepEvery) }
         if let keepWithin, keepWithin < 1 || keepWithin % 1_000_000_000 != 0 {
             throw CairnError(.usage, "--keep-within needs whole seconds, and at least one")
+        }
+        if let keepOptimizerLast, keepOptimizerLast < 1 {
+            throw Self.tooSmall("--keep-optimizer-last", keepOptimizerLast)
         }
         if let maxSize, maxSize < 1 { throw Self.tooSmall("--max-size", maxSize) }
         if let step = milestones.last, step > Step.maximum {

@@ -33,6 +33,9 @@ extension Store {
                 result.deletedIterations.append(iteration)
             }
         }
+        let stripped = try keepWeightsOnly(dryRun: dryRun, without: Set(doomed.map(\.info.number)), progress)
+        result.stripped = stripped.done
+        result.skipped += stripped.skipped
         let outcome = try chunks.collect(
             dryRun: dryRun, without: dryRun ? Set(doomed.map(\.info.number)) : [])
         result.reclaimedBytes = outcome.reclaimedBytes

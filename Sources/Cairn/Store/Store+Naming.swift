@@ -3,8 +3,15 @@ internal import Platform
 
 extension Store {
     /// Gives an iteration a name that protects it from every deletion.
+    /// - Parameter weightsOnly: a policy may let go of what is not the model's weights.
     /// - Throws: `.exists` where another iteration has the pin.
-    public func pin(_ reference: String, name: String) throws -> PinInfo {
+    public func pin(_ reference: String, name: String, weightsOnly: Bool = false) throws -> PinInfo {
+        let pin = try set(reference, name: name)
+        try setWeightsOnly(weightsOnly, pin: pin.name, of: "#" + pin.id)
+        return pin
+    }
+
+    private func set(_ reference: String, name: String) throws -> PinInfo {
         let name = try PinName(name).text
         let reference = try self.reference(reference)
         return try chunks.change { transaction in

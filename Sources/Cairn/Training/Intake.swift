@@ -121,8 +121,8 @@ struct Intake {
         if let other = foreseen[step], other != candidate { return other.name }
         guard let existing = try store.iteration(run: run, step: step) else { return nil }
         let saved = try store.paths(of: existing)
-        guard saved.isDisjoint(with: candidate.paths),
-            let other = try output.candidates().first(where: { !saved.isDisjoint(with: $0.paths) })
+        guard saved.isDisjoint(with: candidate.own),
+            let other = try output.candidates().first(where: { !saved.isDisjoint(with: $0.own) })
         else { return nil }
         // One whose name says a step comes before one that is written over again and again.
         if candidate.step != nil, other.step == nil { return nil }
@@ -130,7 +130,7 @@ struct Intake {
     }
 
     private func isGone(_ candidate: Candidate, _ output: OutputFolder) -> Bool {
-        candidate.paths.contains { path in
+        candidate.own.contains { path in
             do { return try FileSystem.status(output.path.appending(path), followLinks: true) == nil } catch {
                 return false
             }
@@ -185,7 +185,7 @@ struct Intake {
         guard let info = try store.iteration(run: run, step: step) else {
             return "the store has it no longer"
         }
-        for path in candidate.paths where try FileSystem.status(output.path.appending(path))?.kind == .link {
+        for path in candidate.own where try FileSystem.status(output.path.appending(path))?.kind == .link {
             return "\(path) is a link"
         }
         try store.readBack(info, progress)
@@ -194,17 +194,10 @@ struct Intake {
         guard try store.isUnchanged(SaveSubject(candidate, in: output), since: info) else {
             return "it is not what was saved"
         }
-        let others = candidate.files == nil ? [] : try output.candidates().filter { $0 != candidate }
-        let shared = Set(others.flatMap(\.paths))
-        try OriginalRemoval.delete(candidate.paths.filter { !shared.contains($0) }, in: output.path)
+        try OriginalRemoval.delete(candidate.own, in: output.path)
         moving.forget(candidate)
         return nil
     }
-}
-
-extension Candidate {
-    /// The folder or the files that it is, below the output folder.
-    fileprivate var paths: [String] { files ?? [path] }
 }
 
 extension Store {

@@ -89,7 +89,8 @@ struct Moving {
                 }
             }
             for (layout, pointer) in pointers {
-                for candidate in originals.keys where layout.pointer(to: candidate) == pointer {
+                for candidate in originals.keys
+                where layout.pointers(to: candidate).contains(where: pointer.agrees) {
                     iterations[candidate] = "named by \(pointer.path)"
                 }
             }
@@ -103,11 +104,15 @@ struct Moving {
     }
 }
 
+extension Candidate {
+    /// The folder or the files that no other iteration needs, below the output folder.
+    var own: [String] { files.map { $0.filter { !shared.contains($0) } } ?? [path] }
+}
+
 extension OutputFolder {
     /// Nanoseconds since 1970 UTC at which a candidate changed last, as frameworks look at it.
     func time(of candidate: Candidate) -> Int64 {
-        let paths = candidate.files ?? [candidate.path]
-        return paths.map { time(of: path.appending($0)) }.max() ?? .min
+        candidate.own.map { time(of: path.appending($0)) }.max() ?? .min
     }
 
     private func time(of path: Path) -> Int64 {

@@ -11,8 +11,10 @@ struct Settling {
 
     /// What the files of an iteration are like.
     struct State: Hashable {
-        /// Of all names, sizes and times.
+        /// Of the names, sizes and times of its own files.
         var digest: Int
+        /// The same of those that say something of others too: they may make it complete, and change nothing where it is saved.
+        var beside = 0
         /// Nanoseconds since 1970 UTC at which the first and the last of them changed.
         var oldest: Int64
         var newest: Int64
@@ -36,6 +38,10 @@ struct Settling {
             // Whoever writes it anew writes all of it: what is older is about to follow.
             let isPartly = before.map { state.oldest <= $0.newest } ?? false
             return since + (isPartly ? Settling.longQuiet : Settling.quiet)
+        }
+
+        func isSame(_ state: State) -> Bool {
+            self.state.digest == state.digest && (isSaved || self.state.beside == state.beside)
         }
 
         /// The same candidate with other content.
@@ -63,12 +69,12 @@ struct Settling {
     mutating func update(_ candidate: Candidate, at now: Double, state: State) -> Bool {
         let before = known[candidate]
         known[candidate] = Self.known(before, state, now)
-        return before?.state == state
+        return before?.isSame(state) ?? false
     }
 
     private static func known(_ before: Known?, _ state: State, _ now: Double) -> Known {
         guard let before else { return Known(state: state, since: now) }
-        return before.state == state ? before : before.changed(to: state, at: now)
+        return before.isSame(state) ? before : before.changed(to: state, at: now)
     }
 
     /// Those that are to be looked at now, in the order in which they became quiet.
@@ -86,6 +92,9 @@ struct Settling {
 
     /// Still to be looked at, so that its files have to be looked up again.
     func isOpen(_ candidate: Candidate) -> Bool { known[candidate]?.isDone != true }
+
+    /// What is in it is saved.
+    func isSaved(_ candidate: Candidate) -> Bool { known[candidate]?.isSaved == true }
 
     /// How often it was looked at in vain since it is what it is.
     func attempts(_ candidate: Candidate) -> Int { known[candidate]?.attempts ?? 0 }

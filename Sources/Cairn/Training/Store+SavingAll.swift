@@ -114,15 +114,15 @@ extension Store {
             isIncluded: subject.includes)
         let (manifest, lock) = try manifest(of: info)
         defer { withExtendedLifetime(lock) {} }
-        // The folder itself changes its time with what is beside the files of a step.
-        let present = tree.entries.filter { !$0.path.isEmpty }
+        // The folder itself changes its time with what is beside the files of a step, and what others need as well with them.
+        let isOwn = { (path: [UInt8]) in !path.isEmpty && !subject.shared.contains(path) }
+        let present = tree.entries.filter { isOwn($0.path) }
         let isKnown = present.allSatisfy { entry in
             guard let saved = manifest.roots[entry.path] else { return false }
             return saved.matches(entry, size: manifest.size(of: saved))
         }
         guard isKnown else { return .different }
-        let count = manifest.roots.entries.count { !$0.path.isEmpty }
-        return present.count == count ? .same : .remains
+        return present.count == manifest.roots.entries.count { isOwn($0.path) } ? .same : .remains
     }
 }
 

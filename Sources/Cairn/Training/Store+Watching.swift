@@ -176,7 +176,8 @@ private final class Watch {
         var result: SavedIteration
         switch try intake.look(at: candidate, in: output) {
         case .gone:
-            watcher.postpone(candidate)
+            // Or it is something else that has such a name, or is being written: then it changes.
+            watcher.finish(candidate, isSaved: false)
             return false
         case .failed(let failed): result = failed
         case .found(let found):

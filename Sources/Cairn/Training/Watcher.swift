@@ -168,35 +168,38 @@ final class Watcher {
     }
 
     private func hasChanged(_ candidate: Candidate) -> Bool {
-        guard let changed = changes?.folders else { return true }
-        if changed.isEmpty { return false }
-        if files.contains(candidate) {
-            return (candidate.files ?? [candidate.path]).contains {
-                changed.contains(path.appending($0).parent)
-            }
+        guard let changes else { return true }
+        if changes.folders.isEmpty { return false }
+        guard files.contains(candidate) else {
+            let folder = path.appending(candidate.path)
+            return changes.folders.contains { folder.contains($0) }
         }
-        let folder = path.appending(candidate.path)
-        return changed.contains { folder.contains($0) }
+        let concerned = settling.isSaved(candidate) ? candidate.own : candidate.own + candidate.others
+        return concerned.map { path.appending($0) }.contains { file in
+            // Without events, only the folder is known.
+            events == nil ? changes.folders.contains(file.parent) : changes.files.contains(file)
+        }
     }
 
     /// What the files of a candidate are like; watches the folders that it looks into.
     private func state(of candidate: Candidate, in output: OutputFolder) -> Settling.State {
-        var hasher = Hasher()
-        var state = Settling.State(digest: 0, oldest: .max, newest: .min)
         do {
-            let view = try output.view(of: candidate)
-            for file in view.files {
-                hasher.combine(file)
-                (state.oldest, state.newest) = (min(state.oldest, file.time), max(state.newest, file.time))
+            let view: CheckpointView
+            if candidate.files == nil {
+                view = try output.view(of: candidate)
+                if !files.contains(candidate) { watch(view, path.appending(candidate.path)) }
+            } else {
+                view = try CheckpointView(path, files: candidate.own)
             }
-            for folder in view.folders { hasher.combine(folder) }
-            if !files.contains(candidate) { watch(view, path.appending(candidate.path)) }
+            return Settling.State(
+                view,
+                beside: try candidate.others.map { name in
+                    try FileSystem.status(path.appending(name), followLinks: true)
+                })
         } catch {
             // Gone meanwhile, or not to be read, which whoever deals with it finds out.
-            hasher.combine("\(error)")
+            return Settling.State(digest: "\(error)".hashValue, oldest: .max, newest: .min)
         }
-        state.digest = hasher.finalize()
-        return state
     }
 
     private func watch(_ view: CheckpointView, _ folder: Path) {
@@ -232,6 +235,23 @@ final class Watcher {
         if let happened { changes?.formUnion(happened) } else { changes = nil }
         Clock.sleep(seconds: Self.shortest)
         return false
+    }
+}
+
+extension Candidate {
+    /// The files that are not its own alone.
+    fileprivate var others: [String] { shared + beside }
+}
+
+extension Settling.State {
+    fileprivate init(_ view: CheckpointView, beside: [FileStatus?]) {
+        var hasher = Hasher()
+        hasher.combine(view.files)
+        hasher.combine(view.folders)
+        let times = view.files.map(\.time)
+        self.init(
+            digest: hasher.finalize(), beside: beside.hashValue, oldest: times.min() ?? .max,
+            newest: times.max() ?? .min)
     }
 }
 

@@ -29,6 +29,14 @@ struct CollectCommand: StoreCommand {
     static func json(_ result: CollectionResult) -> JSON {
         .fields(
             ("deletedIterations", .list(result.deletedIterations) { JSON($0) }),
+            (
+                "strippedIterations",
+                .list(result.stripped) { one in
+                    .fields(
+                        ("run", JSON(one.run)), ("step", JSON(one.step)), ("id", JSON(one.id)),
+                        ("newId", JSON(optional: one.newID)), ("droppedBytes", JSON(one.droppedBytes)))
+                }
+            ),
             ("skippedIterations", .list(result.skipped) { JSON($0) }),
             ("reclaimedBytes", JSON(result.reclaimedBytes)), ("liveBytes", JSON(result.liveBytes)),
             ("dryRun", JSON(result.dryRun)), ("seconds", JSON(result.seconds)),
@@ -38,7 +46,10 @@ struct CollectCommand: StoreCommand {
     static func text(_ result: CollectionResult) -> String {
         let lines =
             Sentences.deleted(result.deletedIterations, result.dryRun ? "would delete" : "deleted")
-            + Sentences.skipped(result.skipped)
+            + result.stripped.map { one in
+                "\(result.dryRun ? "would keep" : "kept") only the weights of \(one.run)@\(one.step) (\(Units.size(one.droppedBytes)) less)"
+                    .printable
+            } + Sentences.skipped(result.skipped)
         let summary = Sentences.joined([
             "\(result.dryRun ? "would give back" : "gave back") \(Units.size(result.reclaimedBytes))",
             "\(Units.size(result.liveBytes)) in use", Units.duration(result.seconds),

@@ -10,10 +10,16 @@ struct ExportCommand: StoreCommand {
               hf   Hugging Face: model.safetensors, or shards with an index;
                    the configuration files beside them
 
+            A model that is in safetensors files already is written as it was saved; every other is put \
+            together from the files of its ranks, under the names that it has there or that --rename gives. \
+            Tensors that share their memory are written once.
+
             Examples:
               cairn export latest handover --layout hf
               cairn export best:eval_loss handover --layout hf --max-shard-size 5GB
               cairn export main@500 attention --layout hf --only '\\.self_attn\\.'
+              cairn export main@500 model --layout hf --rename megatron-to-qwen3.json \
+                --config config.json
             """)
 
     @Argument(help: .reference, completion: StoreCompletion.references)
@@ -29,15 +35,33 @@ struct ExportCommand: StoreCommand {
 
     @Option(
         help: ArgumentHelp(
-            "The most bytes in a shard (default: the files as they were saved).", valueName: "size"),
+            "The most bytes in a shard (default: the files as they were saved; 50GB where tensors are put together).",
+            valueName: "size"),
         transform: { try ByteSize.parse($0) })
     var maxShardSize: UInt64?
 
     @Option(help: ArgumentHelp("Only tensors whose name matches.", valueName: "regex"))
     var only: String?
 
-    @Flag(help: "All tensors, not only the model's.")
+    @Flag(
+        help: """
+            All tensors, not only the model's: the Trainer's files as they are, or the optimizer's state as \
+            optimizer.safetensors where it is kept by the names of the parameters.
+            """)
     var all = false
+
+    @Option(
+        help: ArgumentHelp(
+            "Rules for other names, and for splitting and joining tensors (JSON, see Docs/rename.md).",
+            valueName: "file"),
+        completion: .file(extensions: ["json"]))
+    var rename: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "The model's config.json, where the iteration has none or another.", valueName: "file"),
+        completion: .file(extensions: ["json"]))
+    var config: String?
 
     @Flag(help: "Take the place of a destination that exists.")
     var force = false
@@ -52,7 +76,8 @@ struct ExportCommand: StoreCommand {
 
     func perform(_ session: Session) throws -> Answer {
         let options = ExportOptions(
-            layout: layout, maxShardSize: maxShardSize, only: only, all: all, force: force)
+            layout: layout, maxShardSize: maxShardSize, only: only, all: all, rename: rename, config: config,
+            force: force)
         let result = try session.store.export(
             reference, to: destination, options: options, progress: session.progress)
         return RestoreCommand.answer(result, "exported")

@@ -16,6 +16,7 @@ struct PolicyCommand: StoreCommand {
               cairn policy --run sft --keep-best 3:eval_loss:min --auto
               cairn policy --keep-within 36h --milestones 1000,5000
               cairn policy --max-size 500GB
+              cairn policy --keep-every 1000 --keep-optimizer-last 2
               cairn policy --clear
             """)
 
@@ -54,6 +55,12 @@ struct PolicyCommand: StoreCommand {
         transform: { try ByteSize.parse($0) })
     var maxSize: UInt64?
 
+    @Option(
+        help: ArgumentHelp(
+            "Of all but the last N that are kept, keep the weights alone: no training goes on from them.",
+            valueName: "n"))
+    var keepOptimizerLast: Int?
+
     @Flag(inversion: .prefixedNo, help: "Apply it after every save.")
     var auto: Bool?
 
@@ -64,7 +71,7 @@ struct PolicyCommand: StoreCommand {
 
     private var setsRules: Bool {
         keepLast != nil || keepEvery != nil || !keepBest.isEmpty || keepWithin != nil || keepFirst
-            || milestones != nil || maxSize != nil || auto != nil
+            || milestones != nil || maxSize != nil || keepOptimizerLast != nil || auto != nil
     }
 
     var writes: Bool { setsRules || clear }
@@ -112,6 +119,7 @@ struct PolicyCommand: StoreCommand {
         if keepFirst { policy.keepFirst = true }
         if let milestones { policy.milestones = Set(milestones).sorted() }
         if let maxSize { policy.maxSize = maxSize }
+        if let keepOptimizerLast { policy.keepOptimizerLast = keepOptimizerLast }
         if let auto { policy.auto = auto }
         return policy
     }
@@ -142,6 +150,9 @@ struct PolicyCommand: StoreCommand {
         lines.append("  the newest, and what is pinned")
         if let size = policy.maxSize {
             lines.append("  of these at most \(Units.exactSize(size)), the oldest go first")
+        }
+        if let count = policy.keepOptimizerLast {
+            lines.append("  of all but the last \(count) the weights alone, unless a pin holds the whole")
         }
         lines.append(policy.auto ? "applied after every save" : "applied by cairn gc")
         return Sentences.lines(lines)

@@ -11,12 +11,15 @@ public final class FolderEvents {
         public var folders: Set<Path> = []
         /// Those of them in which names came or went.
         public var listings: Set<Path> = []
+        /// What it is in them that changed, came or went.
+        public var files: Set<Path> = []
 
         public init() {}
 
         public mutating func formUnion(_ other: Changes) {
             folders.formUnion(other.folders)
             listings.formUnion(other.listings)
+            files.formUnion(other.files)
         }
     }
 
@@ -82,6 +85,8 @@ public final class FolderEvents {
     private func take(_ event: cl_folderChange, _ changes: inout Changes) {
         guard let paths = folders[event.number] else { return }
         changes.folders.formUnion(paths)
+        let name = withUnsafeBytes(of: event.name) { [UInt8]($0.prefix { $0 != 0 }) }
+        if !name.isEmpty { changes.files.formUnion(paths.map { $0.appending(name) }) }
         guard Int(event.kind) != CL_FOLDER_CONTENTS else { return }
         changes.listings.formUnion(paths)
         guard Int(event.kind) == CL_FOLDER_GONE else { return }

@@ -37,7 +37,7 @@ extension JSON {
         write(to: &output, style, level: 0)
     }
 
-    private func write(to output: inout [UInt8], _ style: Style, level: Int) {
+    func write(to output: inout [UInt8], _ style: Style, level: Int) {
         switch self {
         case .null: output += "null".utf8
         case .bool(let value): output += (value ? "true" : "false").utf8
@@ -60,9 +60,7 @@ extension JSON {
             let ordered = style.sortKeys ? members.sorted { $0.key.precedesByBytes($1.key) } : members
             for (index, member) in ordered.enumerated() {
                 Self.separate(index, &output, style, level)
-                output.appendJSONString(member.key, asciiOnly: style.asciiOnly)
-                output.append(UInt8(ascii: ":"))
-                if style.indent != nil { output.append(UInt8(ascii: " ")) }
+                Self.writeKey(member.key, &output, style)
                 member.value.write(to: &output, style, level: level + 1)
             }
             if !members.isEmpty { Self.newline(&output, style, level) }
@@ -70,12 +68,18 @@ extension JSON {
         }
     }
 
-    private static func separate(_ index: Int, _ output: inout [UInt8], _ style: Style, _ level: Int) {
+    static func writeKey(_ key: String, _ output: inout [UInt8], _ style: Style) {
+        output.appendJSONString(key, asciiOnly: style.asciiOnly)
+        output.append(UInt8(ascii: ":"))
+        if style.indent != nil { output.append(UInt8(ascii: " ")) }
+    }
+
+    static func separate(_ index: Int, _ output: inout [UInt8], _ style: Style, _ level: Int) {
         if index > 0 { output.append(UInt8(ascii: ",")) }
         newline(&output, style, level + 1)
     }
 
-    private static func newline(_ output: inout [UInt8], _ style: Style, _ level: Int) {
+    static func newline(_ output: inout [UInt8], _ style: Style, _ level: Int) {
         guard let indent = style.indent else { return }
         output.append(UInt8(ascii: "\n"))
         output.append(contentsOf: repeatElement(UInt8(ascii: " "), count: indent * level))

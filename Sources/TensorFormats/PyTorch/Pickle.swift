@@ -15,12 +15,15 @@ struct Pickle {
         case float(Double)
         /// A range of `bytes`, UTF-8 as a rule.
         case text(start: UInt32, count: UInt32)
-        /// Bytes or a bytearray; nobody asks which.
-        case bytes
+        /// A range of `bytes` as protocol 0 writes text: with escapes, in quotes those of Python's literals.
+        case escapedText(start: UInt32, count: UInt32, isQuoted: Bool)
+        /// Bytes or a bytearray: a range of `bytes`.
+        case bytes(start: UInt32, count: UInt32)
         /// A range of `edges`.
         case tuple(start: Int32, count: Int32)
-        /// A list or a set.
+        case frozenSet(start: Int32, count: Int32)
         case list(Chain)
+        case set(Chain)
         /// Keys and values by turns.
         case dictionary(Chain)
         /// A class or function: texts.
@@ -36,10 +39,24 @@ struct Pickle {
         var function: Index
         /// As a rule a tuple.
         var arguments: Index
-        var state: Index?
+        /// A dictionary of arguments by name; below 0 where the call has no place for them.
+        private var namedIndex: Index
+        /// Below 0 where it has none.
+        private var stateIndex: Index = -1
         var elements = Chain()
         /// Keys and values by turns.
         var items = Chain()
+
+        init(function: Index, arguments: Index, named: Index?) {
+            (self.function, self.arguments, namedIndex) = (function, arguments, named ?? -1)
+        }
+
+        var named: Index? { namedIndex < 0 ? nil : namedIndex }
+
+        var state: Index? {
+            get { stateIndex < 0 ? nil : stateIndex }
+            set { stateIndex = newValue ?? -1 }
+        }
     }
 
     /// The elements of something that grows: segments of `edges`, each naming the next. It appends without moving
@@ -91,11 +108,17 @@ extension Pickle {
         return try add(.tuple(start: start, count: Int32(items.count)))
     }
 
-    mutating func addObject(function: Index, arguments: Index) throws(PyTorchError) -> Index {
+    mutating func addFrozenSet(_ items: ArraySlice<Index>) throws(PyTorchError) -> Index {
+        let start = Int32(edges.count)
+        try addEdges(items)
+        return try add(.frozenSet(start: start, count: Int32(items.count)))
+    }
+
+    mutating func addObject(_ object: Object) throws(PyTorchError) -> Index {
         guard objects.count < limits.objectCount else {
             throw PyTorchError(.tooLarge, "The pickle in the file builds over \(limits.objectCount) objects.")
         }
-        objects.append(Object(function: function, arguments: arguments))
+        objects.append(object)
         return try add(.object(Int32(objects.count - 1)))
     }
 
@@ -103,13 +126,10 @@ extension Pickle {
     /// - Returns: false where the node is neither.
     mutating func append(_ items: ArraySlice<Index>, to node: Index) throws(PyTorchError) -> Bool {
         switch nodes[Int(node)] {
-        case .list(var chain):
-            try append(items, to: &chain)
-            nodes[Int(node)] = .list(chain)
+        case .list(let chain): nodes[Int(node)] = .list(try lengthened(chain, by: items))
+        case .set(let chain): nodes[Int(node)] = .set(try lengthened(chain, by: items))
         case .object(let object):
-            var chain = objects[Int(object)].elements
-            try append(items, to: &chain)
-            objects[Int(object)].elements = chain
+            objects[Int(object)].elements = try lengthened(objects[Int(object)].elements, by: items)
         default: return false
         }
         return true
@@ -119,13 +139,9 @@ extension Pickle {
     mutating func setItems(_ items: ArraySlice<Index>, of node: Index) throws(PyTorchError) -> Bool {
         guard items.count % 2 == 0 else { return false }
         switch nodes[Int(node)] {
-        case .dictionary(var chain):
-            try append(items, to: &chain)
-            nodes[Int(node)] = .dictionary(chain)
+        case .dictionary(let chain): nodes[Int(node)] = .dictionary(try lengthened(chain, by: items))
         case .object(let object):
-            var chain = objects[Int(object)].items
-            try append(items, to: &chain)
-            objects[Int(object)].items = chain
+            objects[Int(object)].items = try lengthened(objects[Int(object)].items, by: items)
         default: return false
         }
         return true
@@ -141,13 +157,16 @@ extension Pickle {
         return true
     }
 
-    private mutating func append(_ items: ArraySlice<Index>, to chain: inout Chain) throws(PyTorchError) {
-        guard !items.isEmpty else { return }
+    private mutating func lengthened(_ chain: Chain, by items: ArraySlice<Index>) throws(PyTorchError)
+        -> Chain
+    {
+        guard !items.isEmpty else { return chain }
+        var chain = chain
         let start = Int32(edges.count)
         try addEdges(items)
         if chain.last >= 0, segments[Int(chain.last)].start + segments[Int(chain.last)].count == start {
             segments[Int(chain.last)].count += Int32(items.count)
-            return
+            return chain
         }
         guard segments.count < limits.nodeCount else {
             throw PyTorchError(
@@ -157,6 +176,7 @@ extension Pickle {
         let segment = Int32(segments.count - 1)
         if chain.last >= 0 { segments[Int(chain.last)].next = segment } else { chain.first = segment }
         chain.last = segment
+        return chain
     }
 
     private mutating func addEdges(_ items: ArraySlice<Index>) throws(PyTorchError) {
@@ -175,31 +195,65 @@ extension Pickle {
 
     /// The items of a tuple; nil for anything else.
     func tuple(_ index: Index) -> ArraySlice<Index>? {
-        guard case .tuple(let start, let count) = self[index] else { return nil }
-        return edges[Int(start)..<Int(start) + Int(count)]
+        guard case .tuple = self[index] else { return nil }
+        return fixed(index)
     }
 
-    func elements(of chain: Chain) -> [Index] {
+    /// The items of what can't grow, a tuple or a frozen set; nil for anything else.
+    func fixed(_ index: Index) -> ArraySlice<Index>? {
+        switch self[index] {
+        case .tuple(let start, let count), .frozenSet(let start, let count):
+            edges[Int(start)..<Int(start) + Int(count)]
+        default: nil
+        }
+    }
+
+    /// The elements of a tuple, list or set; nil for anything else.
+    func elements(_ index: Index) -> [Index]? {
+        switch self[index] {
+        case .list(let chain), .set(let chain): elements(of: chain)
+        default: fixed(index).map { Array($0) }
+        }
+    }
+
+    /// - Parameter maximumCount: how many to gather; one more where there are more.
+    func elements(of chain: Chain, maximumCount: Int = .max - 1) -> [Index] {
         var elements: [Index] = []
-        var segment = chain.first
-        while segment >= 0 {
-            let (start, count) = (segments[Int(segment)].start, segments[Int(segment)].count)
-            elements += edges[Int(start)..<Int(start) + Int(count)]
-            segment = segments[Int(segment)].next
+        forEachSegment(of: chain) { range in
+            elements += edges[range].prefix(maximumCount + 1 - elements.count)
+            return elements.count <= maximumCount
         }
         return elements
+    }
+
+    /// Gives the stretches of `edges` in their order, until `body` returns false.
+    private func forEachSegment(of chain: Chain, _ body: (Range<Int>) -> Bool) {
+        var segment = chain.first
+        while segment >= 0 {
+            let (start, count) = (Int(segments[Int(segment)].start), Int(segments[Int(segment)].count))
+            guard body(start..<start + count) else { return }
+            segment = segments[Int(segment)].next
+        }
+    }
+
+    /// The value of the last key of a dictionary that `isKey` takes.
+    func last(of chain: Chain, where isKey: (Index) -> Bool) -> Index? {
+        var found: Index?
+        // Items are set in pairs, so that none is in two segments.
+        forEachSegment(of: chain) { range in
+            for place in stride(from: range.lowerBound, to: range.upperBound, by: 2) where isKey(edges[place])
+            {
+                found = edges[place + 1]
+            }
+            return true
+        }
+        return found
     }
 
     /// The object that a node is; nil for anything else.
     func object(_ index: Index) -> Object? {
         guard case .object(let object) = self[index] else { return nil }
         return objects[Int(object)]
-    }
-
-    /// The text that a node is, with what is not UTF-8 replaced; nil for anything else, and where it is longer.
-    func text(_ index: Index, maximumLength: Int = PyTorchLimits.nameLength) -> String? {
-        guard case .text(let start, let count) = self[index], count <= maximumLength else { return nil }
-        return String(decoding: bytes[Int(start)..<Int(start) + Int(count)], as: UTF8.self)
     }
 
     /// The full name of a class or function, such as `torch._utils._rebuild_tensor_v2`; nil for anything else.

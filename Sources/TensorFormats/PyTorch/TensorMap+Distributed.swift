@@ -66,9 +66,9 @@ private struct DistributedItems {
                     return try tail.bytes(range) ?? head.bytes(range) ?? read(range)
                 }
             }
-            map = try TensorMap(cutting: archive.contents, format: "distcp") { path in
+            map = try TorchCut(archive.contents, format: "distcp") { path in
                 path.isEmpty ? "@\(start)" : "@\(start).\(path)"
-            }
+            }.map
         } catch let error as PyTorchError {
             throw PyTorchError(
                 error.code == .notPyTorch ? .invalidArchive : error.code,

@@ -17,57 +17,13 @@ extension TensorMap {
     ///   - read: gives the bytes of a range inside the file. What it throws passes through.
     /// - Throws: `PyTorchError` where the file can't be cut with certainty.
     public init(pyTorch size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
-        let contents = try PyTorchError.from { try TorchContents(size: size, read: read) }
-        try self.init(cutting: contents, format: "pytorch")
-        guard literalLength(in: size) <= Self.maximumLiteralLength else {
-            throw PyTorchError(
-                .tooLarge, "The file has over 16 MiB around its tensors, for there are very many of them.")
-        }
-    }
-
-    /// - Parameter naming: makes the name of a tensor from its path.
-    init(
-        cutting torch: TorchContents, format: String, naming: (String) -> String = { $0 }
-    ) throws(PyTorchError) {
-        self.init(format: format, extents: [], tensors: [])
-        var tensorsOfStorage = [[Int]](repeating: [], count: torch.storages.all.count)
-        for (index, tensor) in torch.tensors.enumerated() {
-            guard let storage = torch.storages.ofNode[tensor.storage] else { continue }
-            tensorsOfStorage[storage].append(index)
-        }
-
-        var found: [(index: Int, tensor: Tensor)] = []
-        for piece in torch.pieces {
-            let length = piece.range.upperBound - piece.range.lowerBound
-            guard let storage = piece.storage else {
-                if length >= Self.ownExtentLength {
-                    extents.append(Extent(offset: piece.range.lowerBound, length: length, elementSize: 1))
-                }
-                continue
-            }
-            let tensors = tensorsOfStorage[storage].map { torch.tensors[$0] }
-            let cut = try StorageCut(torch.storages.all[storage], tensors: tensors, length: length)
-            for place in cut.places {
-                let (tensor, index) = (tensors[place.tensor], tensorsOfStorage[storage][place.tensor])
-                guard let dtype = tensor.dtype, let shape = tensor.unpackedShape else { continue }
-                found.append(
-                    (
-                        index,
-                        Tensor(
-                            name: naming(tensor.name), dtype: dtype.name, shape: shape,
-                            extent: extents.count + place.extent, offset: place.offset, length: place.length)
-                    ))
-            }
-            extents += cut.extents.map { $0.moved(by: piece.range.lowerBound) }
-        }
-        tensors = found.sorted { $0.index < $1.index }.map(\.tensor)
-        makeNamesUnique()
+        self = try TorchCut(size: size, read: read).map
     }
 
     /// Numbers the second and each later tensor of a name: `a`, `a#2`, `a#3`.
     ///
     /// Paths are unique, but `a.b` may be one key or two, and 1 may be a number or a text.
-    private mutating func makeNamesUnique() {
+    fileprivate mutating func makeNamesUnique() {
         var taken = Set(tensors.map { ExactText($0.name) })
         guard taken.count < tensors.count else { return }
         var seen: [ExactText: Int] = [:]
@@ -80,6 +36,67 @@ extension TensorMap {
             }
             seen[ExactText(name)] = number
         }
+    }
+}
+
+/// A file of PyTorch, its map, and which tensors of its pickle the map lists.
+struct TorchCut {
+    let contents: TorchContents
+    private(set) var map: TensorMap
+    /// Places in `contents.tensors`, for each of the map's tensors, in ascending order.
+    let listed: [Int]
+
+    /// Of a file of any version of PyTorch.
+    init(size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
+        try self.init(try PyTorchError.from { try TorchContents(size: size, read: read) }, format: "pytorch")
+        guard map.literalLength(in: size) <= TensorMap.maximumLiteralLength else {
+            throw PyTorchError(
+                .tooLarge, "The file has over 16 MiB around its tensors, for there are very many of them.")
+        }
+    }
+
+    /// - Parameter naming: makes the name of a tensor from its path.
+    init(
+        _ torch: TorchContents, format: String, naming: (String) -> String = { $0 }
+    ) throws(PyTorchError) {
+        contents = torch
+        map = TensorMap(format: format, extents: [], tensors: [])
+        var tensorsOfStorage = [[Int]](repeating: [], count: torch.storages.all.count)
+        for (index, tensor) in torch.tensors.enumerated() {
+            guard let storage = torch.storages.ofNode[tensor.storage] else { continue }
+            tensorsOfStorage[storage].append(index)
+        }
+
+        var found: [(index: Int, tensor: TensorMap.Tensor)] = []
+        for piece in torch.pieces {
+            let length = piece.range.upperBound - piece.range.lowerBound
+            guard let storage = piece.storage else {
+                if length >= TensorMap.ownExtentLength {
+                    map.extents.append(
+                        TensorMap.Extent(offset: piece.range.lowerBound, length: length, elementSize: 1))
+                }
+                continue
+            }
+            let tensors = tensorsOfStorage[storage].map { torch.tensors[$0] }
+            let cut = try StorageCut(torch.storages.all[storage], tensors: tensors, length: length)
+            for place in cut.places {
+                let (tensor, index) = (tensors[place.tensor], tensorsOfStorage[storage][place.tensor])
+                guard let dtype = tensor.dtype, let shape = tensor.unpackedShape else { continue }
+                found.append(
+                    (
+                        index,
+                        TensorMap.Tensor(
+                            name: naming(tensor.name), dtype: dtype.name, shape: shape,
+                            extent: map.extents.count + place.extent, offset: place.offset,
+                            length: place.length)
+                    ))
+            }
+            map.extents += cut.extents.map { $0.moved(by: piece.range.lowerBound) }
+        }
+        found.sort { $0.index < $1.index }
+        listed = found.map(\.index)
+        map.tensors = found.map(\.tensor)
+        map.makeNamesUnique()
     }
 }
 

@@ -1,12 +1,11 @@
 extension TensorWalk {
     /// The elements of a list, the items of a dictionary; of anything else, that.
     mutating func children(of node: Pickle.Index, at path: Int32) throws(PyTorchError) -> [Place] {
-        switch pickle[node] {
-        case .tuple: try places(pickle.tuple(node) ?? [], at: path)
-        case .list(let chain): try places(pickle.elements(of: chain)[...], at: path)
-        case .dictionary(let chain): try items(chain, at: path)
-        default: [Place(node: node, parent: path, step: .same)]
+        if case .dictionary(let chain) = pickle[node] { return try items(chain, at: path) }
+        guard let elements = pickle.elements(node) else {
+            return [Place(node: node, parent: path, step: .same)]
         }
+        return try places(elements[...], at: path)
     }
 
     mutating func places(
@@ -51,7 +50,7 @@ extension TensorWalk {
         var places = try items(chain, at: path)
         for index in places.indices {
             guard case .key(let key) = places[index].step,
-                pickle.text(key, maximumLength: 16) == "_local_tensor"
+                pickle.isText(key, "_local_tensor")
             else { continue }
             places[index].step = .same
             places[index].isWrapped = true
@@ -74,7 +73,7 @@ extension TensorWalk {
 extension Pickle.Node {
     fileprivate var mayHoldTensors: Bool {
         switch self {
-        case .tuple, .list, .dictionary, .object: true
+        case .tuple, .frozenSet, .list, .set, .dictionary, .object: true
         default: false
         }
     }

@@ -10,7 +10,7 @@ struct TensorWalk {
         /// A dictionary's key.
         case key(Pickle.Index)
         case index(Int32)
-        case named(String)
+        case part(TorchBuilder.Part)
     }
 
     /// Something to look at, under a path that is `step` longer than the one at `parent`.
@@ -30,12 +30,13 @@ struct TensorWalk {
         }
     }
 
+    /// There may be one for each value, so that they are small.
     private struct Path {
         var parent: Int32
         var step: Step
-        var depth: Int32
+        var depth: Int16
         /// How many wrappers are right around it.
-        var wrapperCount: Int32
+        var wrapperCount: UInt8
     }
 
     let pickle: Pickle
@@ -57,6 +58,7 @@ struct TensorWalk {
         while let place = waiting.popLast() {
             try visit(place)
         }
+        (waiting, seen, builders) = ([], [], [:])
     }
 
     private static let tooMany = PyTorchError(
@@ -71,7 +73,7 @@ struct TensorWalk {
             return try wait(for: try children(of: arguments, at: path).map { $0.wrapped })
         }
         switch pickle[place.node] {
-        case .tuple, .list, .dictionary:
+        case .tuple, .frozenSet, .list, .set, .dictionary:
             guard isNew(place.node) else { return }
             let path = try path(to: place)
             try wait(for: try children(of: place.node, at: path))
@@ -104,8 +106,8 @@ struct TensorWalk {
         if let isV3 = builder.tensorIsV3 {
             spent.tensorCount += 1
             guard spent.tensorCount <= PyTorchLimits.tensorCount else { throw Self.tooMany }
-            let name = try name(of: path)
-            let tensor = try TorchTensor(name, arguments: items, isV3: isV3, in: pickle)
+            var tensor = try TorchTensor(try name(of: path), arguments: arguments, isV3: isV3, in: pickle)
+            tensor.path = path
             try count(tensor.shape.count)
             tensors.append(tensor)
         }
@@ -120,7 +122,7 @@ struct TensorWalk {
                 node = items[items.startIndex + index]
             }
             guard node >= 0 else { continue }
-            let step = part.name.map { Step.named($0) } ?? .same
+            let step = part.name.map { Step.part($0) } ?? .same
             found.append(Place(node: node, parent: path, step: step, isWrapped: true))
         }
         if let index = builder.stateIndex, items.count > index {
@@ -139,7 +141,7 @@ struct TensorWalk {
 
     private func parts(
         of builder: TorchBuilder, _ arguments: ArraySlice<Pickle.Index>
-    ) -> [(place: [Int], name: String?)] {
+    ) -> [(place: [Int], name: TorchBuilder.Part?)] {
         guard builder == .sparse, let layout = arguments.first.flatMap({ pickle.object($0) }),
             let name = pickle.tuple(layout.arguments)?.first, pickle.text(name) != "torch.sparse_coo"
         else { return builder.parts }
@@ -184,21 +186,30 @@ struct TensorWalk {
         return Int32(paths.count - 1)
     }
 
+    /// The steps of a path that have a name, the last one first.
+    func reversedSteps(of path: Int32) -> some Sequence<Step> {
+        sequence(state: path) { path in
+            while path >= 0 {
+                let here = paths[Int(path)]
+                path = here.parent
+                if case .same = here.step { continue }
+                return here.step
+            }
+            return nil
+        }
+    }
+
     /// The steps of a path, joined by dots.
     private mutating func name(of path: Int32) throws(PyTorchError) -> String {
-        var steps: [String] = []
-        var (path, length) = (path, 0)
-        while path >= 0, length <= PyTorchLimits.nameLength {
-            if let step = pickle.text(of: paths[Int(path)].step) {
-                steps.append(step)
-                length += step.utf8.count + 1
-            }
-            path = paths[Int(path)].parent
+        var (names, length) = ([String](), 0)
+        for step in reversedSteps(of: path) where length <= PyTorchLimits.nameLength {
+            names.append(pickle.name(of: step))
+            length += names[names.count - 1].utf8.count + 1
         }
         spent.nameLength += length
         guard length <= PyTorchLimits.nameLength, spent.nameLength <= PyTorchLimits.totalNameLength else {
             throw PyTorchError(.tooLarge, "The names of the tensors in the file are too long.")
         }
-        return steps.reversed().joined(separator: ".")
+        return names.reversed().joined(separator: ".")
     }
 }

@@ -1,9 +1,8 @@
 /// A checkpoint of PyTorch: which records of the archive are storages, and which tensors lie in each.
 struct TorchArchive {
     let archive: ZipArchive
+    let walk: TensorWalk
     let storages: TorchStorages
-    /// In the order of the pickle. `storage` of each is in `storages.ofNode`.
-    let tensors: [TorchTensor]
     /// The storage that each record is, by their places.
     private let storageOfRecord: [Int: Int]
 
@@ -32,14 +31,14 @@ struct TorchArchive {
         }
         spent.pickleLength += Int(record.length)
         let bytes = try readExactly(record.data, read)
-        guard record.crc == 0 || record.crc == crc32(bytes) else {
+        guard record.crc == 0 || record.crc == CRC32(bytes).value else {
             throw PyTorchError(.invalidPickle, "The pickle in the file is damaged: its checksum is another.")
         }
         let pickle = try Unpickler.read(bytes)
         storages = try TorchStorages(in: pickle)
         storageOfRecord = try Self.records(of: storages, places, in: archive, folder: root + "data/".utf8)
-        let walk = try TensorWalk(pickle, spent: spent)
-        (tensors, spent) = (walk.tensors, walk.spent)
+        walk = try TensorWalk(pickle, spent: spent)
+        spent = walk.spent
     }
 
     /// What can be cut out of the file.
@@ -48,7 +47,7 @@ struct TorchArchive {
             TorchContents.Piece(range: record.data, storage: storageOfRecord[index])
         }
         pieces.append(TorchContents.Piece(range: archive.directory))
-        return TorchContents(storages: storages, tensors: tensors, pieces: pieces)
+        return TorchContents(walk: walk, storages: storages, tensors: walk.tensors, pieces: pieces)
     }
 
     private static func checkByteOrder(
@@ -86,15 +85,4 @@ struct TorchArchive {
         }
         return found
     }
-}
-
-/// The CRC-32 of zip files.
-func crc32(_ bytes: some Sequence<UInt8>) -> UInt32 {
-    var crc = UInt32.max
-    for byte in bytes { crc = crc >> 8 ^ crcTable[Int(UInt8(truncatingIfNeeded: crc) ^ byte)] }
-    return ~crc
-}
-
-private let crcTable = (0..<256 as Range<UInt32>).map { byte in
-    (0..<8).reduce(byte) { value, _ in value >> 1 ^ (value & 1 == 0 ? 0 : 0xEDB8_8320) }
 }

@@ -16,6 +16,17 @@ enum TorchBuilder: String {
     case nested = "torch._utils._rebuild_nested_tensor"
     case onDevice = "torch._utils._rebuild_device_tensor_from_cpu_tensor"
 
+    /// A tensor that another one is made of, by the last step of its name.
+    enum Part: String {
+        case scales
+        case zeroPoints = "zero_points"
+        case indices, values
+        case compressedIndices = "compressed_indices"
+        case plainIndices = "plain_indices"
+        case buffer, sizes, strides
+        case storageOffsets = "storage_offsets"
+    }
+
     /// Whether it is the newest of those that take a storage; nil for those that take none.
     var tensorIsV3: Bool? {
         switch self {
@@ -27,20 +38,20 @@ enum TorchBuilder: String {
 
     /// The arguments that are tensors or may hold some, each by the indices that lead to it, and the last step of
     /// their names; nil where they have the name of the whole.
-    var parts: [(place: [Int], name: String?)] {
+    var parts: [(place: [Int], name: Part?)] {
         switch self {
         case .parameter, .parameterWithState, .onDevice: [([0], nil)]
-        case .quantized: [([4, 1], "scales"), ([4, 2], "zero_points")]
+        case .quantized: [([4, 1], .scales), ([4, 2], .zeroPoints)]
         // Coordinates; of compressed rows or columns, see `compressedParts`.
-        case .sparse: [([1, 0], "indices"), ([1, 1], "values")]
-        case .nested: [([0], "buffer"), ([1], "sizes"), ([2], "strides"), ([3], "storage_offsets")]
+        case .sparse: [([1, 0], .indices), ([1, 1], .values)]
+        case .nested: [([0], .buffer), ([1], .sizes), ([2], .strides), ([3], .storageOffsets)]
         default: []
         }
     }
 
     /// The parts of a sparse tensor whose layout is not `torch.sparse_coo`.
-    static let compressedParts: [(place: [Int], name: String?)] = [
-        ([1, 0], "compressed_indices"), ([1, 1], "plain_indices"), ([1, 2], "values"),
+    static let compressedParts: [(place: [Int], name: Part?)] = [
+        ([1, 0], .compressedIndices), ([1, 1], .plainIndices), ([1, 2], .values),
     ]
 
     /// The argument that holds attributes.
@@ -53,12 +64,12 @@ enum TorchBuilder: String {
 }
 
 extension Pickle {
-    /// What a step adds to a path; nil for nothing.
-    func text(of step: TensorWalk.Step) -> String? {
+    /// What a step adds to a path.
+    func name(of step: TensorWalk.Step) -> String {
         switch step {
-        case .same: nil
+        case .same: ""
         case .index(let index): String(index)
-        case .named(let name): name
+        case .part(let part): part.rawValue
         case .key(let key): label(key)
         }
     }
@@ -70,14 +81,14 @@ extension Pickle {
         case .bool(let value): return value ? "True" : "False"
         case .integer(let value): return String(value)
         case .float(let value): return String(value)
-        case .text(_, let count):
+        case .text(_, let count), .escapedText(_, let count, _):
             // Longer than any name may be: the name is refused.
             let text =
                 text(key) ?? String(repeating: "?", count: min(Int(count), PyTorchLimits.nameLength + 1))
             return depth == 0 ? text : "'" + text + "'"
         case .global: return globalName(key) ?? "?"
-        case .tuple where depth < 3:
-            let items = (tuple(key) ?? []).prefix(16).map { label($0, depth: depth + 1) }
+        case .tuple where depth < 3, .frozenSet where depth < 3:
+            let items = (fixed(key) ?? []).prefix(16).map { label($0, depth: depth + 1) }
             return "(" + items.joined(separator: ", ") + (items.count == 1 ? ",)" : ")")
         default: return "?"
         }

@@ -55,6 +55,12 @@ struct TorchDType: Hashable {
         }
     }
 
+    /// A dtype by its full name, such as `torch.bfloat16`.
+    init?(global name: String) {
+        guard name.hasPrefix("torch.") else { return nil }
+        self.init(dtype: String(name.dropFirst(6)))
+    }
+
     /// What is in a storage of the class of this name, such as `FloatStorage`.
     /// - Returns: nil where the size of its elements is not known, as for numbers packed below a byte.
     init?(storage name: String) {

@@ -25,12 +25,13 @@ struct TorchLegacy {
         let storages = try TorchStorages(in: pickle)
         var pieces = [TorchContents.Piece(range: 0..<pickles.position)]
         pieces += try Self.places(of: storages, keys, from: pickles.position, size: size, read)
-        var tensors = try TensorWalk(pickle).tensors
+        let walk = try TensorWalk(pickle)
+        var tensors = walk.tensors
         for index in tensors.indices {
             guard let view = storages.views[tensors[index].storage] else { continue }
             try tensors[index].move(into: view)
         }
-        contents = TorchContents(storages: storages, tensors: tensors, pieces: pieces)
+        contents = TorchContents(walk: walk, storages: storages, tensors: tensors, pieces: pieces)
     }
 
     /// The first pickle, the number 0x1950A86A20F9469CFC6C, as the protocols 0 to 5 write it.

@@ -1,22 +1,32 @@
 /// A tensor as a pickle describes it, before anything is known of the file.
 struct TorchTensor {
     var name: String
+    /// Where the walk found it; below 0 for one that it did not.
+    var path: Int32 = -1
+    /// The node of the arguments that it is made with.
+    let arguments: Pickle.Index
     /// The node of the persistent id.
-    var storage: Pickle.Index
+    let storage: Pickle.Index
+    /// Of the storage, in the file.
+    let key: String
     /// nil where the size of an element is not known.
-    var dtype: TorchDType?
+    private(set) var dtype: TorchDType?
     /// Elements of the storage in front of it.
     var offset: UInt64
-    var shape: [UInt64]
-    /// Whether its bytes are its values, in the order of its shape: not for a transposed tensor, nor for one whose
-    /// values are to be conjugated or negated.
-    var isPlain: Bool
+    let shape: [UInt64]
+    /// Elements of the storage from one to the next along each axis.
+    let stride: [UInt64]
+    /// Whether its elements lie in the order of its shape: not for a transposed tensor.
+    let isContiguous: Bool
+    /// Whether its values are to be conjugated or negated.
+    private(set) var isFlagged = false
+
+    /// Whether its bytes are its values, in the order of its shape.
+    var isPlain: Bool { isContiguous && !isFlagged }
 
     /// Reads the arguments of `_rebuild_tensor`, `_v2`, `_v3`, `_rebuild_qtensor` or `_rebuild_npu_tensor`.
-    init(_ name: String, arguments: ArraySlice<Pickle.Index>, isV3: Bool, in pickle: Pickle)
-        throws(PyTorchError)
-    {
-        let arguments = Array(arguments)
+    init(_ name: String, arguments node: Pickle.Index, isV3: Bool, in pickle: Pickle) throws(PyTorchError) {
+        let arguments = Array(pickle.tuple(node) ?? [])
         guard arguments.count >= (isV3 ? 7 : 4), case .persistent(let id) = pickle[arguments[0]],
             let storage = try TorchStorage(id: id, in: pickle),
             case .integer(let offset) = pickle[arguments[1]], offset >= 0,
@@ -26,18 +36,20 @@ struct TorchTensor {
             throw PyTorchError(.invalidPickle, "The tensor \(name.quoted) is built in an unknown way.")
         }
         self.name = name
+        self.arguments = node
         self.storage = arguments[0]
+        self.key = storage.key
         self.offset = UInt64(offset)
         self.shape = shape
+        self.stride = stride
+        isContiguous = Self.isContiguous(shape, stride)
         if isV3 {
-            let dtype = pickle.globalName(arguments[6]) ?? ""
-            self.dtype = dtype.hasPrefix("torch.") ? TorchDType(dtype: String(dtype.dropFirst(6))) : nil
+            dtype = TorchDType(global: pickle.globalName(arguments[6]) ?? "")
         } else if case .typed(let dtype) = storage.elements {
             self.dtype = dtype
         }
         let metadata = isV3 ? 7 : 6
-        isPlain = Self.isContiguous(shape, stride)
-        if arguments.count > metadata, case .dictionary = pickle[arguments[metadata]] { isPlain = false }
+        if arguments.count > metadata, case .dictionary = pickle[arguments[metadata]] { isFlagged = true }
     }
 
     /// Whether the elements lie one behind the other in the order of the shape. The stride of a dimension of one
@@ -79,13 +91,17 @@ struct TorchTensor {
 }
 
 extension Pickle {
-    /// A tuple of lengths, which may stand in a `torch.Size`; nil where it is none.
+    /// The lengths in a tuple or list, which may stand in a `torch.Size`; nil where it is none of these.
     func dimensions(_ index: Index) -> [UInt64]? {
-        var items = tuple(index)
+        var index = index
         if let object = object(index), globalName(object.function) == "torch.Size",
             let arguments = tuple(object.arguments), arguments.count == 1, let size = arguments.first
         {
-            items = tuple(size)
+            index = size
+        }
+        var items = tuple(index)
+        if case .list(let chain) = self[index] {
+            items = elements(of: chain, maximumCount: PyTorchLimits.dimensionCount)[...]
         }
         guard let items, items.count <= PyTorchLimits.dimensionCount else { return nil }
         var dimensions: [UInt64] = []

@@ -18,12 +18,14 @@ extension Unpickler {
         case .binGet: try get(try byte())
         case .longBinGet: try get(try number(UInt32.self))
 
-        case .emptyTuple: try makeTuple(0)
+        case .emptyTuple: try makeTuple([])
         case .tuple1: try makeTuple(1)
         case .tuple2: try makeTuple(2)
         case .tuple3: try makeTuple(3)
-        case .tuple, .frozenSet: try makeTuple(try popMark())
-        case .emptyList, .emptySet: try push(.list(Pickle.Chain()))
+        case .tuple: try makeTuple(try popMark())
+        case .frozenSet: try pushFrozenSet(try popMark())
+        case .emptyList: try push(.list(Pickle.Chain()))
+        case .emptySet: try push(.set(Pickle.Chain()))
         case .list: try pushList(try popMark())
         case .emptyDict: try push(.dictionary(Pickle.Chain()))
         case .dict: try pushDictionary(try popMark())
@@ -38,8 +40,8 @@ extension Unpickler {
         case .stackGlobal: try pushStackGlobal()
         case .reduce, .newObj: try call(arguments: try pop())
         case .newObjEx:
-            try makeTuple(2)
-            try call(arguments: try pop())
+            let named = try pop()
+            try call(arguments: try pop(), named: named)
         case .build: try setStateOfTop(try pop())
         case .binPersID: try push(.persistent(try pop()))
 
@@ -66,7 +68,10 @@ extension Unpickler {
             }
             try push(.float(value))
         case .binFloat: try push(.float(Double(bitPattern: try number(UInt64.self).byteSwapped)))
-        case .string, .unicode: try pushText(try line(), quoted: opcode == .string)
+        case .string: try pushQuoted(try line())
+        case .unicode:
+            let text = try line()
+            try push(.escapedText(start: UInt32(text.lowerBound), count: UInt32(text.count), isQuoted: false))
         case .binString, .binUnicode: try pushText(length: try number(UInt32.self))
         case .shortBinString, .shortBinUnicode: try pushText(length: try byte())
         case .binUnicode8: try pushText(length: try number(UInt64.self))
@@ -119,16 +124,21 @@ extension Unpickler {
         try pushText(start..<position)
     }
 
-    /// Escapes of the text protocol stay as they are: it can't name a storage, so no checkpoint is in it.
-    private mutating func pushText(_ range: Range<Int>, quoted: Bool = false) throws(PyTorchError) {
-        guard !quoted || range.count >= 2 else { throw fail("a damaged string") }
-        let text = quoted ? range.dropFirst().dropLast() : range
-        try push(.text(start: UInt32(text.startIndex), count: UInt32(text.count)))
+    private mutating func pushText(_ range: Range<Int>) throws(PyTorchError) {
+        try push(.text(start: UInt32(range.lowerBound), count: UInt32(range.count)))
+    }
+
+    private mutating func pushQuoted(_ line: Range<Int>) throws(PyTorchError) {
+        guard line.count >= 2, let quote = pickle.bytes[line].first, pickle.bytes[line].last == quote,
+            quote == UInt8(ascii: "'") || quote == UInt8(ascii: "\"")
+        else { throw fail("a damaged string") }
+        try push(
+            .escapedText(start: UInt32(line.lowerBound + 1), count: UInt32(line.count - 2), isQuoted: true))
     }
 
     private mutating func pushBytes(length: some BinaryInteger) throws(PyTorchError) {
-        _ = try skip(length)
-        try push(.bytes)
+        let start = try skip(length)
+        try push(.bytes(start: UInt32(start), count: UInt32(position - start)))
     }
 
     private mutating func pushGlobal() throws(PyTorchError) {
@@ -144,6 +154,6 @@ extension Unpickler {
         guard case .text = pickle[name], case .text = pickle[module] else {
             throw fail("a name that is no text")
         }
-        try push(.global(module: module, name: name))
+        try pushGlobal(module: module, name: name)
     }
 }

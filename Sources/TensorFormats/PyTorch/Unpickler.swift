@@ -17,6 +17,7 @@ struct Unpickler {
     /// By number; -1 where nothing was put. Numbers are dense in what Python writes.
     private var memo: [Pickle.Index] = []
     private var memoCount = 0
+    private var globalCount = 0
     private let limits: PickleLimits
     private let shared: SharedNodes
 
@@ -122,9 +123,8 @@ struct Unpickler {
     private var available: Int { stack.count - (marks.last ?? 0) }
 
     mutating func push(_ index: Pickle.Index) throws(PyTorchError) {
-        guard stack.count < limits.nodeCount else {
-            throw PyTorchError(
-                .tooLarge, "The pickle in the file needs a stack of over \(limits.nodeCount) values.")
+        guard stack.count < PyTorchLimits.stackCount else {
+            throw PyTorchError(.tooLarge, "The pickle in the file needs a stack of over 4,194,304 values.")
         }
         stack.append(index)
     }
@@ -160,7 +160,7 @@ struct Unpickler {
         return items[...]
     }
 
-    /// Replaces the topmost values by a tuple of them.
+    /// Replaces the topmost values, of which there is at least one, by a tuple of them.
     mutating func makeTuple(_ count: Int) throws(PyTorchError) {
         guard available >= count else { throw fail("an empty stack") }
         let tuple = try pickle.addTuple(stack[(stack.count - count)...])
@@ -169,6 +169,7 @@ struct Unpickler {
     }
 
     mutating func makeTuple(_ items: ArraySlice<Pickle.Index>) throws(PyTorchError) {
+        if items.isEmpty { return try push(shared.emptyTuple) }
         try push(try pickle.addTuple(items))
     }
 
@@ -199,9 +200,18 @@ struct Unpickler {
 
     // MARK: Changes of the tree
 
-    mutating func call(arguments: Pickle.Index) throws(PyTorchError) {
-        let function = try pop()
-        try push(try pickle.addObject(function: function, arguments: arguments))
+    mutating func call(arguments: Pickle.Index, named: Pickle.Index? = nil) throws(PyTorchError) {
+        let object = Pickle.Object(function: try pop(), arguments: arguments, named: named)
+        try push(try pickle.addObject(object))
+    }
+
+    mutating func pushGlobal(module: Pickle.Index, name: Pickle.Index) throws(PyTorchError) {
+        globalCount += 1
+        guard globalCount <= PyTorchLimits.globalCount else {
+            throw PyTorchError(
+                .tooLarge, "The pickle in the file names over 1,048,576 classes and functions.")
+        }
+        try push(.global(module: module, name: name))
     }
 
     mutating func appendToTop(_ items: ArraySlice<Pickle.Index>) throws(PyTorchError) {
@@ -223,6 +233,10 @@ struct Unpickler {
         try appendToTop(items)
     }
 
+    mutating func pushFrozenSet(_ items: ArraySlice<Pickle.Index>) throws(PyTorchError) {
+        try push(try pickle.addFrozenSet(items))
+    }
+
     mutating func pushDictionary(_ items: ArraySlice<Pickle.Index>) throws(PyTorchError) {
         try push(.dictionary(Pickle.Chain()))
         try setItemsOfTop(items)
@@ -232,6 +246,7 @@ struct Unpickler {
 /// Values that pickles repeat most, which are nodes only once.
 private struct SharedNodes {
     private let none, first: Pickle.Index
+    let emptyTuple: Pickle.Index
 
     init(in pickle: inout Pickle) throws(PyTorchError) {
         none = try pickle.add(.none)
@@ -239,6 +254,7 @@ private struct SharedNodes {
         _ = try pickle.add(.bool(true))
         first = try pickle.add(.integer(0))
         for value in 1..<256 { _ = try pickle.add(.integer(Int64(value))) }
+        emptyTuple = try pickle.addTuple([])
     }
 
     func index(of node: Pickle.Node) -> Pickle.Index? {

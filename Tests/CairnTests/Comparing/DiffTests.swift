@@ -159,4 +159,22 @@ import Testing
         #expect(
             diff.addedFiles == ["c.txt"] && diff.removedFiles == ["a.txt"] && diff.changedFiles == ["b.txt"])
     }
+
+    @Test func aPartOfAStorageIsComparedWithATensorOfItsOwn() throws {
+        let path = GoldenStore.project + "/Tests/TensorFormatsTests/Fixtures/pytorch/overlap.pt"
+        let bytes = [UInt8](try #require(FileManager.default.contents(atPath: path)))
+        try bench.store.save(try bench.write("checkpoint-1", ["state.pt": bytes]))
+        let shown = try bench.store.show("1").tensors
+        let zeros = shown.map { tensor in
+            Tensor(
+                name: tensor.name, dtype: tensor.dtype, shape: tensor.shape.map(Int.init),
+                bytes: [UInt8](repeating: 0, count: Int(tensor.bytes)))
+        }
+        try bench.store.save(try bench.write("checkpoint-2", ["model.safetensors": file(zeros)]))
+        let diff = try bench.store.diff("2", "1")
+        #expect(diff.added.isEmpty && diff.removed.isEmpty && diff.unchanged == 0)
+        #expect(diff.changed.map(\.name) == shown.map(\.name).sorted())
+        #expect(diff.changed.allSatisfy { $0.changedElements > 0 && $0.changedElements <= $0.elements })
+        #expect(try bench.store.diff("1", "1").changed.isEmpty)
+    }
 }

@@ -16,7 +16,9 @@ import Testing
         func candidates(in output: OutputFolder) throws -> [Candidate] { [] }
         func recognises(_ view: CheckpointView) throws -> Bool { false }
         func inspect(_ view: CheckpointView) throws -> Inspection { Inspection() }
-        func pointer(to iteration: Candidate) -> Pointer? { Pointer(path: "latest", text: iteration.name) }
+        func pointers(to iteration: Candidate) -> [Pointer] {
+            [Pointer(path: "latest", text: iteration.name)]
+        }
     }
 
     private var moving = Moving()

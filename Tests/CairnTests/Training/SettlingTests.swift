@@ -82,6 +82,18 @@ import Testing
         #expect(settling.due(at: 8) == [first])
     }
 
+    @Test mutating func whatIsBesideItCountsUntilItIsSaved() {
+        let (before, after) = (Settling.State(digest: 1, beside: 1, oldest: 0, newest: 0), 2)
+        var changed = before
+        changed.beside = after
+        see([first: before, second: before], at: 0)
+        settling.finish(first, isSaved: true)
+        settling.finish(second, isSaved: false)
+        see([first: changed, second: changed], at: 10)
+        #expect(!settling.isOpen(first) && settling.isOpen(second) && settling.isSaved(first))
+        #expect(settling.due(at: 12) == [second])
+    }
+
     @Test mutating func whatFailsIsTriedAgainAfterTwiceTheTimeUpToFiveMinutes() {
         see([first: state(1)], at: 0)
         var pauses: [Double] = []

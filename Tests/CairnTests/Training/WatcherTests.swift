@@ -117,6 +117,38 @@ import Testing
         }
     }
 
+    @Test func ofFilesAmongOthersOnlyThoseThatChangeAreSeen() async throws {
+        try bench.write("out", ["ckpt_1.pth": [1], "ckpt_2.pth": [2], "log.txt": [3]])
+        let watcher = try await settled(true)
+        #expect(watcher.candidates.map(\.name) == ["ckpt_1.pth", "ckpt_2.pth"])
+        try bench.write("out", ["log.txt": [3, 4]])
+        try bench.write("out", ["ckpt_2.pth": [2, 3]])
+        #expect(try await eventually(watcher) { $0.settling.isOpen($0.candidates[1]) })
+        #expect(!watcher.settling.isOpen(watcher.candidates[0]))
+    }
+
+    @Test(arguments: [true, false])
+    func aStepOfEveryRankLeavesTheOnesBeforeAlone(mayUseEvents: Bool) async throws {
+        func write(_ step: Int) throws {
+            for rank in 0..<2 {
+                try bench.write(
+                    "out/checkpoint/rank_\(rank)",
+                    [
+                        "qwen3_rank_\(rank)-1_\(step).safetensors": [1],
+                        "meta.json": Array("{\"last_step\": \(step)}".utf8),
+                    ])
+            }
+        }
+        for step in 1...3 { try write(step) }
+        let watcher = try await settled(mayUseEvents)
+        #expect(watcher.candidates.map(\.step) == [1, 2, 3])
+        try write(4)
+        #expect(
+            try await eventually(watcher) { $0.candidates.count == 4 && $0.settling.isOpen($0.candidates[3]) }
+        )
+        #expect(watcher.candidates.prefix(3).allSatisfy { !watcher.settling.isOpen($0) })
+    }
+
     @Test func whatVanishesIsNoCandidateAnyMore() async throws {
         for step in 1...3 { try bench.checkpoint(step) }
         let watcher = try await settled(true)

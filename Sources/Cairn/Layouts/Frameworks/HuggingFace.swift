@@ -14,6 +14,8 @@ struct HuggingFace: Layout {
 
     func candidates(in output: OutputFolder) throws -> [Candidate] { output.folders("checkpoint-#") }
 
+    func pointers(to iteration: Candidate) -> [Pointer] { [] }
+
     // It lists the folder whenever it deletes or resumes.
     var allowsMoving: Bool { true }
 
@@ -131,23 +133,5 @@ struct HuggingFace: Layout {
         {
             if let fault = try view.fault(inTensors: name) { result.faults.append(fault) }
         }
-    }
-
-    func assembly(of view: CheckpointView) throws -> Assembly? {
-        var assembly = Assembly()
-        let files = view.names().filter {
-            ModelFiles.part(of: $0) == .model && view.has($0) && !$0.hasSuffix(".json")
-        }
-        guard !files.isEmpty else { return nil }
-        for file in files {
-            for tensor in try view.tensors(in: file)?.tensors ?? [] {
-                assembly.tensors.append(
-                    .init(whole: tensor.name, dtype: tensor.dtype, shape: tensor.shape, file: file))
-            }
-        }
-        assembly.files = view.names().filter { view.has($0) && ModelFiles.part(of: $0) == .other }.map {
-            ($0, $0)
-        }
-        return assembly
     }
 }

@@ -1,0 +1,25 @@
+/// What an export writes.
+struct ExportPlan {
+    /// A saved file or link that comes along as it is.
+    struct Copied {
+        var entry: Roots.Entry
+        /// Where it goes, below the destination.
+        var path: [UInt8]
+    }
+
+    /// What is written anew.
+    var written: [OutputFile] = []
+    var copied: [Copied] = []
+    /// Sentences for people.
+    var warnings: [String] = []
+
+    /// All files, but for links and folders.
+    func files(_ manifest: Manifest) -> [OutputFile] {
+        written
+            + copied.compactMap { copied in
+                var file = manifest.output(copied.entry)
+                file?.path = copied.path
+                return file
+            }
+    }
+}

@@ -1,0 +1,100 @@
+internal import ChunkStore
+internal import Platform
+internal import TensorFormats
+
+/// Puts tensors together from the pieces that a layout names, and checks that these fit.
+struct Assembler {
+    private var pieces: PieceFinder
+    private let comparison: ByteComparison
+
+    init(_ chunks: ChunkStore, _ manifest: Manifest) {
+        pieces = PieceFinder(SourceTensors(manifest))
+        comparison = ByteComparison(chunks)
+    }
+
+    /// Where the bytes of the stored tensors are, of which so far tensors were put together.
+    var sources: [Gather.Source] { pieces.stored.sources }
+
+    /// A tensor from its pieces. Of its bytes only those are read that two pieces hold in different chunks.
+    /// - Throws: `.inconsistent`, naming the tensor, the file and the region, where pieces don't fit or don't tile it.
+    mutating func tensor(_ wanted: Assembly.Tensor) throws -> GatheredTensor {
+        if let problem = wanted.problem { throw wanted.error(problem) }
+        let (bits, boxes) = try pieces.boxes(of: wanted)
+        var result = GatheredTensor(
+            name: wanted.name, dtype: wanted.dtype, bits: bits, shape: wanted.shape, bytes: .empty)
+        guard result.count > 0 else { return result }
+        // Among runs, all are runs.
+        let isFlat = wanted.pieces.contains { $0.isRun } || wanted.shape.isEmpty
+        do {
+            let tiling = try Tiling(shape: isFlat ? [result.count] : wanted.shape, boxes: boxes)
+            for overlap in tiling.overlaps { try check(overlap, wanted, bits) }
+            result.bytes = try Self.bytes(tiling.elements, wanted, bits)
+        } catch let failure as Tiling.Failure {
+            throw Self.error(wanted, failure)
+        }
+        return result
+    }
+
+    private static func bytes(
+        _ elements: Elements, _ wanted: Assembly.Tensor, _ bits: UInt64
+    ) throws -> Elements {
+        guard let bytes = elements.scaled(bits: bits) else {
+            throw wanted.error(
+                "its elements have \(bits) bits, and one of its pieces begins or ends within a byte")
+        }
+        return bytes
+    }
+
+    /// That the elements that two boxes hold are the same.
+    private func check(_ overlap: Tiling.Overlap, _ wanted: Assembly.Tensor, _ bits: UInt64) throws {
+        let sides = try [overlap.elements.0, overlap.elements.1].map { elements in
+            Gather(name: wanted.name, sources: sources, bytes: try Self.bytes(elements, wanted, bits))
+        }
+        guard try !comparison.areEqual(sides[0], sides[1]) else { return }
+        let files = [overlap.elements.0, overlap.elements.1].map { elements in
+            var file = ""
+            elements.forEachRun(in: 0..<1) { source, _, _ in file = pieces.stored.tensors[source].file }
+            return file
+        }
+        throw wanted.error(
+            "\(files[0]) and \(files[1]) have different bytes for its elements \(overlap.region.text)",
+            files[1])
+    }
+
+    private static func error(_ wanted: Assembly.Tensor, _ failure: Tiling.Failure) -> CairnError {
+        let files = Set(wanted.pieces.map(\.file)).sorted()
+        let pieces = files.isEmpty ? "it has no pieces" : "its pieces are in \(listed(files))"
+        switch failure {
+        case .hole(let region):
+            return wanted.error("no file holds its elements \(region.text); \(pieces)", files.first)
+        case .tooManyCells:
+            return wanted.error("its pieces overlap each other in too many ways; \(pieces)", files.first)
+        }
+    }
+}
+
+extension Assembly.Tensor {
+    /// Why it can't be put together.
+    func error(_ why: String, _ file: String? = nil) -> CairnError {
+        CairnError(.inconsistent, "the tensor \(name) can't be put together: \(why)", path: file)
+    }
+}
+
+extension Assembly.Piece {
+    /// Of the tensor's elements as one row.
+    var isRun: Bool {
+        if case .box = place { false } else { true }
+    }
+}
+
+extension [UInt64] {
+    /// A shape, for people.
+    var text: String { "[\(map(String.init).joined(separator: ", "))]" }
+}
+
+extension [Range<UInt64>] {
+    /// As Python writes a slice.
+    fileprivate var text: String {
+        "[\(map { "\($0.lowerBound):\($0.upperBound)" }.joined(separator: ", "))]"
+    }
+}

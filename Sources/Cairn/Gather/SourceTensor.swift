@@ -1,0 +1,95 @@
+internal import ChunkStore
+internal import TensorFormats
+
+/// A tensor that a saved file holds.
+struct SourceTensor: Sendable {
+    /// Below the checkpoint's folder.
+    var file: String
+    var dtype: String
+    var shape: [UInt64]
+    /// Bytes.
+    var length: UInt64
+}
+
+/// The tensors of an iteration's files, each with a number once it was asked for.
+///
+/// Tensors of one file that are the same memory, and the same in it, have the same number.
+struct SourceTensors {
+    /// Why there is no such tensor.
+    enum Missing: Error {
+        case file
+        /// The file is kept as it is.
+        case split
+        case tensor
+    }
+
+    /// What a tensor is but for its name.
+    private struct Memory: Hashable {
+        var blob: Int
+        var offset: UInt64
+        var dtype: String
+        var shape: [UInt64]
+    }
+
+    /// A file's tensors, looked at when the first of them is asked for.
+    private final class File {
+        let schema: Schema
+        let blobs: [BlobRef]
+        private(set) var places: [ExactText: Int] = [:]
+        var numbers: [Memory: Int] = [:]
+
+        init(_ schema: Schema, _ blobs: [BlobRef]) {
+            self.schema = schema
+            self.blobs = blobs
+            for (place, tensor) in schema.tensors.enumerated() { places[ExactText(tensor.name)] = place }
+        }
+    }
+
+    /// By their numbers.
+    private(set) var tensors: [SourceTensor] = []
+    /// Where their bytes are.
+    private(set) var sources: [Gather.Source] = []
+    private let manifest: Manifest
+    private var files: [ExactText: File] = [:]
+
+    init(_ manifest: Manifest) { self.manifest = manifest }
+
+    /// The number of a tensor.
+    /// - Parameters:
+    ///   - name: as the file's `TensorMap` has it.
+    ///   - path: below the checkpoint's folder.
+    mutating func number(of name: String, in path: String) throws(Missing) -> Int {
+        let file = try file(path)
+        guard let place = file.places[ExactText(name)] else { throw .tensor }
+        let tensor = file.schema.tensors[place]
+        let memory = Memory(
+            blob: tensor.blob, offset: tensor.offset, dtype: tensor.dtype, shape: tensor.shape)
+        if let number = file.numbers[memory] { return number }
+        file.numbers[memory] = tensors.count
+        tensors.append(
+            SourceTensor(file: path, dtype: tensor.dtype, shape: tensor.shape, length: tensor.length))
+        sources.append(.init(blob: file.blobs[tensor.blob], offset: tensor.offset))
+        return tensors.count - 1
+    }
+
+    private mutating func file(_ path: String) throws(Missing) -> File {
+        if let known = files[ExactText(path)] { return known }
+        guard let entry = manifest.file(path) else { throw .file }
+        guard case .file(.split(let schema, _)) = entry.kind else { throw .split }
+        let file = File(manifest.schemas[schema]!, manifest.contentBlobs(of: entry))
+        files[ExactText(path)] = file
+        return file
+    }
+}
+
+extension Manifest {
+    /// The file at a path, or the one that a link there stands for.
+    func file(_ path: String) -> Roots.Entry? {
+        guard let entry = roots[[UInt8](path.utf8)] else { return nil }
+        switch entry.kind {
+        case .file: return entry
+        case .link(let target): return roots.file(behind: target, from: entry.path)
+        case .folder: return nil
+        }
+    }
+}

@@ -1,0 +1,77 @@
+internal import Platform
+internal import TensorFormats
+
+extension HuggingFace {
+    func assembly(of view: CheckpointView) throws -> Assembly? {
+        guard let (files, name) = try modelFiles(view) else { return nil }
+        var assembly = Assembly(fileName: name)
+        for file in files {
+            guard let map = try view.tensors(in: file) else {
+                throw CairnError(
+                    .usage,
+                    "\(file) is kept as it is, without its tensors being known, so it can't be written anew; "
+                        + "use `cairn restore`", path: file)
+            }
+            for tensor in map.tensors {
+                assembly.tensors.append(
+                    .init(whole: tensor.name, dtype: tensor.dtype, shape: tensor.shape, file: file))
+            }
+            if !file.hasSuffix(".safetensors") { assembly.tensors += try unlisted(view, file) }
+        }
+        assembly.files = view.files.map(\.path).filter(Self.isBeside).map { ($0, $0) }
+        return assembly
+    }
+
+    /// Tensors of a PyTorch file that are not stored element by element, such as transposed ones: nothing can be put together from them,
+    /// but they must not get lost silently.
+    private func unlisted(_ view: CheckpointView, _ path: String) throws -> [Assembly.Tensor] {
+        guard let file = view[path] else { return [] }
+        do {
+            let tree = try TorchTree(pyTorch: file.size) { try view.read(file, $0) }
+            return tree.tensors.compactMap { path, tensor -> Assembly.Tensor? in
+                guard tensor.name == nil else { return nil }
+                let why = CheckpointView.inner(tensor.problem ?? "It is not known how it is stored.")
+                return Assembly.Tensor(
+                    name: path.map(\.name).joined(separator: "."), dtype: tensor.dtype ?? "",
+                    shape: tensor.shape,
+                    pieces: [], problem: "in \(file.path) \(why)")
+            }
+        } catch let error as PyTorchError {
+            throw CairnError(.usage, "\(path) can't be read: \(error.message)", path: path)
+        }
+    }
+
+    /// The files with the tensors, as `from_pretrained` looks for them, and what they are called before numbers and extension.
+    /// (transformers, `modeling_utils.py:_get_resolved_checkpoint_files`; peft, `save_and_load.py:load_peft_weights`)
+    private func modelFiles(_ view: CheckpointView) throws -> (files: [String], name: String)? {
+        for (file, pattern) in Self.models {
+            if view.has(file) { return ([file], "model") }
+            let index = file + ".index.json"
+            let map = try view.json(index)?["weight_map"]?.members ?? []
+            let shards = Set(map.compactMap { $0.value.stringValue }).sorted()
+            if let lost = shards.first(where: { !view.has($0) }) {
+                throw CairnError(.inconsistent, "\(lost) is missing, which \(index) names", path: lost)
+            }
+            if !shards.isEmpty { return (shards, "model") }
+            let numbered = view.files(pattern).map(\.file.path)
+            if !numbered.isEmpty { return (numbered, "model") }
+        }
+        let adapter = Self.adapters.first(where: view.has)
+        return adapter.map { ([$0], "adapter_model") }
+    }
+
+    private static let models: [(file: String, shards: NamePattern)] = [
+        ("model.safetensors", "model-#-of-#.safetensors"),
+        ("pytorch_model.bin", "pytorch_model-#-of-#.bin"),
+    ]
+    private static let adapters = ["adapter_model.safetensors", "adapter_model.bin"]
+
+    /// What goes with the model: all that describes it, and what is nobody's.
+    private static func isBeside(_ path: String) -> Bool {
+        switch ModelFiles.part(of: path) {
+        case .other: true
+        case .model: path.hasSuffix(".json") && !path.hasSuffix(".index.json")
+        default: false
+        }
+    }
+}
