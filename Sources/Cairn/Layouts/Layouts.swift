@@ -56,16 +56,20 @@ extension OutputFolder {
         return Found(candidate: candidate, layout: layout, inspection: try layout.inspect(view))
     }
 
+    /// A candidate, looked at; nil where it has vanished, or is no iteration.
+    func found(_ candidate: Candidate) throws -> Found? {
+        do {
+            let found = try look(at: candidate)
+            return found.layout == nil && candidate.mayBeAnything ? nil : found
+        } catch let error as CairnError where error.code == .notFound || error.code == .changed {
+            return nil
+        }
+    }
+
     /// All iterations, whole or not, by step; what vanishes meanwhile is left out.
     func iterations() throws -> [Found] {
-        try candidates().compactMap { candidate in
-            do {
-                let found = try look(at: candidate)
-                return found.layout == nil && candidate.mayBeAnything ? nil : found
-            } catch let error as CairnError where error.code == .notFound || error.code == .changed {
-                return nil
-            }
-        }.sorted { ($0.step ?? .max, $0.candidate.name) < ($1.step ?? .max, $1.candidate.name) }
+        try candidates().compactMap { try found($0) }
+            .sorted { ($0.step ?? .max, $0.candidate.name) < ($1.step ?? .max, $1.candidate.name) }
     }
 }
 
