@@ -10,6 +10,8 @@ struct ExportPlan {
     /// What is written anew.
     var written: [OutputFile] = []
     var copied: [Copied] = []
+    /// Whether the one file that is written is the destination, and not in it.
+    var isFile = false
     /// Sentences for people.
     var warnings: [String] = []
 
