@@ -45,9 +45,47 @@ struct MindFormers1Export {
                 let meta = MindFormers1Meta(epoch: epoch, step: step, file: name.text)
                 add("rank_\(file.rank)/\(MindFormers1Meta.fileName)", [.literal(meta.serialized())])
             }
+            // With one rank there is nothing to be told.
+            if mesh.rankCount > 1 {
+                try Self.checkRanks(tensors, mesh.rankCount)
+                let strategy = try Self.strategy(tensors).serialized()
+                for rank in 0..<mesh.rankCount {
+                    add("strategy/ckpt_strategy_rank_\(rank).ckpt", [.literal(strategy)])
+                }
+            }
         } catch let error as WritingError {
             throw CairnError(error)
         }
+    }
+
+    /// That each tensor is on all ranks: those of pipeline stages would need strategies of their own.
+    private static func checkRanks(_ tensors: [MindFormersPlan.Tensor], _ count: Int) throws(CairnError) {
+        let all = Array(0..<count)
+        for tensor in tensors where tensor.layout.ranks != all {
+            throw CairnError(
+                .usage,
+                "the tensor \(tensor.name) is on some of the ranks alone, as in pipeline stages, which mindformers1 is not "
+                    + "written for; pass --mesh with the devices, such as --mesh dp=2,tp=4")
+        }
+    }
+
+    /// How tensors lie on the devices, which is the same for all ranks.
+    private static func strategy(_ tensors: [MindFormersPlan.Tensor]) throws(WritingError) -> ParallelStrategy
+    {
+        var parameters: [ParallelStrategy.Parameter] = []
+        for tensor in tensors {
+            var layout = ParallelStrategy.Layout()
+            layout.deviceMatrix = tensor.layout.deviceMatrix.map { UInt32($0) }
+            layout.tensorMap = tensor.layout.tensorMap.map {
+                $0.axes.isEmpty ? [-1] : $0.axes.map { Int32($0) }
+            }
+            layout.indicesOffset = tensor.shape.map { _ in 0 }
+            layout.splitShape = try tensor.layout.sliceShape(of: tensor.shape, name: tensor.name).map {
+                Int64($0)
+            }
+            parameters.append(.init(name: tensor.name, layout: layout))
+        }
+        return ParallelStrategy(stage: 0, parameters: parameters)
     }
 
     private mutating func add(_ path: String, _ parts: [OutputFile.Part]) {
