@@ -154,6 +154,31 @@ import Testing
         #expect(unified.keys.sorted() == ["rank_0/CKP_rank_0-1_1.safetensors", "rank_0/meta.json"])
     }
 
+    @Test(arguments: [("llama", "llama"), ("llama-concat", "llama"), ("qwen3", "qwen3")])
+    func theCommittedRulesCutTheModelsThatTheyAreFor(model: String, rules: String) throws {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent(
+            "../../..")
+        let fixture = [UInt8](
+            try Data(
+                contentsOf: root.appendingPathComponent(
+                    "Tests/Fixtures/rename/mindspore-\(model).safetensors")))
+        try bench.store.save(
+            try bench.write("checkpoint-5", ["model.safetensors": fixture]),
+            options: SaveOptions(run: "f", step: 5))
+        let place = bench.path("mf-" + model)
+        try bench.store.export(
+            "f@5", to: place,
+            options: ExportOptions(
+                layout: "mindformers", only: "^(?!expected)", mesh: "dp=2,tp=4",
+                maps: root.appendingPathComponent("Docs/tensor-maps/mindspore-\(rules).json").path))
+        let json = [UInt8](
+            try Data(contentsOf: URL(fileURLWithPath: place + "/iteration_00000005/metadata.json")))
+        let metadata = try MindFormersMetadata(parsing: json)
+        #expect(metadata.tensors.count > 10)
+        // All matrices are cut, and no vector is.
+        #expect(metadata.tensors.allSatisfy { ($0.layout?.sliceCount ?? 0) == ($0.shape.count > 1 ? 4 : 1) })
+    }
+
     @Test(
         arguments: [
             ("dp=2,tp=3", "Axis 0 of the tensor \"model.embed\" has length 40"), ("tp=5", "model.up"),
