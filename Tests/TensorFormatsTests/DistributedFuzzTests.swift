@@ -11,7 +11,7 @@ struct DistributedFuzzTests {
         }
     }
 
-    /// Tries damaged files for three seconds.
+    /// Tries damaged files for some time.
     /// - Parameter accepts: whether a file is taken; it checks what comes out.
     private func fuzz(
         _ what: String, _ originals: [[UInt8]], _ accepts: ([UInt8], _ seed: UInt64) -> Bool
@@ -19,11 +19,11 @@ struct DistributedFuzzTests {
         let seed = UInt64.random(in: 0..<1_000_000)
         var random = SeededGenerator(seed: seed)
         let clock = ContinuousClock()
-        let end = clock.now + .seconds(3)
+        let end = clock.now + Fuzz.duration
         var (tried, accepted) = (0, 0)
         while clock.now < end {
             var file = originals.randomElement(using: &random)!
-            for _ in 0..<Int.random(in: 1...3, using: &random) { damage(&file, &random) }
+            for _ in 0..<Int.random(in: 1...3, using: &random) { Fuzz.damage(&file, &random) }
             tried += 1
             if accepts(file, seed) { accepted += 1 }
         }
@@ -81,20 +81,6 @@ struct DistributedFuzzTests {
                 }
                 #expect(error?.code == .invalidArchive)
             }
-        }
-    }
-
-    private func damage(_ file: inout [UInt8], _ random: inout SeededGenerator) {
-        guard !file.isEmpty else { return }
-        let place = Int.random(in: file.indices, using: &random)
-        switch Int.random(in: 0..<6, using: &random) {
-        case 0: file[place] ^= 1 << UInt8.random(in: 0..<8, using: &random)
-        case 1: file[place] = [0, 1, 0x7F, 0xFF].randomElement(using: &random)!
-        case 2: file.removeSubrange(place..<min(file.count, place + Int.random(in: 1...4, using: &random)))
-        case 3:
-            file.insert(contentsOf: file[place...].prefix(Int.random(in: 1...9, using: &random)), at: place)
-        case 4: file[place] = file.randomElement(using: &random)!
-        default: file.removeSubrange(place...)
         }
     }
 }

@@ -1,31 +1,11 @@
-import Foundation
 import Testing
 
 @testable import TensorFormats
 
 /// What layouts ask of the real checkpoints, whose frameworks are not there.
 struct TorchTreeSampleTests {
-    /// The samples, unpacked once; removed when the process ends.
-    private static let folder: String = {
-        let archive = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .appendingPathComponent("Fixtures/checkpoints.tar.gz").path
-        let folder = FileManager.default.temporaryDirectory.path + "/cairn-trees-\(getpid())"
-        try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-        let tar = Process()
-        tar.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        tar.arguments = ["tar", "-xzf", archive, "-C", folder]
-        try? tar.run()
-        tar.waitUntilExit()
-        atexit { try? FileManager.default.removeItem(atPath: TorchTreeSampleTests.folder) }
-        return folder
-    }()
-
-    private func bytes(_ path: String) throws -> [UInt8] {
-        [UInt8](try Data(contentsOf: URL(fileURLWithPath: Self.folder + "/" + path)))
-    }
-
     private func tree(_ path: String) throws -> TorchTree {
-        let bytes = try bytes(path)
+        let bytes = try Samples.bytes(path)
         return try path.hasSuffix(".metadata") ? TorchTree(pickle: bytes) : TorchTree(pyTorch: bytes)
     }
 
@@ -85,7 +65,7 @@ struct TorchTreeSampleTests {
     }
 
     @Test func `Lightning's step, epoch and metrics`() throws {
-        let file = try bytes("lightning/run/checkpoints/last.ckpt")
+        let file = try Samples.bytes("lightning/run/checkpoints/last.ckpt")
         let root = try TorchTree(pyTorch: file).root
         #expect(root["global_step"]?.int == 16 && root["epoch"]?.int == 3)
         #expect(root["hyper_parameters"]?["h"]?.int == 16)
@@ -149,7 +129,7 @@ struct TorchTreeSampleTests {
             one.value.attribute("offset")?.int ?? -1, one.value.attribute("length")?.int ?? -1
         )
         // The item is a whole file of PyTorch.
-        let file = try bytes("dcp/w2/fsdp2_w2/step-2/\(place)")
+        let file = try Samples.bytes("dcp/w2/fsdp2_w2/step-2/\(place)")
         let item = try TorchTree(pyTorch: Array(file[offset..<offset + length]))
         #expect(item.root.tensor?.shape == [32, 32] && item.tensors.first?.path.isEmpty == true)
 

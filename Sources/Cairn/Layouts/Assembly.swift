@@ -47,3 +47,21 @@ extension Assembly.Tensor {
             ])
     }
 }
+
+extension Assembly {
+    /// The same of a folder that lies in a larger checkpoint.
+    func below(_ folder: String) -> Assembly {
+        func moved(_ tensors: [Tensor]) -> [Tensor] {
+            tensors.map { tensor in
+                var copy = tensor
+                for index in copy.pieces.indices {
+                    copy.pieces[index].file = folder + "/" + copy.pieces[index].file
+                }
+                return copy
+            }
+        }
+        return Assembly(
+            tensors: moved(tensors), optimizer: moved(optimizer),
+            files: files.map { (folder + "/" + $0.path, $0.name) })
+    }
+}

@@ -13,8 +13,11 @@ extension Store {
     func view(
         of info: IterationInfo, _ manifest: Manifest, _ lock: ReaderLock
     ) throws -> CheckpointView {
-        let place = try metadata(of: info, manifest.head)[SavedPlace.key].flatMap { SavedPlace($0) }
-        return CheckpointView(manifest, name: place?.path ?? "", chunks, lock)
+        let metadata = try metadata(of: info, manifest.head)
+        let place = metadata[SavedPlace.key].flatMap { SavedPlace($0) }
+        var view = CheckpointView(manifest, name: place?.path ?? "", chunks, lock)
+        view.knownUnhealthy = metadata[Identity.unhealthyKey]
+        return view
     }
 }
 
@@ -72,10 +75,16 @@ extension Roots {
 }
 
 extension TensorMap {
-    /// What a schema says of a file's tensors; nothing of where they lie in it.
+    /// What a schema says of a file's tensors, and where they lie in it. Of the size of their numbers it says nothing.
     fileprivate init(_ schema: Schema) {
+        var extents = schema.blobLengths.map { Extent(offset: 0, length: $0, elementSize: 1) }
+        var offset: UInt64 = 0
+        for part in schema.parts {
+            if case .blob(let index) = part { extents[index].offset = offset }
+            offset += schema.length(of: part)
+        }
         self.init(
-            format: schema.format, extents: [],
+            format: schema.format, extents: extents,
             tensors: schema.tensors.map {
                 Tensor(
                     name: $0.name, dtype: $0.dtype, shape: $0.shape, extent: $0.blob, offset: $0.offset,

@@ -23,6 +23,8 @@ struct CheckpointView: Sendable {
     let folders: [String]
     /// Nobody said that it is whole: a training may be about to write more, and what is written last has to be there.
     var mayBeUnfinished = true
+    /// Why it was called unhealthy when it was saved, by a file that is not in it.
+    var knownUnhealthy: String?
     private let content: Content
 
     /// Where files' contents come from.
@@ -41,17 +43,23 @@ struct CheckpointView: Sendable {
     }
 
     subscript(path: String) -> File? {
-        var (low, high) = (0, files.count)
-        while low < high {
-            let middle = (low + high) / 2
-            if files[middle].path < path { low = middle + 1 } else { high = middle }
-        }
-        return low < files.count && files[low].path == path ? files[low] : nil
+        Self.place(of: path, among: files.count) { files[$0].path }.map { files[$0] }
     }
 
     func has(_ path: String) -> Bool { self[path] != nil }
 
-    func hasFolder(_ path: String) -> Bool { folders.contains(path) }
+    func hasFolder(_ path: String) -> Bool {
+        Self.place(of: path, among: folders.count) { folders[$0] } != nil
+    }
+
+    private static func place(of path: String, among count: Int, _ paths: (Int) -> String) -> Int? {
+        var (low, high) = (0, count)
+        while low < high {
+            let middle = (low + high) / 2
+            if paths(middle) < path { low = middle + 1 } else { high = middle }
+        }
+        return low < count && paths(low) == path ? low : nil
+    }
 
     /// The names right in a folder, of files and folders, sorted. `""` is the checkpoint's own.
     func names(in folder: String = "") -> [String] {

@@ -4,6 +4,14 @@ internal import TensorFormats
 /// Whether files are whole, by their structure alone. Each answers with what is wrong, as a sentence without its full stop; nil where
 /// nothing is.
 extension CheckpointView {
+    /// So many of one kind are named; nobody reads more.
+    static let faultLimit = 100
+
+    /// What reading a file ended with.
+    static func fault(_ path: String, _ message: String) -> String {
+        "\(path) is not whole: \(inner(message))"
+    }
+
     /// Of a file that holds tensors: safetensors, PyTorch, MindSpore, and whatever else is known by its name.
     func fault(inTensors path: String) throws -> String? {
         guard has(path) else { return "\(path) is missing" }
@@ -11,18 +19,19 @@ extension CheckpointView {
             _ = try tensors(in: path)
             return nil
         } catch let error as SafetensorsError {
-            return "\(path) is not whole: \(Self.inner(error.message))"
+            return Self.fault(path, error.message)
+        } catch let error as TensorFileError {
+            switch error.code {
+            case .otherFormat, .damaged: return Self.fault(path, error.message)
+            // Whole, as far as can be seen.
+            default: return nil
+            }
         } catch let error as PyTorchError {
             switch error.code {
             // Whole, but nothing to be cut into tensors.
             case .compressed, .byteOrder, .tooLarge: return nil
             case .notPyTorch: return "\(path) is not whole: it does not end as such a file does"
-            default: return "\(path) is not whole: \(Self.inner(error.message))"
-            }
-        } catch let error as TensorFileError {
-            switch error.code {
-            case .compressed, .encrypted, .byteOrder, .unsupported, .tooLarge: return nil
-            default: return "\(path) is not whole: \(Self.inner(error.message))"
+            default: return Self.fault(path, error.message)
             }
         }
     }
@@ -43,8 +52,19 @@ extension CheckpointView {
         return try shards.sorted().compactMap { try fault(inTensors: folder + $0) }
     }
 
+    /// The first number that is missing below the greatest of some; nil where none is.
+    /// - Parameter first: what they are counted from.
+    static func gap(in numbers: some Sequence<UInt64>, from first: UInt64 = 0) -> UInt64? {
+        var wanted = first
+        for number in Set(numbers).sorted() {
+            guard number == wanted else { return wanted }
+            wanted += 1
+        }
+        return nil
+    }
+
     /// A sentence as a part of another one.
-    private static func inner(_ sentence: String) -> String {
+    static func inner(_ sentence: String) -> String {
         let text = sentence.hasSuffix(".") ? String(sentence.dropLast()) : sentence
         return text.prefix(1).lowercased() + text.dropFirst()
     }

@@ -24,14 +24,18 @@ protocol Layout: Sendable {
     /// What a file belongs to, or one tensor in it.
     func part(of path: String, tensor: String?) -> ModelFiles.Part
 
-    /// The file by which the framework finds an iteration, and what it has to say for this one; nil where there is none.
-    func pointer(to iteration: Candidate) -> Pointer?
+    /// The files by which the framework finds an iteration, and what they have to say for this one; none where it needs none, which
+    /// every layout has to say.
+    func pointers(to iteration: Candidate) -> [Pointer]
 
-    /// What a pointer that is there says: the candidate's name or step. Nil where there is none, or nothing in it.
+    /// The pointer that is there, with what it says. Nil where there is none, or nothing in it that could be an iteration.
     func pointed(in output: OutputFolder) throws -> Pointer?
 
     /// Whether the trainer is given the output folder, in which it follows the pointer, and not an iteration.
     var takesOutputFolder: Bool { get }
+
+    /// What the trainer is given for an iteration, below the output folder; empty for that folder itself.
+    func argument(for iteration: Candidate) -> String
 
     /// The rank whose own file this is; nil for what all of them read.
     func rank(of path: String) -> Int?
@@ -46,9 +50,12 @@ protocol Layout: Sendable {
 extension Layout {
     func step(ofFile name: String) -> UInt64? { nil }
     func part(of path: String, tensor: String?) -> ModelFiles.Part { ModelFiles.part(of: path) }
-    func pointer(to iteration: Candidate) -> Pointer? { nil }
     func pointed(in output: OutputFolder) throws -> Pointer? { nil }
     var takesOutputFolder: Bool { false }
+    func argument(for iteration: Candidate) -> String {
+        if takesOutputFolder { return "" }
+        return iteration.files?.count == 1 ? iteration.files![0] : iteration.path
+    }
     func rank(of path: String) -> Int? { nil }
     // Not before somebody has looked.
     var allowsMoving: Bool { false }
@@ -79,14 +86,35 @@ struct Candidate: Sendable, Hashable {
     var step: UInt64?
     /// Where it is not all that lies at `path`: the files that belong to it, below the output folder.
     var files: [String]?
+    /// Those among them that other iterations need as well: they are saved with each, and stay where this one is taken away.
+    var shared: [String] = []
+    /// Files that say something of all iterations, and change with each: they are looked at, and not saved with it.
+    var beside: [String] = []
+    /// Many a file has such a name, so it is no iteration unless a layout knows its content.
+    var mayBeAnything = false
 }
 
 /// A small file beside the iterations that names the one to go on from.
 struct Pointer: Sendable, Hashable {
     /// Below the output folder.
     var path: String
-    /// The whole file.
+    /// The whole file; of a link, what it points to.
     var text: String
+    /// The iteration that it names, for people: its name or step.
+    var says: String
+    var mode: UInt16 = 0o644
+    /// A symbolic link, in the place of a file.
+    var isLink = false
+
+    /// Whether both name the same iteration.
+    func agrees(with other: Pointer) -> Bool { path == other.path && says == other.says }
+}
+
+extension Pointer {
+    /// A file that holds nothing but a name or step.
+    init(path: String, text: String, mode: UInt16 = 0o644) {
+        self.init(path: path, text: text, says: text, mode: mode)
+    }
 }
 
 /// What an iteration says about itself.

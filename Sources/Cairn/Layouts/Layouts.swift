@@ -4,7 +4,10 @@ internal import Platform
 enum Layouts {
     /// In the order in which they are asked: one that is told by more comes before one that is told by less.
     static let all: [any Layout] = [
-        HuggingFace()
+        MindFormers(), MindFormers1(), TensorFlow(), Orbax(), LlamaFactory1(), DCP(), Accelerate(),
+        HuggingFace(),
+        // Single files.
+        Lightning(), PlainTorch(), GGUF(), NumPy(),
     ]
 
     static func named(_ name: String) -> (any Layout)? { all.first { $0.name == name } }
@@ -56,7 +59,8 @@ extension OutputFolder {
     func iterations() throws -> [Found] {
         try candidates().compactMap { candidate in
             do {
-                return try look(at: candidate)
+                let found = try look(at: candidate)
+                return found.layout == nil && candidate.mayBeAnything ? nil : found
             } catch let error as CairnError where error.code == .notFound || error.code == .changed {
                 return nil
             }
@@ -66,5 +70,5 @@ extension OutputFolder {
 
 extension Candidate {
     /// What two layouts mean that name the same files.
-    fileprivate var key: Candidate { Candidate(name: "", path: path, step: nil, files: files) }
+    var key: Candidate { Candidate(name: "", path: path, step: nil, files: files) }
 }

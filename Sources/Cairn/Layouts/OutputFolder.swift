@@ -59,23 +59,37 @@ struct OutputFolder: Sendable {
     }
 
     /// Folders whose names match, as candidates with the number that stands for the pattern's last `#`.
-    func folders(_ pattern: NamePattern) -> [Candidate] {
+    func folders(_ pattern: NamePattern) -> [Candidate] { Self.folders(pattern, entries, "") }
+
+    /// The same right in a folder below this one; none where there is no such folder.
+    func folders(_ pattern: NamePattern, in folder: String) throws -> [Candidate] {
+        guard hasFolder(folder) else { return [] }
+        return Self.folders(pattern, try entries(in: folder), folder + "/")
+    }
+
+    private static func folders(
+        _ pattern: NamePattern, _ entries: [String: FileStatus], _ prefix: String
+    ) -> [Candidate] {
         entries.compactMap { name, status in
             guard status.kind == .folder, let numbers = pattern.numbers(in: name.utf8) else { return nil }
-            return Candidate(name: name, path: name, step: numbers.last)
+            return Candidate(name: name, path: prefix + name, step: numbers.last)
         }
+    }
+
+    /// Whether an entry is a symbolic link. What `entries` says is of what it points to.
+    func isLink(_ name: String) throws -> Bool {
+        try FileSystem.status(path.appending(name))?.kind == .link
     }
 
     /// The files of a candidate.
     /// - Throws: `.notFound` where it has vanished.
     func view(of candidate: Candidate) throws -> CheckpointView {
-        guard let files = candidate.files else {
-            return try CheckpointView(path.appending(candidate.path))
+        let root = candidate.path.isEmpty ? path : path.appending(candidate.path)
+        guard let files = candidate.files else { return try CheckpointView(root) }
+        let prefix = candidate.path.isEmpty ? 0 : candidate.path.utf8.count + 1
+        let paths = (files + candidate.beside).map {
+            String(decoding: $0.utf8.dropFirst(prefix), as: UTF8.self)
         }
-        let root = candidate.path.isEmpty ? "" : candidate.path + "/"
-        let wanted = Set(files)
-        return try CheckpointView(candidate.path.isEmpty ? path : path.appending(candidate.path)) {
-            wanted.contains(root + $0)
-        }
+        return try CheckpointView(root, files: paths)
     }
 }

@@ -11,6 +11,9 @@ struct Identity {
     var origin: String
     private let inspection: Inspection
 
+    /// The metadata key under which it is recorded why the framework called it unhealthy.
+    static let unhealthyKey = "cairn.unhealthy"
+
     /// - Throws: `.usage` where no step is found, where name and content disagree, or where PATH holds iterations instead of being one.
     init(_ subject: SaveSubject, _ tree: SourceTree, _ options: SaveOptions) throws {
         let path = subject.path
@@ -30,7 +33,7 @@ struct Identity {
         {
             try Self.checkTrainerState(entry)
         }
-        var view = try CheckpointView(tree.root, isIncluded: subject.includes)
+        var view = try subject.view(tree.root)
         // Whoever names it thinks that it is whole.
         view.mayBeUnfinished = false
         let layout = try Layouts.layout(of: view)
@@ -50,6 +53,8 @@ struct Identity {
             metadata[TrainerState.bestMetricNameKey] = "\"\(best)\""
         }
         metadata[SavedPlace.key] = subject.place(tree).text
+        // What says so may not be in it.
+        metadata[Self.unhealthyKey] = inspection.unhealthy
         self.layout = layout?.name ?? "files"
         origin = subject.output?.text ?? tree.root.parent.text
         self.inspection = inspection

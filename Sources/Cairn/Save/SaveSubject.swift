@@ -11,9 +11,13 @@ struct SaveSubject {
     private let files: Set<String>?
     /// The folders above those.
     private let folders: Set<String>
+    /// What is looked at as well, below `path`.
+    private let beside: [String]
+    /// Those of its files that other iterations need as well, below `path`.
+    let shared: Set<[UInt8]>
 
     init(path: Path) {
-        (self.path, output, candidate, files, folders) = (path, nil, nil, nil, [])
+        (self.path, output, candidate, files, folders, beside, shared) = (path, nil, nil, nil, [], [], [])
     }
 
     /// What a layout found in an output folder.
@@ -24,9 +28,15 @@ struct SaveSubject {
         let prefix = candidate.path.isEmpty ? "" : candidate.path + "/"
         files = candidate.files.map { Set($0.map { String($0.dropFirst(prefix.count)) }) }
         folders = Set((files ?? []).flatMap { Self.folders(above: $0) })
+        beside = candidate.beside.map { String($0.dropFirst(prefix.count)) }
+        shared = Set(candidate.shared.map { [UInt8]($0.utf8.dropFirst(prefix.utf8.count)) })
     }
 
-    func includes(_ path: String) -> Bool { files?.contains(path) ?? true }
+    /// As layouts look at it.
+    /// - Parameter root: `path`, without links.
+    func view(_ root: Path) throws -> CheckpointView {
+        try files.map { try CheckpointView(root, files: $0.sorted() + beside) } ?? CheckpointView(root)
+    }
 
     func includes(_ path: [UInt8], _ kind: FileStatus.Kind) -> Bool {
         guard let files else { return true }

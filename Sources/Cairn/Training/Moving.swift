@@ -4,27 +4,27 @@ internal import Platform
 /// Which originals may go once the store has them.
 struct Moving {
     let output: OutputFolder
-    /// What has to stay whatever the store has, by the path of the candidate.
-    private let kept: [String: String]
+    /// What has to stay whatever the store has, by the candidate's path and files.
+    private let kept: [Candidate: String]
     private let keptSteps: [UInt64: String]
 
     /// - Parameter found: all iterations in the folder.
     init(_ output: OutputFolder, _ found: [Found]) throws {
         self.output = output
-        var kept: [String: String] = [:]
+        var kept: [Candidate: String] = [:]
         var steps: [UInt64: String] = [:]
         let whole = found.filter(\.inspection.isComplete)
         // Some frameworks go on from the greatest step, and some from the newest time.
-        if let newest = whole.last { kept[newest.candidate.path] = "the newest" }
+        if let newest = whole.last { kept[newest.candidate.key] = "the newest" }
         if let latest = whole.max(by: { output.time(of: $0.candidate) < output.time(of: $1.candidate) }) {
-            kept[latest.candidate.path] = "the newest"
+            kept[latest.candidate.key] = "the newest"
         }
         // What an earlier one called the best was so then.
         if let best = whole.last?.inspection.bestStep { steps[best] = "the best" }
         for layout in Layouts.all {
             guard let pointer = try layout.pointed(in: output) else { continue }
-            for one in found where layout.pointer(to: one.candidate)?.text == pointer.text {
-                kept[one.candidate.path] = "named by \(pointer.path)"
+            for one in found where layout.pointers(to: one.candidate).contains(where: pointer.agrees) {
+                kept[one.candidate.key] = "named by \(pointer.path)"
             }
         }
         (self.kept, keptSteps) = (kept, steps)
@@ -35,18 +35,20 @@ struct Moving {
         guard let layout = found.layout, layout.allowsMoving else {
             return "a training that goes on would miss it"
         }
-        return kept[found.candidate.path] ?? found.step.flatMap { keptSteps[$0] }
+        return kept[found.candidate.key] ?? found.step.flatMap { keptSteps[$0] }
     }
 }
 
 extension OutputFolder {
     /// Nanoseconds since 1970 UTC at which a candidate changed last, as frameworks look at it.
     func time(of candidate: Candidate) -> Int64 {
-        let status = try? FileSystem.status(
-            candidate.path.isEmpty ? path : path.appending(candidate.path), followLinks: true)
-        guard let status else { return .min }
-        return status.seconds.multipliedReportingOverflow(by: 1_000_000_000).partialValue
-            &+ Int64(status.nanoseconds)
+        let files = candidate.files?.filter { !candidate.shared.contains($0) } ?? [candidate.path]
+        return files.map { file in
+            let status = try? FileSystem.status(file.isEmpty ? path : path.appending(file), followLinks: true)
+            guard let status else { return .min }
+            return status.seconds.multipliedReportingOverflow(by: 1_000_000_000).partialValue
+                &+ Int64(status.nanoseconds)
+        }.max() ?? .min
     }
 }
 
@@ -70,16 +72,18 @@ extension Store {
         else {
             return false
         }
-        try remove(tree, isWhole: found.candidate.files == nil)
+        try remove(tree, isWhole: found.candidate.files == nil, except: subject.shared)
         return true
     }
 
     /// Removes what a tree holds: a folder first gets a name that no framework takes for an iteration's.
-    /// - Parameter isWhole: the folder holds nothing else.
-    private func remove(_ tree: SourceTree, isWhole: Bool) throws {
+    /// - Parameters:
+    ///   - isWhole: the folder holds nothing else.
+    ///   - shared: files that other iterations need as well.
+    private func remove(_ tree: SourceTree, isWhole: Bool, except shared: Set<[UInt8]>) throws {
         guard isWhole, tree.entries.first?.path.isEmpty == true else {
             for entry in tree.entries where entry.status.kind != .folder || entry.target != nil {
-                try FileSystem.removeFile(entry.source)
+                if !shared.contains(entry.path) { try FileSystem.removeFile(entry.source) }
             }
             return
         }

@@ -106,14 +106,28 @@ extension Resumption {
                 "\(candidate.name) lacks \(inspection.missing.joined(separator: " and ")), which starts anew")
         }
         try mendPaths(candidate, layout)
-        if let pointer = layout.pointer(to: candidate) {
-            let place = path.appending(pointer.path)
+        for pointer in layout.pointers(to: candidate) { try write(pointer) }
+        let argument = layout.argument(for: candidate)
+        result.path = argument.isEmpty ? path.text : path.appending(argument).text
+    }
+
+    private func write(_ pointer: Pointer) throws {
+        let place = path.appending(pointer.path)
+        guard pointer.isLink else {
             if try OutputFolder(path).text(pointer.path) != pointer.text {
-                try FileSystem.publish([UInt8](pointer.text.utf8), at: place, mode: 0o644)
+                try FileSystem.publish([UInt8](pointer.text.utf8), at: place, mode: pointer.mode)
             }
+            return
         }
-        let single = candidate.files?.count == 1 ? candidate.files![0] : candidate.path
-        result.path = layout.takesOutputFolder || single.isEmpty ? path.text : path.appending(single).text
+        let target = [UInt8](pointer.text.utf8)
+        if let status = try FileSystem.status(place) {
+            // A file in its place is an iteration of its own, and stays.
+            guard status.kind == .link, try FileSystem.target(ofLink: place) != target else { return }
+        }
+        let aside = place.parent.appending(".cairn-link-" + Random.hex(8))
+        try FileSystem.makeLink(aside, target: target)
+        try FileSystem.rename(aside, to: place)
+        try FileSystem.syncFolder(place.parent)
     }
 
     // MARK: Getting things out of the way
@@ -121,7 +135,9 @@ extension Resumption {
     /// Gives iterations names that no framework looks for.
     mutating func setAside(_ iterations: [Found]) throws {
         for one in iterations {
-            let files = one.candidate.files ?? [one.candidate.path]
+            let files = (one.candidate.files ?? [one.candidate.path]).filter {
+                !one.candidate.shared.contains($0)
+            }
             var reasons = one.inspection.faults
             if let unhealthy = one.inspection.unhealthy { reasons.append(unhealthy) }
             if reasons.isEmpty { reasons = ["it is newer than what is gone back to"] }

@@ -160,10 +160,10 @@ struct Resumption {
     /// Says so where somebody set the framework's pointer to another iteration than the one that is taken.
     private mutating func mentionPointer(_ newest: Found) throws {
         guard let output, let layout = newest.layout, let set = try layout.pointed(in: output),
-            let own = layout.pointer(to: newest.candidate), own.text != set.text
+            !layout.pointers(to: newest.candidate).contains(where: set.agrees)
         else { return }
         result.notes.append(
-            "\(set.path) says \(set.text), and the newest valid iteration is \(newest.candidate.name); "
+            "\(set.path) says \(set.says), and the newest valid iteration is \(newest.candidate.name); "
                 + "to go back to what it says, pass --ref pointer")
     }
 
@@ -195,13 +195,15 @@ struct Resumption {
         guard let output else { throw noPointer() }
         for layout in Layouts.all {
             guard let set = try layout.pointed(in: output) else { continue }
-            let named = found.last { $0.isValid && layout.pointer(to: $0.candidate)?.text == set.text }
+            let named = found.last {
+                $0.isValid && layout.pointers(to: $0.candidate).contains(where: set.agrees)
+            }
             if let named { return try goBack(to: named) }
-            if let step = UInt64(set.text), saved.contains(where: { $0.step == step }) {
+            if let step = UInt64(set.says), saved.contains(where: { $0.step == step }) {
                 return try goBack(to: "\(step)")
             }
             throw CairnError(
-                .notFound, "\(set.path) says \(set.text), which neither the folder nor the store has whole",
+                .notFound, "\(set.path) says \(set.says), which neither the folder nor the store has whole",
                 path: path.appending(set.path).text)
         }
         throw noPointer()

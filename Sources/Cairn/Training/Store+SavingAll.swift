@@ -55,13 +55,30 @@ extension Store {
         }
         let subject = try SaveSubject(found.candidate, in: output)
         let existing = try iteration(run: run, step: step)
-        if let existing, try isUnchanged(subject, since: existing) { return .known }
+        if let existing, try isUnchanged(subject, since: existing) || isOlder(subject, than: existing) {
+            return .known
+        }
         let result = try save(
             subject, SaveOptions(run: run, step: step, replace: existing != nil, dryRun: options.dryRun),
             progress)
         if result.unchanged { return .known }
         if existing != nil, let id = result.id { _ = try rewind(to: "#\(id)") }
         return .saved(result)
+    }
+
+    /// Whether other files of the same step are newer, as `last.ckpt` may be beside `step=16.ckpt`: of several, the newest counts.
+    private func isOlder(_ subject: SaveSubject, than info: IterationInfo) throws -> Bool {
+        let tree = try SourceTree(
+            subject.path, followsLinks: false, store: chunks.folder, isIncluded: subject.includes)
+        let (manifest, lock) = try manifest(of: info)
+        defer { withExtendedLifetime(lock) {} }
+        let saved = manifest.roots.entries.filter { $0.kind != .folder }
+        let present = tree.entries.filter { $0.status.kind != .folder }
+        guard Set(saved.map(\.path)).isDisjoint(with: present.map(\.path)) else { return false }
+        let times = present.map { ($0.status.seconds, $0.status.nanoseconds) }
+        guard let newest = times.max(by: <), let known = saved.map({ ($0.mtime, $0.nanoseconds) }).max(by: <)
+        else { return false }
+        return newest <= known
     }
 
     /// Whether the files on disk have the sizes, times and modes of those that were saved: then their content is not read again.

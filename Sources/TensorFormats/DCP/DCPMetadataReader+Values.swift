@@ -4,7 +4,7 @@ extension DCPMetadataReader {
     }
 
     /// The attributes of these names; all nil for what has none.
-    func fields(of index: Pickle.Index, _ names: [StaticString]) -> [Pickle.Index?] {
+    func fields(of index: Pickle.Index, _ names: [String]) -> [Pickle.Index?] {
         var found = [Pickle.Index?](repeating: nil, count: names.count)
         guard let state = pickle.object(index)?.state, let items = dictionary(state) else { return found }
         for (key, value) in items {
@@ -69,15 +69,5 @@ extension DCPMetadataReader {
         let found = pickle.text(name, maximumLength: 64).flatMap { Class(rawValue: $0) }
         classes[function] = .some(found)
         return found
-    }
-}
-
-extension Pickle {
-    /// Whether a node is this text.
-    fileprivate func isText(_ index: Index, _ wanted: StaticString) -> Bool {
-        guard case .text(let start, let count) = self[index], Int(count) == wanted.utf8CodeUnitCount else {
-            return false
-        }
-        return wanted.withUTF8Buffer { bytes[Int(start)..<Int(start) + Int(count)].elementsEqual($0) }
     }
 }

@@ -10,7 +10,8 @@ struct TorchContents {
     /// Of the pickle, with the paths to its tensors.
     let walk: TensorWalk
     var storages: TorchStorages
-    /// In the order of the pickle, as the walk has them, but that they count from the start of their storage. `storage` of each is in `storages.ofNode`.
+    /// As the walk has them, in the order of the pickle, but that they count from the start of their storage.
+    /// `storage` of each is in `storages.ofNode`.
     var tensors: [TorchTensor]
     /// In the order of the file.
     var pieces: [Piece]

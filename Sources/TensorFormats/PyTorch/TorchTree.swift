@@ -7,7 +7,8 @@ public struct TorchTree: Sendable {
 
     /// The tree of a checkpoint of PyTorch, of any version, as `torch.save` writes it.
     ///
-    /// Of the file only its structure and its pickle are read, and never a tensor.
+    /// Of the file only its structure and its pickle are read; never a tensor, but for one that stands within a few KiB
+    /// of those.
     ///
     /// - Parameters:
     ///   - size: bytes of the file.

@@ -18,6 +18,7 @@ final class ExportScene {
         func candidates(in output: OutputFolder) -> [Candidate] { [] }
         func recognises(_ view: CheckpointView) -> Bool { true }
         func inspect(_ view: CheckpointView) -> Inspection { Inspection() }
+        func pointers(to iteration: Candidate) -> [Pointer] { [] }
     }
 
     let bench: GatherBench

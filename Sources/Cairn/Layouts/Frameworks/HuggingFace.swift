@@ -14,6 +14,8 @@ struct HuggingFace: Layout {
 
     func candidates(in output: OutputFolder) throws -> [Candidate] { output.folders("checkpoint-#") }
 
+    func pointers(to iteration: Candidate) -> [Pointer] { [] }
+
     // It lists the folder whenever it deletes or resumes.
     var allowsMoving: Bool { true }
 

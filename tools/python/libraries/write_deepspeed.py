@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""What DeepSpeed writes with 2 ranks: ZeRO 0 to 3, one in bfloat16, one save that is cut short, and universal checkpoints.
+
+usage: write_deepspeed.py OUTPUT
+"""
+import os
+import sys
+from pathlib import Path
+
+os.environ |= {"DS_ACCELERATOR": "cpu", "DS_SKIP_CUDA_CHECK": "1"}
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.checkpoint import ds_to_universal
+from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+from expected import expect, iteration
+from ranks import leave, torchrun
+
+# Folder, stage, bfloat16.
+RUNS = [("zero-0", 0, False), ("zero-1", 1, False), ("zero-1-bf16", 1, True), ("zero-2", 2, False), ("zero-3", 3, False)]
+STEPS = (2, 4)
+
+
+class Model(torch.nn.Module):
+    """Sizes that 2 ranks don't divide, tied weights, one that is frozen, and a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.embed = torch.nn.Embedding(11, 7)
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(7, 7) for _ in range(2))
+        self.scale = torch.nn.Parameter(torch.full((7,), 0.3), requires_grad=False)
+        self.head = torch.nn.Linear(7, 11, bias=False)
+        self.head.weight = self.embed.weight
+        self.register_buffer("rope", torch.arange(3.0) / 7)
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        for layer in self.layers:
+            x = layer(x).relu() * self.scale
+        return self.head(x)
+
+
+def engine(stage, bf16):
+    model = Model()
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [{"params": [weight for weight in weights if weight.dim() == 2], "weight_decay": 0.1},
+              {"params": [weight for weight in weights if weight.dim() == 1], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.01)
+    return deepspeed.initialize(
+        model=model, optimizer=optimizer, lr_scheduler=torch.optim.lr_scheduler.StepLR(optimizer, 3), dist_init_required=False, config={
+            "train_micro_batch_size_per_gpu": 1, "bf16": {"enabled": bf16}, "zero_allow_untested_optimizer": True,
+            "zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 0}, "steps_per_print": 1000})[0]
+
+
+def train(output, name, stage, bf16):
+    trained = engine(stage, bf16)
+    for step in range(1, 7 if name == "zero-2" else 5):
+        trained.backward(trained(torch.arange(11).reshape(1, 11)).float().square().mean())
+        trained.step()
+        if step == 6 and dist.get_rank() == 1:
+            # As when this rank is killed before it has written its part: "latest" names the folder all the same.
+            trained._save_zero_checkpoint = lambda *arguments: None
+        if step % 2 == 0:
+            trained.save_checkpoint(str(output / name), client_state={"epoch": step // 2})
+
+
+def loaded(folder, stage):
+    if stage == 3:
+        return get_fp32_state_dict_from_zero_checkpoint(str(folder.parent), tag=folder.name)
+    module = torch.load(folder / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+    # With stage 1, the frozen weights are in the module alone, and the engine loads them from there.
+    return module | (get_fp32_state_dict_from_zero_checkpoint(str(folder.parent), tag=folder.name) if stage else {})
+
+
+def described(folder, stage):
+    return iteration(
+        folder.name, int(folder.name.removeprefix("global_step")), loaded(folder, stage), world_size=2, tied=["head.weight"],
+        required=sorted(file.name for file in folder.iterdir()))
+
+
+def parts(folder):
+    """The parameters of a universal checkpoint: a folder of each, with a file of each of its parts."""
+    model, optimizer = {}, {}
+    for file in sorted((folder / "zero").glob("*/*.pt")):
+        value, name = torch.load(file, weights_only=False), file.parent.name
+        value = value["param"] if isinstance(value, dict) else value
+        if file.stem == "fp32":
+            model[name] = value
+        elif file.stem.startswith("exp_avg"):
+            optimizer[f"{name}.{file.stem}"] = value
+    return model, optimizer
+
+
+def universal(output):
+    iterations = []
+    for step in STEPS:
+        folder = output / f"universal/global_step{step}_universal"
+        sys.argv = ["", "--input_folder", str(output / f"zero-2/global_step{step}"), "--output_folder", str(folder),
+                    "--num_extract_workers", "1", "--num_merge_workers", "1", "--inject_missing_state"]
+        ds_to_universal.main(ds_to_universal.parse_arguments())
+        model, optimizer = parts(folder)
+        iterations.append(iteration(
+            folder.name, step, model, optimizer=optimizer, tied=["head.weight"],
+            required=["mp_rank_00_model_states.pt", "zero/embed.weight/fp32.pt"]))
+    expect(output, "universal", "deepspeed-universal", iterations)
+
+
+def main(output):
+    torchrun(2, __file__, output)
+    for name, stage, _ in RUNS:
+        iterations = [described(output / name / f"global_step{step}", stage) for step in STEPS]
+        if name == "zero-2":
+            iterations.append(iteration("global_step6", 6, {}, complete=False))
+        expect(output, name, "deepspeed", iterations)
+    universal(output)
+
+
+def ranks(output):
+    # Compiled at the first use, with tools that need not be there. It only makes sums over ranks faster.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed("gloo")
+    for run in RUNS:
+        train(output, *run)
+    leave()
+
+
+if __name__ == "__main__":
+    (ranks if "RANK" in os.environ else main)(Path(sys.argv[1]))

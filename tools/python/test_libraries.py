@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""Checkpoints that the real libraries write: saved, recognised, and restored as they were.
+
+Each library writes its trees itself, in an environment of its own where it needs one (libraries/make.py). One that can't be installed, or
+is too large for the short form of the tests, is stood for by the committed sample of its trees, and the test says so. What is expected
+of a tree, the library said when it wrote it: libraries/expected.py has the form.
+
+usage: test_libraries.py [LibraryTests.test_LIBRARY ...]
+"""
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "libraries"))
+import make
+from workbench import CAIRN, Workbench
+
+# What is checked of every tree, in this order, by the methods below. `check_layouts`, `check_damage`, `check_model` and `check_optimizer`
+# need the commands that know the layouts.
+CHECKS = ["check_files"]
+
+# The names of the layouts, by the families of expected.json.
+LAYOUTS = {
+    "hf": "hf", "accelerate": "accelerate", "dcp": "dcp", "torchtitan": "torchtitan", "dcp-hf": "dcp-hf", "verl": "verl",
+    "deepspeed": "deepspeed", "deepspeed-universal": "deepspeed-universal", "megatron": "megatron", "lightning": "lightning",
+    "gguf": "gguf", "orbax": "orbax", "mindformers": "mindformers", "mindformers1": "mindformers1", "tensorflow": "tensorflow"}
+# Not exported: tensors of the former are listed under the library's own names, of the latter none.
+LISTED, KEPT = {"gguf"}, {"orbax", "tensorflow"}
+IS_LONG = bool(os.environ.get("CAIRN_TEST_LONG"))
+
+
+def entries(path):
+    """Kind, mode, time and content of a file or folder and of all that is below it, by relative path."""
+    found = {}
+    for place in [path, *sorted(path.rglob("*"))]:
+        info = place.lstat()
+        content = (
+            os.readlink(place) if stat.S_ISLNK(info.st_mode) else place.read_bytes() if stat.S_ISREG(info.st_mode) else None)
+        found[str(place.relative_to(path))] = (oct(info.st_mode), info.st_mtime_ns, content)
+    return found
+
+
+def safetensors(folder):
+    """Dtype, shape and digest of all tensors in a folder's files, read without any library."""
+    found = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        data = file.read_bytes()
+        [size] = struct.unpack_from("<Q", data)
+        for name, entry in json.loads(data[8:8 + size]).items():
+            if name != "__metadata__":
+                assert name not in found, f"{name} is in two files"
+                start, end = (8 + size + offset for offset in entry["data_offsets"])
+                found[name] = {
+                    "dtype": entry["dtype"], "shape": entry["shape"], "sha256": hashlib.sha256(data[start:end]).hexdigest()}
+    return found
+
+
+def trees(library, folder):
+    """Puts the library's trees into a folder. Returns why they are the sample's, if they are."""
+    reason = "it has no environment" if library in make.SAMPLE_ONLY else None
+    if library in make.LARGE and not IS_LONG:
+        reason = "it is installed with --long"
+    if not reason:
+        try:
+            make.make(library, folder)
+        except make.Missing as missing:
+            reason = str(missing)
+    if reason:
+        make.unpack(library, folder)
+    return reason
+
+
+class LibraryTests(Workbench):
+    @classmethod
+    def setUpClass(cls):
+        cls.place = Path(tempfile.mkdtemp(prefix="cairn-libraries."))
+        cls.addClassCleanup(shutil.rmtree, cls.place)
+        # They wait for one another more than they compute, so there are as many at once as there are cores.
+        pool = concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        cls.addClassCleanup(pool.shutdown, cancel_futures=True)
+        cls.made = {library: pool.submit(trees, library, cls.place / library) for library in cls.wanted}
+
+    def check(self, library):
+        reason = self.made[library].result()
+        if reason:
+            print(f"{library}: the committed sample ({reason})")
+        expected = json.loads((self.place / library / "expected.json").read_text())
+        self.assertTrue(expected)
+        for tree in expected:
+            for check in CHECKS:
+                with self.subTest(tree=tree["path"], check=check):
+                    getattr(self, check)(self.place / library / tree["path"], tree)
+
+    # Saving and restoring
+
+    def reference(self, folder, tree, iteration):
+        """Saves an iteration, and returns the reference to it."""
+        # Files of the same step lie side by side in some layouts, so each has a run of its own.
+        run = f"{tree['path'].replace('/', '-')}-{tree['iterations'].index(iteration)}"
+        # Where it is no folder or file of its own, the whole tree is saved.
+        path = folder / (iteration["path"] or "")
+        step = 0 if iteration["step"] is None else iteration["step"]
+        self.assertEqual(self.cairn("save", path, "--run", run, "--step", step)["step"], step)
+        return f"{run}@{step}"
+
+    def check_files(self, folder, tree):
+        """Every complete iteration comes back as it was, and saving leaves the tree alone."""
+        before = entries(folder)
+        for iteration in filter(lambda iteration: iteration["complete"], tree["iterations"]):
+            reference = self.reference(folder, tree, iteration)
+            place = Path(tempfile.mkdtemp(dir=self.folder)) / "restored"
+            self.cairn("restore", reference, place)
+            path = folder / (iteration["path"] or "")
+            self.assertEqual(entries(place if path.is_dir() else place / path.name), entries(path))
+        self.assertEqual(entries(folder), before)
+
+    # What is understood of a tree
+
+    def layouts(self, folder):
+        """What `cairn layouts` says of each iteration, by its path below the folder."""
+        done = subprocess.run([CAIRN, "layouts", "--json", folder], capture_output=True, text=True, timeout=120)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return [found | {"path": os.path.relpath(folder / found["path"], folder)} for found in json.loads(done.stdout)]
+
+    def matching(self, found, iteration):
+        """The entries for an iteration: by path, or by step where it has no path of its own."""
+        path = iteration["path"]
+        wanted = (lambda entry: entry["step"] == iteration["step"]) if path is None else (
+            lambda entry: entry["path"] == os.path.normpath(path))
+        return list(filter(wanted, found))
+
+    def check_layouts(self, folder, tree):
+        """Layout, step, epoch, completeness and world size are what the library says."""
+        found = self.layouts(folder)
+        for iteration in tree["iterations"]:
+            matches = self.matching(found, iteration)
+            # Names that a library gives before it renames may count as no iteration at all.
+            if not matches and not iteration["complete"] and ".orbax-checkpoint-tmp" in iteration["path"]:
+                continue
+            self.assertEqual(len(matches), 1, f"{iteration['path'] or iteration['step']} in {found}")
+            [match] = matches
+            found.remove(match)
+            got = {key: match[key] for key in ("layout", "step", "complete")}
+            self.assertEqual(got, {"layout": LAYOUTS[tree["layout"]], "step": iteration["step"], "complete": iteration["complete"]})
+            self.assertEqual(bool(match["reasons"]), not iteration["complete"], match)
+            for key in ("epoch", "worldSize"):
+                if iteration[key] is not None:
+                    self.assertEqual(match[key], iteration[key], f"{key} of {match}")
+        self.assertEqual(found, [])
+
+    @contextlib.contextmanager
+    def copy(self, folder):
+        with tempfile.TemporaryDirectory(dir=self.folder) as place:
+            yield shutil.copytree(folder, Path(place) / folder.name, symlinks=True)
+
+    def check_damage(self, folder, tree):
+        """Without any one file that it needs, or with half of it, the newest iteration is incomplete, and no other is."""
+        complete = [iteration for iteration in tree["iterations"] if iteration["complete"]]
+        newest = complete[-1]
+        for name in newest["required"]:
+            for damage in ("missing", "half"):
+                with self.subTest(file=name, damage=damage), self.copy(folder) as copied:
+                    file = copied / (newest["path"] or "") / name
+                    if damage == "missing":
+                        file.unlink()
+                    else:
+                        file.chmod(0o600)
+                        os.truncate(file, file.stat().st_size // 2)
+                    found = self.layouts(copied)
+                    # Where nothing of it is left, it is no longer there.
+                    for match in self.matching(found, newest):
+                        self.assertFalse(match["complete"], match)
+                        self.assertTrue(match["reasons"], match)
+                    for other in complete[:-1]:
+                        self.assertTrue(all(match["complete"] for match in self.matching(found, other)), found)
+
+    # Tensors
+
+    def check_model(self, folder, tree):
+        """The model that is exported has the tensors that the library loads, bit for bit."""
+        if tree["layout"] in KEPT:
+            return
+        for iteration in filter(lambda iteration: iteration["complete"], tree["iterations"]):
+            reference = self.reference(folder, tree, iteration)
+            if tree["layout"] in LISTED:
+                self.assertEqual(self.shown(reference, iteration["model"]), self.unread(iteration["model"]))
+                continue
+            place = Path(tempfile.mkdtemp(dir=self.folder)) / "model"
+            self.cairn("export", reference, place, "--layout", "hf")
+            got, wanted = safetensors(place), iteration["model"]
+            # A name that stands for the same tensor as another may be left out.
+            left_out = set(iteration["tied"]) - set(got)
+            self.assertEqual(got, {name: tensor for name, tensor in wanted.items() if name not in left_out})
+
+    def check_optimizer(self, folder, tree):
+        """The optimizer's tensors are listed under the names that the layout gives them."""
+        for iteration in filter(lambda iteration: iteration.get("optimizer"), tree["iterations"]):
+            reference = self.reference(folder, tree, iteration)
+            self.assertEqual(self.shown(reference, iteration["optimizer"], "optimizer"), self.unread(iteration["optimizer"]))
+
+    def shown(self, reference, wanted, group=None):
+        """Dtypes and shapes by name of those tensors among the wanted that the store lists."""
+        listed = self.cairn("show", reference, "--tensors")["tensors"]
+        return {tensor["name"]: {"dtype": tensor["dtype"], "shape": tensor["shape"]} for tensor in listed
+                if tensor["name"] in wanted and group in (None, tensor["group"])}
+
+    def unread(self, tensors):
+        return {name: {"dtype": tensor["dtype"], "shape": tensor["shape"]} for name, tensor in tensors.items()}
+
+
+for name in make.ENVIRONMENTS:
+    setattr(LibraryTests, f"test_{name}", lambda self, name=name: self.check(name))
+asked = {argument.rpartition(".test_")[2] for argument in sys.argv[1:]}
+LibraryTests.wanted = [name for name in make.ENVIRONMENTS if not asked or name in asked]
+
+if __name__ == "__main__":
+    unittest.main(warnings="ignore")
