@@ -27,6 +27,12 @@ public struct ExportOptions: Sendable {
     public var mapsOf: String?
     /// A file with rules for how tensors are cut. (Docs/tensor-maps.md)
     public var maps: String?
+    /// Merges a LoRA adapter into its base, as peft does.
+    public var mergesAdapter: Bool
+    /// The base of the adapter: an iteration, or a folder; nil: what lies with it, or the folder that its configuration names.
+    public var base: String?
+    /// Writes an adapter without the model that lies with it.
+    public var adapterOnly: Bool
     /// Takes the place of a destination that exists.
     public var force: Bool
 
@@ -34,7 +40,8 @@ public struct ExportOptions: Sendable {
         layout: String, maxShardSize: UInt64? = nil, only: String? = nil, all: Bool = false,
         rename: String? = nil, config: String? = nil, prefix: String? = nil, withoutOptimizer: Bool = false,
         removesRedundancy: Bool = false, isUnified: Bool = false, mesh: String? = nil, mapsOf: String? = nil,
-        maps: String? = nil, force: Bool = false
+        maps: String? = nil, mergesAdapter: Bool = false, base: String? = nil, adapterOnly: Bool = false,
+        force: Bool = false
     ) {
         self.layout = layout
         self.maxShardSize = maxShardSize
@@ -49,6 +56,9 @@ public struct ExportOptions: Sendable {
         self.mesh = mesh
         self.mapsOf = mapsOf
         self.maps = maps
+        self.mergesAdapter = mergesAdapter
+        self.base = base
+        self.adapterOnly = adapterOnly
         self.force = force
     }
 }

@@ -17,14 +17,15 @@ struct AssemblyExport {
         let ownState = subject.options.all && subject.layout is HuggingFace
         var tensors = try ExportTensors(subject, withOptimizer: subject.options.all && !ownState)
         tensors.untie()
-        let files = SafetensorsFiles(tensors.sources)
+        let model = try tensors.model.map { try ModelTensor($0, tensors.sources) }
+        let optimizer = try tensors.optimizer.map { try ModelTensor($0, tensors.sources) }
         let size = subject.options.maxShardSize ?? Self.shardSize
         plan.written =
             assembly.fileName == "model"
-            ? try files.sharded(tensors.model, stem: "model", maximumShardSize: size)
-            : [try files.file(assembly.fileName + ".safetensors", tensors.model)]
-        if !tensors.optimizer.isEmpty {
-            plan.written.append(try files.file("optimizer.safetensors", tensors.optimizer))
+            ? try SafetensorsFiles.sharded(model, stem: "model", maximumShardSize: size)
+            : [try SafetensorsFiles.file(assembly.fileName + ".safetensors", model)]
+        if !optimizer.isEmpty {
+            plan.written.append(try SafetensorsFiles.file("optimizer.safetensors", optimizer))
         }
         plan.warnings = tensors.warnings
         if ownState { copyState() }

@@ -27,7 +27,30 @@ enum ExportLayout: String, CaseIterable {
                 "--config without --rename means nothing for the layout \(layout.rawValue), which has no config.json"
             )
         }
+        try Self.checkAdapter(options)
         self = layout
+    }
+
+    private static func checkAdapter(_ options: ExportOptions) throws(CairnError) {
+        if options.base != nil, !options.mergesAdapter {
+            throw CairnError(
+                .usage, "--base says what an adapter is merged into; pass --merge-adapter as well")
+        }
+        guard options.mergesAdapter || options.adapterOnly else { return }
+        if options.mergesAdapter, options.adapterOnly {
+            throw CairnError(
+                .usage, "--merge-adapter and --adapter-only can't both be meant; pass one of them")
+        }
+        let others = [
+            ("--all", options.all), ("--rename", options.rename != nil), ("--config", options.config != nil),
+            ("--max-shard-size", options.adapterOnly && options.maxShardSize != nil),
+        ]
+        for (option, isGiven) in others where isGiven {
+            throw CairnError(
+                .usage,
+                "\(option) means nothing beside \(options.adapterOnly ? "--adapter-only" : "--merge-adapter")"
+            )
+        }
     }
 
     var isOfMindSpore: Bool { self == .mindformers || self == .mindformers1 }
@@ -44,6 +67,9 @@ enum ExportLayout: String, CaseIterable {
             ("--mesh", options.mesh != nil, meshes),
             ("--maps-of", options.mapsOf != nil, meshes),
             ("--maps", options.maps != nil, meshes),
+            ("--merge-adapter", options.mergesAdapter, [.hf]),
+            ("--base", options.base != nil, [.hf]),
+            ("--adapter-only", options.adapterOnly, [.hf]),
         ]
     }
 }

@@ -88,15 +88,19 @@ extension GatheredTensor {
     /// - Throws: `.usage` where it has no such type.
     func dtype(in what: String) throws(CairnError) -> DType {
         guard let dtype = DType(rawValue: self.dtype) else {
-            throw CairnError(
-                .usage,
-                "the tensor \(name) is \(self.dtype), which \(what) can't hold; leave it out with --only")
+            throw .unsupported(name, self.dtype, in: what)
         }
         return dtype
     }
 }
 
 extension CairnError {
+    /// A tensor of a type that the format that is written does not have.
+    static func unsupported(_ tensor: String, _ dtype: String, in what: String) -> CairnError {
+        CairnError(
+            .usage, "the tensor \(tensor) is \(dtype), which \(what) can't hold; leave it out with --only")
+    }
+
     /// What can't be written.
     init(_ error: WritingError) {
         let sentence = error.message.hasSuffix(".") ? error.message.dropLast() : error.message[...]

@@ -1,36 +1,34 @@
 internal import Platform
 internal import TensorFormats
 
-/// Canonical safetensors files of tensors that are put together.
-struct SafetensorsFiles {
-    private let sources: [Gather.Source]
-
-    /// - Parameter sources: of the stored tensors.
-    init(_ sources: [Gather.Source]) { self.sources = sources }
-
+/// Canonical safetensors files.
+enum SafetensorsFiles {
     /// One file.
     /// - Throws: `.usage`, naming the tensor, where it has a type that safetensors files don't.
-    func file(_ path: String, _ tensors: [GatheredTensor]) throws -> OutputFile {
+    static func file(_ path: String, _ tensors: [ModelTensor]) throws(CairnError) -> OutputFile {
+        var entries: [(name: String, dtype: DType, shape: [UInt64], byteCount: UInt64)] = []
+        for tensor in tensors {
+            entries.append((tensor.name, try dtype(of: tensor), tensor.shape, tensor.length))
+        }
         let (header, order) = SafetensorsHeader.canonicalHeader(
-            tensors: try tensors.map {
-                ($0.name, try $0.dtype(in: "safetensors files"), $0.shape, $0.length)
-            }, metadata: [("format", "pt")])
+            tensors: entries, metadata: [("format", "pt")])
         return OutputFile(
-            path: [UInt8](path.utf8),
-            parts: try [.literal(header)] + order.map { .gather(try tensors[$0].gather(sources)) })
+            path: [UInt8](path.utf8), parts: [.literal(header)] + order.map { tensors[$0].content })
     }
 
     /// As many as it takes, called `model-00001-of-00004.safetensors` for the stem `model`, and their index; of one file,
     /// `model.safetensors`.
     /// - Throws: as `file`.
-    func sharded(_ tensors: [GatheredTensor], stem: String, maximumShardSize: UInt64) throws -> [OutputFile] {
-        let items = try tensors.map { tensor in
-            _ = try tensor.dtype(in: "safetensors files")
-            return HuggingFaceSharding.Item(
-                name: tensor.name, byteCount: tensor.length, elementCount: tensor.elements.count)
+    static func sharded(
+        _ tensors: [ModelTensor], stem: String, maximumShardSize: UInt64
+    ) throws(CairnError) -> [OutputFile] {
+        for tensor in tensors { _ = try dtype(of: tensor) }
+        let items = tensors.map {
+            HuggingFaceSharding.Item(name: $0.name, byteCount: $0.length, elementCount: $0.elementCount)
         }
         let shards = HuggingFaceSharding(items, maximumShardSize: maximumShardSize, stem: stem).shards
-        var files = try shards.map { try file($0.fileName, $0.items.map { tensors[$0] }) }
+        var files: [OutputFile] = []
+        for shard in shards { files.append(try file(shard.fileName, shard.items.map { tensors[$0] })) }
         if shards.count > 1 {
             let index = HuggingFaceSharding.indexJSON(
                 of: shards.map { $0.items.map { items[$0] } }, stem: stem)
@@ -40,6 +38,13 @@ struct SafetensorsFiles {
                     parts: [.literal(index)]))
         }
         return files
+    }
+
+    private static func dtype(of tensor: ModelTensor) throws(CairnError) -> DType {
+        guard let dtype = DType(rawValue: tensor.dtype) else {
+            throw .unsupported(tensor.name, tensor.dtype, in: "safetensors files")
+        }
+        return dtype
     }
 }
 
@@ -57,16 +62,16 @@ struct SafetensorsExport {
             )
         }
         let tensors = try ExportTensors(subject, withOptimizer: options.all)
-        let files = SafetensorsFiles(tensors.sources)
+        let model = try tensors.model.map { try ModelTensor($0, tensors.sources) }
         plan.warnings = tensors.warnings
         if let fileName {
-            plan.written = [try files.file(fileName, tensors.model)]
+            plan.written = [try SafetensorsFiles.file(fileName, model)]
             plan.isFile = true
             return
         }
-        for (stem, tensors) in [("model", tensors.model), ("optimizer", tensors.optimizer)]
-        where !tensors.isEmpty {
-            plan.written += try files.sharded(
+        let optimizer = try tensors.optimizer.map { try ModelTensor($0, tensors.sources) }
+        for (stem, tensors) in [("model", model), ("optimizer", optimizer)] where !tensors.isEmpty {
+            plan.written += try SafetensorsFiles.sharded(
                 tensors, stem: stem, maximumShardSize: options.maxShardSize ?? .max)
         }
     }

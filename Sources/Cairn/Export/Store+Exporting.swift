@@ -57,7 +57,9 @@ extension Store {
     ) throws -> ExportPlan {
         let view = try view(of: info, manifest, lock)
         let layout = try Layouts.layout(of: view)
-        let isOwn = target == .hf && options.rename == nil && options.config == nil
+        let isOwn =
+            target == .hf && options.rename == nil && options.config == nil && !options.mergesAdapter
+            && !options.adapterOnly
         if isOwn, layout == nil || layout is HuggingFace, HuggingFaceExport.hasModel(manifest) {
             return try HuggingFaceExport(manifest, info, options).plan
         }
@@ -85,6 +87,8 @@ extension Store {
     func plan(_ subject: ExportSubject, _ target: ExportLayout, destination name: String) throws -> ExportPlan
     {
         switch target {
+        case .hf where subject.options.mergesAdapter: try mergePlan(subject)
+        case .hf where subject.options.adapterOnly: try adapterPlan(subject)
         case .hf: try AssemblyExport(subject).plan
         case .safetensors:
             try SafetensorsExport(subject, fileName: name.hasSuffix(".safetensors") ? name : nil).plan

@@ -160,6 +160,7 @@ final class FolderWriter: Sendable {
         var file: File
         var plan: SegmentPlan
         var literals: [(to: Int, bytes: ArraySlice<UInt8>)] = []
+        var computed: [(to: Range<Int>, from: UInt64, bytes: any ComputedBytes)] = []
     }
 
     /// Puts a segment together and has it written.
@@ -235,6 +236,8 @@ final class FolderWriter: Sendable {
                 begun.literals.append((to, bytes[Int(inside.lowerBound)..<Int(inside.upperBound)]))
             case .blob(let blob): try plan(blob, inside, to, index, &begun)
             case .gather(let gather): try plan(gather, inside, to, index, &begun)
+            case .computed(let bytes):
+                begun.computed.append((to..<to + inside.count, inside.lowerBound, bytes))
             case .checksum: begun.literals.append((to, [UInt8](repeating: 0, count: inside.count)[...]))
             }
         }
@@ -257,6 +260,9 @@ final class FolderWriter: Sendable {
     private func fill(_ begun: Begun, _ slot: Slot) throws {
         let target = slot.output.bytes
         for (to, bytes) in begun.literals { target[to..<to + bytes.count].copyBytes(from: bytes) }
+        for (to, from, bytes) in begun.computed {
+            try bytes.fill(UnsafeMutableRawBufferPointer(rebasing: target[to]), from: from)
+        }
         let needed = begun.plan.chunks
         try slot.reader.finish(
             room: { index in

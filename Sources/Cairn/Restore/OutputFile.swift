@@ -9,6 +9,7 @@ struct OutputFile: Sendable {
         case gather(Gather)
         /// 4 bytes: the CRC-32 of the part of this number, little endian.
         case checksum(of: Int)
+        case computed(any ComputedBytes)
 
         var length: UInt64 {
             switch self {
@@ -16,6 +17,7 @@ struct OutputFile: Sendable {
             case .blob(let blob): blob.length
             case .gather(let gather): gather.length
             case .checksum: 4
+            case .computed(let bytes): bytes.length
             }
         }
 

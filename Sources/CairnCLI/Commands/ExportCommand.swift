@@ -31,6 +31,7 @@ struct ExportCommand: StoreCommand {
               cairn export main@500 attention --layout hf --only '\\.self_attn\\.'
               cairn export main@500 model --layout hf --rename megatron-to-qwen3.json \
                 --config config.json
+              cairn export lora@latest merged --layout hf --merge-adapter --base ./Qwen3-8B
               cairn export latest model.safetensors --layout safetensors
               cairn export latest model.pt --layout torch
               cairn export latest resume --layout dcp --all
@@ -82,6 +83,18 @@ struct ExportCommand: StoreCommand {
         completion: .file(extensions: ["json"]))
     var config: String?
 
+    @Flag(help: "Merge a LoRA adapter into its base, as peft's merge_and_unload (hf).")
+    var mergeAdapter = false
+
+    @Option(
+        help: ArgumentHelp(
+            "The adapter's base: a folder or an iteration (default: what lies with it, else the folder that its configuration names).",
+            valueName: "ref|folder"), completion: .file())
+    var base: String?
+
+    @Flag(help: "The adapter without the model that lies with it (hf).")
+    var adapterOnly = false
+
     @Option(
         help: ArgumentHelp(
             "What the names of files begin with (mindformers; mindformers1, there CKP by default).",
@@ -131,7 +144,8 @@ struct ExportCommand: StoreCommand {
         let options = ExportOptions(
             layout: layout, maxShardSize: maxShardSize, only: only, all: all, rename: rename, config: config,
             prefix: prefix, withoutOptimizer: noOptimizer, removesRedundancy: removeRedundancy,
-            isUnified: unified, mesh: mesh, mapsOf: mapsOf, maps: maps, force: force)
+            isUnified: unified, mesh: mesh, mapsOf: mapsOf, maps: maps,
+            mergesAdapter: mergeAdapter, base: base, adapterOnly: adapterOnly, force: force)
         let result = try session.store.export(
             reference, to: destination, options: options, progress: session.progress)
         return RestoreCommand.answer(result, "exported")
