@@ -246,6 +246,21 @@ class PickleTests(Workbench):
                 self.assertFalse(place.exists())
                 self.assert_same_tensors(tensors(self.export("--only", "fine", reference=f"main@{step}")), {"fine": fine})
 
+    def test_what_is_not_stored_element_by_element_is_named(self):
+        fine = torch.ones(2, 3)
+        source = self.folder / "transposed"
+        source.mkdir()
+        torch.save({"fine": fine, "the.transposed": torch.arange(6.0).view(2, 3).t(), "t": fine[:, :1]}, source / "pytorch_model.bin")
+        self.save(source)
+        error = self.cairn("export", "main@1", self.folder / "e", "--layout", "hf", status=1)["error"]
+        self.assertEqual(error["code"], "inconsistent")
+        self.assertIn("the.transposed", error["message"])
+        self.assertIn("pytorch_model.bin", error["message"])
+        self.assert_same_tensors(tensors(self.export("--only", "fine")), {"fine": fine})
+        path = self.folder / "map.json"
+        path.write_text(json.dumps({"rules": [{"match": "fine", "to": "kept"}, {"match": ".*", "drop": True}]}))
+        self.assert_same_tensors(tensors(self.export("--rename", path)), {"kept": fine})
+
     def test_an_adapter_in_a_pickle_loads_as_it_was(self):
         model = get_peft_model(tiny_llama(), LoraConfig(r=4, init_lora_weights=False, task_type="CAUSAL_LM"))
         source = self.folder / "adapter"

@@ -17,8 +17,8 @@ struct AssemblyExport {
         let ownState = subject.options.all && subject.layout is HuggingFace
         var tensors = try ExportTensors(subject, withOptimizer: subject.options.all && !ownState)
         tensors.untie()
-        let model = try tensors.model.map { try ModelTensor($0, tensors.sources) }
-        let optimizer = try tensors.optimizer.map { try ModelTensor($0, tensors.sources) }
+        let model = tensors.model.map { ModelTensor($0, tensors.sources) }
+        let optimizer = tensors.optimizer.map { ModelTensor($0, tensors.sources) }
         let size = subject.options.maxShardSize ?? Self.shardSize
         plan.written =
             assembly.fileName == "model"

@@ -23,9 +23,8 @@ struct ExportTensors {
             let config = try subject.config().flatMap { try? JSON(parsing: $0, allowNonFinite: true) }
             let renaming = Renaming(
                 try Rename(parsing: try ExportSubject.read(path), path: path), config: config)
-            model = try renaming.apply(subject.assembly.tensors.map { try assembler.tensor($0) }).filter {
-                isWanted($0.name)
-            }
+            let named = subject.assembly.tensors.map { ($0.name, $0) }
+            model = try renaming.apply(named) { try assembler.tensor($0) }.filter { isWanted($0.name) }
         } else {
             model = try subject.assembly.tensors.filter { isWanted($0.name) }.map { try assembler.tensor($0) }
         }
@@ -71,7 +70,7 @@ struct ExportTensors {
     mutating func untie() {
         var first: [GatheredTensor.Content: String] = [:]
         model.removeAll { tensor in
-            guard tensor.elements.count > 0 else { return false }
+            guard tensor.count > 0 else { return false }
             if let other = first[tensor.content] {
                 warnings.append("\(tensor.name) is left out: it is tied to \(other)")
                 return true

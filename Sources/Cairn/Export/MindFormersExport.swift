@@ -66,9 +66,13 @@ struct MindSporeSlices {
     func bytes(of piece: MindFormersPlan.Piece) throws -> Gather {
         var tensor = all[piece.tensor]
         for (axis, range) in piece.area.enumerated() where range != 0..<tensor.shape[axis] {
-            tensor = tensor.sliced(axis: axis, range)
+            do {
+                tensor = try tensor.sliced(axis: axis, range)
+            } catch {
+                throw CairnError(.usage, "the tensor \(tensor.name) can't be cut within a byte")
+            }
         }
-        return try tensor.gather(tensors.sources)
+        return tensor.gather(tensors.sources)
     }
 
     static func checkedPrefix(_ prefix: String) throws(CairnError) -> String {

@@ -62,14 +62,14 @@ struct SafetensorsExport {
             )
         }
         let tensors = try ExportTensors(subject, withOptimizer: options.all)
-        let model = try tensors.model.map { try ModelTensor($0, tensors.sources) }
+        let model = tensors.model.map { ModelTensor($0, tensors.sources) }
         plan.warnings = tensors.warnings
         if let fileName {
             plan.written = [try SafetensorsFiles.file(fileName, model)]
             plan.isFile = true
             return
         }
-        let optimizer = try tensors.optimizer.map { try ModelTensor($0, tensors.sources) }
+        let optimizer = tensors.optimizer.map { ModelTensor($0, tensors.sources) }
         for (stem, tensors) in [("model", model), ("optimizer", optimizer)] where !tensors.isEmpty {
             plan.written += try SafetensorsFiles.sharded(
                 tensors, stem: stem, maximumShardSize: options.maxShardSize ?? .max)

@@ -69,7 +69,7 @@ struct DCPExport {
 private struct TorchBytes {
     private struct Memory: Hashable {
         var dtype: String
-        var elements: Elements
+        var bytes: Elements
     }
 
     private(set) var tensors: [TorchFileWriter.Tensor] = []
@@ -82,12 +82,12 @@ private struct TorchBytes {
     /// Takes a tensor in.
     /// - Returns: the number of its bytes.
     mutating func add(_ tensor: GatheredTensor) throws -> Int {
-        let memory = Memory(dtype: tensor.dtype, elements: tensor.elements)
+        let memory = Memory(dtype: tensor.dtype, bytes: tensor.bytes)
         let content = known[memory] ?? contents.count
         if content == contents.count {
-            contents.append(try tensor.gather(sources))
+            contents.append(tensor.gather(sources))
             // Nothing in no memory is the same as nothing elsewhere.
-            if tensor.length > 0 { known[memory] = content }
+            if tensor.count > 0 { known[memory] = content }
         }
         tensors.append(
             .init(

@@ -2,11 +2,13 @@
 ///
 /// A tensor is the row of its elements in the order of its shape, so a reshape changes nothing here. The unit is whatever the sources
 /// are counted in: elements, or after `scaled` bytes.
-indirect enum Elements: Sendable, Hashable {
+enum Elements: Sendable, Hashable {
     /// Of a source, `count` elements from `start` on.
     case source(Int, start: UInt64, count: UInt64)
+    /// Of each source in turn, `share` elements from `start` on, until there are `count`.
+    indirect case shares([Int], start: UInt64, share: UInt64, count: UInt64)
     /// Of each of `rows` rows, which are `width` elements long, `length` from `start` on: a slice along an axis.
-    case slice(Elements, rows: UInt64, width: UInt64, start: UInt64, length: UInt64)
+    indirect case slice(Elements, rows: UInt64, width: UInt64, start: UInt64, length: UInt64)
     /// `rows` times by turns the next elements of each part: a concatenation along an axis. At least one part.
     case join([Part], rows: UInt64)
 
@@ -23,6 +25,7 @@ indirect enum Elements: Sendable, Hashable {
     var count: UInt64 {
         switch self {
         case .source(_, _, let count): count
+        case .shares(_, _, _, let count): count
         case .slice(_, let rows, _, _, let length): rows * length
         case .join(let parts, let rows): rows * (parts.last!.start + parts.last!.width)
         }
@@ -114,6 +117,11 @@ extension Elements {
         case .source(let source, let start, let count):
             guard let start = bytes(start), let count = bytes(count) else { return nil }
             return .source(source, start: start, count: count)
+        case .shares(let sources, let start, let share, let count):
+            guard let start = bytes(start), let share = bytes(share), let count = bytes(count) else {
+                return nil
+            }
+            return .shares(sources, start: start, share: share, count: count)
         case .slice(let inner, let rows, let width, let start, let length):
             guard let inner = inner.scaled(bits: bits), let width = bytes(width), let start = bytes(start),
                 let length = bytes(length)
@@ -143,6 +151,10 @@ extension Elements {
         switch self {
         case .source(let source, let start, _):
             try body(source, start + range.lowerBound, range.upperBound - range.lowerBound)
+        case .shares(let sources, let start, let share, _):
+            try Self.forEachRow(of: share, in: range) { place, part in
+                try body(sources[Int(place)], start + part.lowerBound, part.upperBound - part.lowerBound)
+            }
         case .slice(let inner, _, let width, let start, let length):
             try Self.forEachRow(of: length, in: range) { row, part in
                 let base = row * width + start
@@ -178,7 +190,7 @@ extension Elements {
     /// How many stretches of sources are gone through by turns, at most: 1 where one follows the other.
     var streams: Int {
         switch self {
-        case .source: 1
+        case .source, .shares: 1
         case .slice(let inner, _, _, _, _): inner.streams
         case .join(let parts, 1): parts.reduce(1) { max($0, $1.elements.streams) }
         case .join(let parts, _): parts.reduce(0) { $0 + $1.elements.streams }

@@ -8,68 +8,70 @@ struct GatheredTensor: Sendable {
     /// Of an element.
     var bits: UInt64
     var shape: [UInt64]
-    /// Of stored tensors, by their numbers.
-    var elements: Elements
-
-    /// Bytes.
-    var length: UInt64 { elements.count * bits / 8 }
+    /// Of stored tensors, by their numbers: what stands where, counted in bytes.
+    var bytes: Elements
 
     /// What it is but for its name.
     struct Content: Hashable {
         var dtype: String
         var shape: [UInt64]
-        var elements: Elements
+        var bytes: Elements
     }
 
-    var content: Content { Content(dtype: dtype, shape: shape, elements: elements) }
+    var content: Content { Content(dtype: dtype, shape: shape, bytes: bytes) }
+
+    /// Elements. Where there are none, the other axes may be of any length.
+    var count: UInt64 { shape.contains(0) ? 0 : shape.reduce(1, *) }
 
     /// Where its bytes are.
     /// - Parameter sources: of the stored tensors.
-    /// - Throws: `.inconsistent` where elements below a byte are cut apart.
-    func gather(_ sources: [Gather.Source]) throws -> Gather {
-        guard let bytes = elements.scaled(bits: bits) else {
-            throw CairnError(
-                .inconsistent,
-                "the tensor \(name) can't be put together: its elements have \(bits) bits, and one of its pieces begins "
-                    + "or ends within a byte")
-        }
-        return Gather(name: name, sources: sources, bytes: bytes)
-    }
+    func gather(_ sources: [Gather.Source]) -> Gather { Gather(name: name, sources: sources, bytes: bytes) }
 }
 
 // MARK: Views
 
 extension GatheredTensor {
+    /// Elements below a byte would be cut apart.
+    struct WithinByte: Error {}
+
     /// The same elements in another shape.
     /// - Precondition: it has as many.
     func reshaped(_ shape: [UInt64]) -> GatheredTensor {
-        precondition(shape.reduce(1, *) == elements.count)
         var copy = self
         copy.shape = shape
+        precondition(copy.count == count)
         return copy
     }
 
     /// What lies in a range along an axis.
-    func sliced(axis: Int, _ range: Range<UInt64>) -> GatheredTensor {
+    func sliced(axis: Int, _ range: Range<UInt64>) throws(WithinByte) -> GatheredTensor {
         var copy = self
-        let inner = shape[(axis + 1)...].reduce(1, *)
         copy.shape[axis] = range.upperBound - range.lowerBound
-        copy.elements = elements.sliced(
-            rows: shape[..<axis].reduce(1, *), range.lowerBound * inner..<range.upperBound * inner)
+        guard copy.count > 0 else {
+            copy.bytes = .empty
+            return copy
+        }
+        let step = shape[(axis + 1)...].reduce(bits, *)
+        let (lower, upper) = (range.lowerBound * step, range.upperBound * step)
+        guard lower % 8 == 0, upper % 8 == 0, step * shape[axis] % 8 == 0 else { throw WithinByte() }
+        copy.bytes = bytes.sliced(rows: shape[..<axis].reduce(1, *), lower / 8..<upper / 8)
         return copy
     }
 
     /// One behind the other along an axis.
     /// - Precondition: at least one; of the same dtype, and along the other axes of the same shape.
-    static func joined(_ tensors: [GatheredTensor], axis: Int) -> GatheredTensor {
+    static func joined(_ tensors: [GatheredTensor], axis: Int) throws(WithinByte) -> GatheredTensor {
         var joined = tensors[0]
-        joined.shape[axis] = 0
         for tensor in tensors {
             joined.shape[axis] = tensor.shape[axis]
             precondition(tensor.dtype == joined.dtype && tensor.shape == joined.shape)
         }
         joined.shape[axis] = tensors.reduce(0) { $0 + $1.shape[axis] }
-        joined.elements = .joined(rows: joined.shape[..<axis].reduce(1, *), tensors.map(\.elements))
+        guard joined.count > 0 else { return joined }
+        for tensor in tensors where tensor.shape[axis...].reduce(tensor.bits, *) % 8 != 0 {
+            throw WithinByte()
+        }
+        joined.bytes = .joined(rows: joined.shape[..<axis].reduce(1, *), tensors.map(\.bytes))
         return joined
     }
 }

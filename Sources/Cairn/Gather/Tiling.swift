@@ -3,11 +3,9 @@
 /// Axis by axis, the boxes' bounds cut the tensor into slabs, down to cells that are each within all boxes that touch them. Of a grid
 /// of shards the cells are the shards.
 struct Tiling {
-    /// A box of the tensor, and the source that has its elements in their order.
+    /// A box of the tensor, and where its elements are, in their order.
     struct Box {
-        var source: Int
-        /// Elements of the source before its first.
-        var base: UInt64
+        var elements: Elements
         /// Along each axis; none is empty.
         var bounds: [Range<UInt64>]
     }
@@ -136,7 +134,7 @@ struct Tiling {
     private func elements(of index: Int, in region: [Range<UInt64>]) -> Elements {
         let box = boxes[index]
         var lengths = box.bounds.map { $0.upperBound - $0.lowerBound }
-        var elements = Elements.source(box.source, start: box.base, count: lengths.reduce(1, *))
+        var elements = box.elements
         for axis in region.indices {
             let start = box.bounds[axis].lowerBound
             let inner = lengths[(axis + 1)...].reduce(1, *)

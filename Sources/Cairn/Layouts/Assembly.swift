@@ -7,6 +7,20 @@ struct Assembly: Sendable {
             case box(offset: [UInt64], shape: [UInt64])
             /// `count` elements, from `from` of the stored tensor's on, are those from `start` on: both seen as one row of elements.
             case run(start: UInt64, count: UInt64, from: UInt64)
+            /// The same where several tensors have a share each, one behind the other: of `count` elements the first `share` are this
+            /// one's, the next those of the next of `ranks`, all from `from` on. One piece for as many ranks as there are.
+            case shares(ranks: Ranks, start: UInt64, count: UInt64, share: UInt64, from: UInt64)
+        }
+
+        /// Tensors in files of ranks, the first of which is a piece's own. Made once for all pieces that lie in them.
+        final class Ranks: Sendable, Hashable {
+            let tensors: [(file: String, tensor: String)]
+
+            init(_ tensors: [(file: String, tensor: String)]) { self.tensors = tensors }
+
+            static func == (a: Ranks, b: Ranks) -> Bool { a === b }
+
+            func hash(into hasher: inout Hasher) { hasher.combine(ObjectIdentifier(self)) }
         }
 
         /// The file that holds the stored tensor, below the checkpoint's folder.
@@ -23,6 +37,8 @@ struct Assembly: Sendable {
         var shape: [UInt64]
         /// They tile the tensor; where several hold the same elements, these have the same bytes.
         var pieces: [Piece]
+        /// Why it can't be put together though it is there, as a sentence's middle; nil where it can.
+        var problem: String?
     }
 
     /// The model's, in the order in which the layout names them.

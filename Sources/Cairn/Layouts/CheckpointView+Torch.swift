@@ -65,6 +65,9 @@ struct TorchModel {
     /// One that is not stored as it is (transposed, say) has no pieces, so that putting it together names it.
     /// - Returns: nil where they are parts of distributed ones.
     func tensors(below key: String?) -> [Assembly.Tensor]? {
+        guard let state = key.map({ tree.root[$0] }) ?? tree.root, !Self.isOfOneRank(state) else {
+            return nil
+        }
         var found: [Assembly.Tensor] = []
         for (path, tensor) in tree.tensors {
             var names = path.map(\.name)
@@ -72,7 +75,6 @@ struct TorchModel {
                 guard names.first == key, names.count > 1 else { continue }
                 names.removeFirst()
             }
-            guard !names.contains("_local_tensor") else { return nil }
             let name = Self.plain(names).joined(separator: ".")
             guard let stored = tensor.name, let dtype = tensor.dtype else {
                 found.append(
@@ -82,6 +84,17 @@ struct TorchModel {
             found.append(.init(whole: name, dtype: dtype, shape: tensor.shape, file: file, tensor: stored))
         }
         return found
+    }
+
+    /// Whether tensors of a state dictionary are the parts that one process has of distributed ones.
+    private static func isOfOneRank(_ state: TorchTree.Value) -> Bool {
+        (state.items ?? []).contains { item in
+            // One in a form that is not known is refused with an error.
+            guard let whole = try? (item.value.distributedTensor(), item.value.shardedTensor()) else {
+                return true
+            }
+            return whole.0 != nil || whole.1 != nil
+        }
     }
 
     /// Without the attributes of a module that was pickled as a whole.

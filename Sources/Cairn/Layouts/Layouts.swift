@@ -4,10 +4,11 @@ internal import Platform
 enum Layouts {
     /// In the order in which they are asked: one that is told by more comes before one that is told by less.
     static let all: [any Layout] = [
-        MindFormers(), MindFormers1(), TensorFlow(), Orbax(), LlamaFactory1(), DCP(), Accelerate(),
+        MindFormers(), MindFormers1(), TensorFlow(), Orbax(), LlamaFactory1(), Lightning(), DCP(),
+        Accelerate(),
         HuggingFace(),
         // Single files.
-        Lightning(), PlainTorch(), GGUF(), NumPy(),
+        PlainTorch(), GGUF(), NumPy(),
     ]
 
     static func named(_ name: String) -> (any Layout)? { all.first { $0.name == name } }

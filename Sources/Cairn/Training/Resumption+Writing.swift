@@ -168,8 +168,11 @@ extension Resumption {
 
     /// Paths in the state files that point to where the training was before. (transformers, `TrainerState.best_model_checkpoint`)
     private mutating func mendPaths(_ candidate: Candidate, _ layout: any Layout) throws {
-        guard candidate.files == nil else { return }
-        let file = path.appending(candidate.path).appending("trainer_state.json")
+        let folder = path.appending(candidate.path)
+        guard candidate.files == nil, try FileSystem.status(folder, followLinks: true)?.kind == .folder else {
+            return
+        }
+        let file = folder.appending("trainer_state.json")
         guard let status = try FileSystem.status(file, followLinks: true),
             let state = try? JSON(parsing: try File(file, .read).readToEnd(), allowNonFinite: true),
             let best = state["best_model_checkpoint"]?.stringValue

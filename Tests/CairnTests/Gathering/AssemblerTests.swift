@@ -256,6 +256,59 @@ import Testing
         }
     }
 
+    @Test func ranksMayHaveAShareEach() throws {
+        // ZeRO 3: of each tensor every rank has as many elements, the last ones fewer or none; one behind the other in one row.
+        let shapes: [[UInt64]] = [[7, 11], [3], [1, 5], [2, 2, 2], [0, 3], []]
+        let ranks: UInt64 = 4
+        var rows = [[UInt8]](repeating: [], count: Int(ranks))
+        var (tensors, expected): ([Assembly.Tensor], [UInt8]) = ([], [])
+        let files = Assembly.Piece.Ranks((0..<ranks).map { ("\($0).safetensors", "flat") })
+        for (number, shape) in shapes.enumerated() {
+            let count = shape.reduce(1, *)
+            let share = (count + ranks - 1) / ranks
+            let whole = bytes(Int(count) * 4, UInt64(number))
+            let place = Assembly.Piece.Place.shares(
+                ranks: files, start: 0, count: count, share: max(1, share), from: UInt64(rows[0].count / 4))
+            tensors.append(
+                .init(
+                    name: "t\(number)", dtype: "F32", shape: shape,
+                    pieces: [.init(file: "0.safetensors", tensor: "flat", place: place)]))
+            for rank in 0..<Int(ranks) {
+                let part = whole.dropFirst(rank * Int(share) * 4).prefix(Int(share) * 4)
+                rows[rank] += part + [UInt8](repeating: 0, count: Int(share) * 4 - part.count)
+            }
+            expected += whole
+        }
+        var stored = Dictionary(
+            uniqueKeysWithValues: rows.enumerated().map { rank, row in
+                (
+                    "\(rank).safetensors",
+                    [Stored(name: "flat", dtype: .f32, shape: [UInt64(row.count / 4)], bytes: row)]
+                )
+            })
+        #expect(try GatherBench(stored).bytes(tensors) == expected)
+
+        // One that is shorter, or one too few.
+        stored["3.safetensors"]![0].shape = [20]
+        stored["3.safetensors"]![0].bytes = Array(rows[3].prefix(80))
+        let short = try GatherBench(stored)
+        #expect(short.failure(tensors[0]) == nil)
+        #expect(
+            short.failure(tensors[3])
+                == "the tensor t3 can't be put together: flat in 3.safetensors has 20 elements, not the 2 from 23 on"
+        )
+        var few = tensors[0]
+        few.pieces[0].place = .shares(ranks: files, start: 0, count: 77, share: 19, from: 0)
+        #expect(
+            short.failure(few)
+                == "the tensor t0 can't be put together: 4 ranks with 19 elements each are too few for 77")
+        few.pieces[0].place = .shares(ranks: files, start: 1, count: 77, share: 20, from: 0)
+        #expect(
+            short.failure(few)
+                == "the tensor t0 can't be put together: flat in 0.safetensors would lie beyond its end, at element 1 and the 77 from there on"
+        )
+    }
+
     @Test func axesOfOneStepMayComeAndGo() throws {
         // A layer of a stack, as it is stored without the stack's axis.
         let bench = try halves()
@@ -268,6 +321,19 @@ import Testing
         let scalar = tensor([.box("a.safetensors", "one", at: [], [])], shape: [])
         #expect(try bench.bytes([scalar]) == [7])
         #expect(try bench.bytes([tensor([.run("a.safetensors", "one", 0..<1)], shape: [1, 1])]) == [7])
+    }
+
+    @Test func withoutElementsAxesMayBeOfAnyLength() throws {
+        let bench = try halves()
+        var assembler = bench.assembler
+        let empty = try assembler.tensor(tensor([], shape: [1 << 40, 0, 1 << 40]))
+        #expect(empty.count == 0 && empty.gather([]).length == 0)
+        let row = try empty.sliced(axis: 0, 5..<6)
+        #expect(row.shape == [1, 0, 1 << 40] && row.count == 0)
+        let both = try GatheredTensor.joined([empty, empty], axis: 1)
+        #expect(both.shape == empty.shape && both.bytes.count == 0)
+        #expect(empty.reshaped([0, 1 << 40, 1 << 40]).count == 0)
+        #expect(try bench.bytes([empty, both], []) == [])
     }
 
     @Test func whatIsTheSameMemoryIsTheSameContent() throws {

@@ -19,24 +19,24 @@ import Testing
             let count = shape.reduce(1, *)
             tensor = GatheredTensor(
                 name: "", dtype: "U8", bits: 8, shape: shape,
-                elements: count == 0 ? .empty : .source(source, start: 0, count: count))
+                bytes: count == 0 ? .empty : .source(source, start: 0, count: count))
             places = (0..<count).map { Place(source: source, index: $0) }
         }
 
-        mutating func slice(axis: Int, _ range: Range<UInt64>) {
+        mutating func slice(axis: Int, _ range: Range<UInt64>) throws {
             let shape = tensor.shape
             let inner = shape[(axis + 1)...].reduce(1, *)
             places = places.enumerated().filter { position, _ in
                 range.contains(UInt64(position) / inner % shape[axis])
             }.map(\.element)
-            tensor = tensor.sliced(axis: axis, range)
+            tensor = try tensor.sliced(axis: axis, range)
         }
 
         mutating func reshape(_ shape: [UInt64]) { tensor = tensor.reshaped(shape) }
 
-        static func join(_ samples: [Sample], axis: Int) -> Sample {
+        static func join(_ samples: [Sample], axis: Int) throws -> Sample {
             var joined = samples[0]
-            joined.tensor = .joined(samples.map(\.tensor), axis: axis)
+            joined.tensor = try .joined(samples.map(\.tensor), axis: axis)
             let rows = joined.tensor.shape[..<axis].reduce(1, *)
             joined.places = (0..<Int(rows)).flatMap { row in
                 samples.flatMap { sample in
@@ -58,7 +58,7 @@ import Testing
     }
 
     private func check(_ sample: Sample, _ random: inout SeededGenerator, _ seed: UInt64) {
-        let elements = sample.tensor.elements
+        let elements = sample.tensor.bytes
         let count = UInt64(sample.places.count)
         #expect(elements.count == count && sample.tensor.shape.reduce(1, *) == count, "seed \(seed)")
         #expect(Self.places(elements, 0..<count) == sample.places, "seed \(seed)")
@@ -88,7 +88,7 @@ import Testing
     }
 
     @Test(arguments: 0..<400 as Range<UInt64>)
-    func viewsOfViewsGiveTheElementsThatMovingThemWould(seed: UInt64) {
+    func viewsOfViewsGiveTheElementsThatMovingThemWould(seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)
         var sample = Sample(source: 0, shape: shape(&random))
         var sources = 1
@@ -101,7 +101,7 @@ import Testing
                 let upper = UInt64.random(in: lower...shape[axis], using: &random)
                 // Mostly something is left, so that more is to be seen.
                 if lower < upper || Int.random(in: 0..<20, using: &random) == 0 {
-                    sample.slice(axis: axis, lower..<upper)
+                    try sample.slice(axis: axis, lower..<upper)
                 }
             case 1:
                 var parts = [sample]
@@ -112,7 +112,7 @@ import Testing
                     sources += 1
                 }
                 parts.shuffle(using: &random)
-                sample = .join(parts, axis: axis)
+                sample = try .join(parts, axis: axis)
             default:
                 if !sample.places.isEmpty { sample.reshape(otherShape(shape, &random)) }
             }
@@ -154,6 +154,24 @@ import Testing
             runs += 1
         }
         #expect(runs == 1)
+    }
+
+    @Test func sharesFollowEachOther() {
+        let shares = Elements.shares([4, 2, 9], start: 100, share: 5, count: 12)
+        let expected =
+            (0..<5).map { Place(source: 4, index: 100 + $0) }
+            + (0..<5).map { Place(source: 2, index: 100 + $0) }
+            + (0..<2).map { Place(source: 9, index: 100 + $0) }
+        #expect(shares.count == 12 && shares.streams == 1 && Self.places(shares, 0..<12) == expected)
+        for lower in 0...12 as ClosedRange<UInt64> {
+            for upper in lower...12 {
+                #expect(Self.places(shares, lower..<upper) == Array(expected[Int(lower)..<Int(upper)]))
+            }
+        }
+        #expect(
+            Self.places(shares.sliced(rows: 3, 1..<3), 0..<6) == [1, 2, 5, 6, 9, 10].map { expected[$0] })
+        #expect(shares.scaled(bits: 16) == .shares([4, 2, 9], start: 200, share: 10, count: 24))
+        #expect(shares.scaled(bits: 4) == nil)
     }
 
     @Test func elementsBelowAByteAreNotCutApart() {

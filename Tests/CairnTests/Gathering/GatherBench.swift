@@ -56,7 +56,7 @@ final class GatherBench {
         let literal = [UInt8](repeating: 0xA5, count: 13)
         let file = OutputFile(
             path: [UInt8]("out".utf8),
-            parts: try [.literal(literal)] + tensors.map { .gather(try $0.gather(sources)) })
+            parts: [.literal(literal)] + tensors.map { .gather($0.gather(sources)) })
         let damaged = try FolderWriter(
             bench.store.chunks, folder: Path(bench.folder), files: [file], settings: settings
         ).run(progress: .silent)

@@ -40,7 +40,7 @@ import Testing
             guard bounds.contains(coordinate) else { return nil }
             index = index * (bounds.upperBound - bounds.lowerBound) + coordinate - bounds.lowerBound
         }
-        return Place(source: box.source, index: box.base + index)
+        return ElementsTests.places(box.elements, index..<index + 1)[0]
     }
 
     @Test(arguments: 0..<400 as Range<UInt64>)
@@ -54,7 +54,10 @@ import Testing
         for _ in 0..<Int.random(in: 0...(seed % 2 == 0 ? 2 : 9), using: &random) {
             regions.append(region(shape, &random))
         }
-        let boxes = regions.enumerated().map { Tiling.Box(source: $0, base: seed, bounds: $1) }
+        let boxes = regions.enumerated().map {
+            Tiling.Box(
+                elements: .source($0, start: seed, count: $1.reduce(1) { $0 * UInt64($1.count) }), bounds: $1)
+        }
         let count = shape.reduce(1, *)
         let holders = (0..<count).map { index in
             boxes.indices.filter { place(coordinates(index, shape), boxes[$0]) != nil }
@@ -100,7 +103,7 @@ import Testing
     }
 
     @Test func aHoleIsToldByTheAxesOfTheTensor() {
-        let boxes = [Tiling.Box(source: 0, base: 0, bounds: [0..<4, 0..<3, 0..<5])]
+        let boxes = [Tiling.Box(elements: .source(0, start: 0, count: 60), bounds: [0..<4, 0..<3, 0..<5])]
         #expect {
             try Tiling(shape: [6, 3, 5], boxes: boxes)
         } throws: {
@@ -112,13 +115,15 @@ import Testing
     @Test func manyPiecesTakeTimeInProportion() throws {
         // Partitions of 100,000 ranks, and a grid of 300 x 300 shards.
         let runs = (0..<100_000).map {
-            Tiling.Box(source: $0, base: 7, bounds: [UInt64($0) * 3..<UInt64($0) * 3 + 3])
+            Tiling.Box(
+                elements: .source($0, start: 7, count: 3), bounds: [UInt64($0) * 3..<UInt64($0) * 3 + 3])
         }
         #expect(try Tiling(shape: [300_000], boxes: runs.shuffled()).elements.count == 300_000)
         let shards = (0..<90_000).map { number in
             let (row, column) = (UInt64(number / 300), UInt64(number % 300))
             return Tiling.Box(
-                source: number, base: 0, bounds: [row * 2..<row * 2 + 2, column * 4..<column * 4 + 4])
+                elements: .source(number, start: 0, count: 8),
+                bounds: [row * 2..<row * 2 + 2, column * 4..<column * 4 + 4])
         }
         let tiling = try Tiling(shape: [600, 1200], boxes: shards.shuffled())
         #expect(tiling.elements.count == 720_000 && tiling.overlaps.isEmpty && tiling.elements.streams == 300)
@@ -127,10 +132,10 @@ import Testing
     @Test func boxesThatCutEachOtherEverywhereAreRefused() {
         // 3,000 rows and 3,000 columns of a tensor: 9 million cells.
         let rows = (0..<3000 as Range<UInt64>).map {
-            Tiling.Box(source: 0, base: 0, bounds: [$0..<$0 + 1, 0..<3000])
+            Tiling.Box(elements: .source(0, start: 0, count: 3000), bounds: [$0..<$0 + 1, 0..<3000])
         }
         let columns = (0..<3000 as Range<UInt64>).map {
-            Tiling.Box(source: 0, base: 0, bounds: [0..<3000, $0..<$0 + 1])
+            Tiling.Box(elements: .source(0, start: 0, count: 3000), bounds: [0..<3000, $0..<$0 + 1])
         }
         #expect {
             try Tiling(shape: [3000, 3000], boxes: rows + columns)

@@ -133,6 +133,7 @@ private struct Canvas {
         switch place {
         case .run(let start, let count, let from):
             for index in 0..<Int(count) { set(Int(start) + index, source, Int(from) + index) }
+        case .shares: Issue.record("shares of ranks lie in several tensors, which are not given here")
         case .box(let offset, let box):
             #expect(box == stored)
             try #require(box.count == shape.count && source.count == box.reduce(1, *) * UInt64(elementLength))
@@ -181,5 +182,18 @@ struct Stored {
             tensors: tensors.map { ($0.name, $0.dtype, $0.shape, UInt64($0.bytes.count)) }, metadata: metadata
         )
         return header + order.flatMap { tensors[$0].bytes }
+    }
+}
+
+extension FileParts {
+    /// The whole file, without checksums.
+    func bytes(_ contents: [[UInt8]]) -> [UInt8] {
+        parts.flatMap { part -> [UInt8] in
+            switch part {
+            case .literal(let bytes): return bytes
+            case .content(let index, _): return contents[index]
+            case .checksum: return [0, 0, 0, 0]
+            }
+        }
     }
 }

@@ -88,6 +88,20 @@ def hugging_face(output, name, training, layout="dcp-hf", **options):
         expect(output, name, layout, iterations)
 
 
+def alone(output, training):
+    """Each rank writes metadata of its own, and what all have is in the files of all."""
+    training.train()
+    folder, state = output / "alone" / f"step-{training.step}", nested(training)
+    dcp.save(state, checkpoint_id=str(folder), use_collectives=False)
+    whole = gathered(state)
+    dist.barrier()
+    if is_first():
+        optimizer = {f"optimizer.{name}": tensor for name, tensor in tensors(whole["optimizer"]).items()}
+        expect(output, "alone", "dcp", [iteration(
+            folder.name, training.step, tensors(whole["model"]), optimizer=optimizer, world_size=dist.get_world_size(),
+            required=sorted(file.name for file in folder.iterdir()))])
+
+
 def write(output):
     world = dist.get_world_size()
     mesh = init_device_mesh("cpu", (world,), mesh_dim_names=("fsdp",))
@@ -99,6 +113,7 @@ def write(output):
             "model": training.model.state_dict(), "optimizer": training.optimizer.state_dict()})
     if world == 2:
         run(output, "async", Training(mesh), nested, lambda state, folder: dcp.async_save(state, checkpoint_id=folder).result())
+        alone(output, Training(mesh))
         hugging_face(output, "hf-sharded", Training(mesh), save_distributed=True)
         hugging_face(output, "hf-merged", Training(mesh), save_distributed=True, enable_consolidation=True)
     if world == 4:

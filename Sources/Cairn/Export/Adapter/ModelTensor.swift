@@ -11,16 +11,16 @@ struct ModelTensor: Sendable {
     var content: OutputFile.Part
 
     var length: UInt64 { content.length }
-    var elementCount: UInt64 { shape.reduce(1, *) }
+    var elementCount: UInt64 { shape.contains(0) ? 0 : shape.reduce(1, *) }
 
     init(name: String, dtype: String, shape: [UInt64], content: OutputFile.Part) {
         (self.name, self.dtype, self.shape, self.content) = (name, dtype, shape, content)
     }
 
-    init(_ tensor: GatheredTensor, _ sources: [Gather.Source]) throws {
+    init(_ tensor: GatheredTensor, _ sources: [Gather.Source]) {
         self.init(
             name: tensor.name, dtype: tensor.dtype, shape: tensor.shape,
-            content: .gather(try tensor.gather(sources)))
+            content: .gather(tensor.gather(sources)))
     }
 
     /// The bytes of a range.

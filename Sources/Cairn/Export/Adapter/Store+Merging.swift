@@ -9,7 +9,7 @@ extension Store {
         var assembler = Assembler(chunks, subject.manifest)
         let gathered = try assembly.tensors.map { try assembler.tensor($0) }
         let sources = assembler.sources
-        let adapter = try gathered.map { try ModelTensor($0, sources) }
+        let adapter = gathered.map { ModelTensor($0, sources) }
         return try MergeExport(subject, adapter: adapter, base: try base(of: subject)).plan
     }
 
@@ -23,7 +23,7 @@ extension Store {
         let tensors = try ExportTensors(alone, withOptimizer: false)
         plan.written = [
             try SafetensorsFiles.file(
-                "adapter_model.safetensors", tensors.model.map { try ModelTensor($0, tensors.sources) })
+                "adapter_model.safetensors", tensors.model.map { ModelTensor($0, tensors.sources) })
         ]
         for entry in subject.manifest.roots.entries where !entry.path.isEmpty {
             let isBeside =

@@ -62,7 +62,7 @@ struct ExportMesh {
                 }
             }
             // What has one element is everywhere: the optimizer's count of steps.
-            if tensor.elements.count == 1 { return try spread(tensor, []) }
+            if tensor.count == 1 { return try spread(tensor, []) }
         } catch {
             throw CairnError(error)
         }

@@ -86,6 +86,7 @@ extension Rename {
         case let error as Fault: error.message
         case let error as Expression.Fault: error.message
         case let error as NameTemplate.Fault: error.message
+        case is GatheredTensor.WithinByte: "it would be cut within a byte, as its elements are smaller"
         case let error as JSONError: "it is not JSON: \(error)"
         default: "\(error)"
         }

@@ -33,9 +33,17 @@ final class Renaming {
     }
 
     /// The tensors that the rules make of these.
+    /// - Parameter assemble: puts one together; not called for those that a rule leaves out.
     /// - Throws: `.usage`, naming the tensor, where no rule matches it, its shape doesn't divide, or two make the same name.
-    func apply(_ tensors: [GatheredTensor]) throws -> [GatheredTensor] {
-        for tensor in tensors { try place(tensor) }
+    func apply<Tensor>(
+        _ tensors: [(name: String, tensor: Tensor)], assemble: (Tensor) throws -> GatheredTensor
+    ) throws -> [GatheredTensor] {
+        for (name, tensor) in tensors {
+            let (rule, match) = try rule(for: name)
+            guard !rule.targets.isEmpty else { continue }
+            let assembled = try assemble(tensor)
+            try naming(rule, name) { try place(assembled, rule, match) }
+        }
         return try wholes.map { whole in
             try naming(whole.rule, whole.source) { try self.whole(whole) }
         }
@@ -53,21 +61,19 @@ final class Renaming {
         }
     }
 
-    private func place(_ tensor: GatheredTensor) throws {
+    private func rule(for name: String) throws -> (Rename.Rule, Regex<AnyRegexOutput>.Match) {
         for rule in rename.rules {
-            guard let match = try rule.pattern.wholeMatch(in: tensor.name) else { continue }
-            return try naming(rule, tensor.name) { try place(tensor, rule, match) }
+            if let match = try rule.pattern.wholeMatch(in: name) { return (rule, match) }
         }
         throw CairnError(
             .usage,
-            "no rule of \(rename.path) matches the tensor \(tensor.name); add one, which may say \"drop\": true",
+            "no rule of \(rename.path) matches the tensor \(name); add one, which may say \"drop\": true",
             path: rename.path)
     }
 
     private func place(
         _ tensor: GatheredTensor, _ rule: Rename.Rule, _ match: Regex<AnyRegexOutput>.Match
     ) throws {
-        if rule.targets.isEmpty { return }
         for (counted, step) in try steps(tensor, rule.each[...], [:]) {
             let parts = try rule.split.map { try split(step, $0, rule.targets.count) } ?? [step]
             for (part, target) in zip(parts, rule.targets) {
@@ -102,7 +108,7 @@ final class Renaming {
             throw Rename.Fault("its shape \(tensor.shape.text) has no axis that counts \"\(name)\"")
         }
         return try (0..<count).flatMap { index in
-            var step = tensor.sliced(axis: 0, index..<index + 1)
+            var step = try tensor.sliced(axis: 0, index..<index + 1)
             step.shape.removeFirst()
             return try steps(step, names.dropFirst(), counted.merging([name: index]) { $1 })
         }
@@ -117,7 +123,7 @@ final class Renaming {
         var start: UInt64 = 0
         return try sizes(split.sizes, count, of: length, tensor).map { size in
             defer { start += size }
-            return seen.sliced(axis: split.view.axis + split.view.along, start..<start + size)
+            return try seen.sliced(axis: split.view.axis + split.view.along, start..<start + size)
                 .merged(split.view.axis, factors.count)
         }
     }
@@ -237,7 +243,7 @@ final class Renaming {
             }
             seen.append(next)
         }
-        return GatheredTensor.joined(seen, axis: axis).merged(view.axis, view.factors.count)
+        return try GatheredTensor.joined(seen, axis: axis).merged(view.axis, view.factors.count)
     }
 }
 
@@ -248,15 +254,11 @@ extension Rename.Rule {
 extension GatheredTensor {
     /// With an axis seen as several.
     fileprivate func seen(_ axis: Int, as factors: [UInt64]) -> GatheredTensor {
-        var copy = self
-        copy.shape.replaceSubrange(axis...axis, with: factors)
-        return copy
+        reshaped(shape[..<axis] + factors + shape[(axis + 1)...])
     }
 
     /// With axes seen as one.
     fileprivate func merged(_ axis: Int, _ count: Int) -> GatheredTensor {
-        var copy = self
-        copy.shape.replaceSubrange(axis..<axis + count, with: [shape[axis..<axis + count].reduce(1, *)])
-        return copy
+        reshaped(shape[..<axis] + [shape[axis..<axis + count].reduce(1, *)] + shape[(axis + count)...])
     }
 }

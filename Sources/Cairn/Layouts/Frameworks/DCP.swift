@@ -98,7 +98,10 @@ struct DCP: Layout {
         if !view.has(Self.metadata) {
             let ranks = view.files("__#.metadata")
             guard !ranks.isEmpty else { return (nil, ["\(Self.metadata) is missing, which is written last"]) }
-            if let rank = CheckpointView.gap(in: ranks.map { $0.numbers[0] }) {
+            // A rank's files come before what says what is in them.
+            let written = view.files("__#_#.distcp").map { $0.numbers[0] }
+            let absent = written.first { rank in !ranks.contains { $0.numbers[0] == rank } }
+            if let rank = CheckpointView.gap(in: ranks.map { $0.numbers[0] }) ?? absent {
                 return (nil, ["__\(rank).metadata is missing"])
             }
             files = ranks.map(\.file.path)

@@ -1,4 +1,5 @@
 internal import Platform
+internal import TensorFormats
 
 extension HuggingFace {
     func assembly(of view: CheckpointView) throws -> Assembly? {
@@ -15,9 +16,29 @@ extension HuggingFace {
                 assembly.tensors.append(
                     .init(whole: tensor.name, dtype: tensor.dtype, shape: tensor.shape, file: file))
             }
+            if !file.hasSuffix(".safetensors") { assembly.tensors += try unlisted(view, file) }
         }
         assembly.files = view.files.map(\.path).filter(Self.isBeside).map { ($0, $0) }
         return assembly
+    }
+
+    /// Tensors of a PyTorch file that are not stored element by element, such as transposed ones: nothing can be put together from them,
+    /// but they must not get lost silently.
+    private func unlisted(_ view: CheckpointView, _ path: String) throws -> [Assembly.Tensor] {
+        guard let file = view[path] else { return [] }
+        do {
+            let tree = try TorchTree(pyTorch: file.size) { try view.read(file, $0) }
+            return tree.tensors.compactMap { path, tensor -> Assembly.Tensor? in
+                guard tensor.name == nil else { return nil }
+                let why = CheckpointView.inner(tensor.problem ?? "It is not known how it is stored.")
+                return Assembly.Tensor(
+                    name: path.map(\.name).joined(separator: "."), dtype: tensor.dtype ?? "",
+                    shape: tensor.shape,
+                    pieces: [], problem: "in \(file.path) \(why)")
+            }
+        } catch let error as PyTorchError {
+            throw CairnError(.usage, "\(path) can't be read: \(error.message)", path: path)
+        }
     }
 
     /// The files with the tensors, as `from_pretrained` looks for them, and what they are called before numbers and extension.

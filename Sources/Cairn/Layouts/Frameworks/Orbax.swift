@@ -48,6 +48,8 @@ struct Orbax: Layout {
             result.faults += try Self.faults(ofItem: item, view)
         }
         readMetrics(metadata["metrics"], &result)
+        // Newer versions keep them in an item of their own.
+        readMetrics(try view.json("metrics/metrics"), &result)
         if !items.isEmpty { result.facts.append(("items", items.joined(separator: ", "))) }
         return result
     }
@@ -58,15 +60,18 @@ struct Orbax: Layout {
         var faults: [String] = []
         let tree = item + "/_METADATA"
         if view.has(tree), let fault = try view.fault(inJSON: tree) { faults.append(fault) }
-        // Each of these lists what lies in the `d` beside it.
-        for folder in [item] + view.folders where folder == item || folder.hasPrefix(item + "/") {
+        // Each of these lists what lies in the `d` beside it. Nothing in either is ever empty.
+        for folder in view.folders where folder == item || folder.hasPrefix(item + "/") {
             let manifest = folder + "/manifest.ocdbt"
-            guard view.hasFolder(folder + "/d") || view.has(manifest) else { continue }
-            if view[manifest]?.size ?? 0 == 0 {
-                faults.append(view.has(manifest) ? "\(manifest) is empty" : "\(manifest) is missing")
+            if view.hasFolder(folder + "/d"), !view.has(manifest) { faults.append("\(manifest) is missing") }
+        }
+        for file in view.files where file.size == 0 && file.path.hasPrefix(item + "/") {
+            let parts = file.path.split(separator: "/")
+            if parts.last == "manifest.ocdbt" || parts[parts.count - 2] == "d" {
+                faults.append("\(file.path) is empty")
             }
         }
-        return faults
+        return Array(faults.prefix(CheckpointView.faultLimit))
     }
 
     private func readMetrics(_ metrics: JSON?, _ result: inout Inspection) {

@@ -111,10 +111,12 @@ struct TorchContent {
             keys = named.map(\.0)
             return
         }
-        // All of it is a state dictionary: parameters have dots in their names, and its class is telling.
+        // All of it is a state dictionary: its class is telling, and parameters have dots in their names.
         let tensors = named.filter { $0.1.kind == .tensor }
-        let isState = root.className == "collections.OrderedDict" || tensors.contains { $0.0.contains(".") }
-        guard isState, !tensors.isEmpty, tensors.count * 2 > items.count else { return nil }
+        if root.className == "collections.OrderedDict", !tensors.isEmpty { return }
+        guard tensors.contains(where: { $0.0.contains(".") }), tensors.count * 2 > items.count else {
+            return nil
+        }
     }
 
     private static let models = [
