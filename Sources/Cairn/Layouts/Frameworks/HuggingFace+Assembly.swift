@@ -3,7 +3,7 @@ internal import TensorFormats
 
 extension HuggingFace {
     func assembly(of view: CheckpointView) throws -> Assembly? {
-        guard let (files, name) = try modelFiles(view) else { return nil }
+        guard let (files, name) = try modelFiles(view) else { return try distributedAssembly(view) }
         var assembly = Assembly(fileName: name)
         for file in files {
             guard let map = try view.tensors(in: file) else {
@@ -19,6 +19,23 @@ extension HuggingFace {
             if !file.hasSuffix(".safetensors") { assembly.tensors += try unlisted(view, file) }
         }
         assembly.files = view.files.map(\.path).filter(Self.isBeside).map { ($0, $0) }
+        return assembly
+    }
+
+    /// Of FSDP's ranks: the names of the model's tensors are below `model`.
+    private func distributedAssembly(_ view: CheckpointView) throws -> Assembly? {
+        guard let folder = Self.distributed(view, "pytorch_model_fsdp_#"),
+            var assembly = try DCP().assembly(of: view.view(of: folder))
+        else { return nil }
+        for tensor in assembly.tensors.indices {
+            for piece in assembly.tensors[tensor].pieces.indices {
+                assembly.tensors[tensor].pieces[piece].file =
+                    folder + "/" + assembly.tensors[tensor].pieces[piece].file
+            }
+        }
+        assembly.files = view.files.map(\.path).filter(Self.isBeside).filter { !$0.hasPrefix(folder) }.map {
+            ($0, $0)
+        }
         return assembly
     }
 

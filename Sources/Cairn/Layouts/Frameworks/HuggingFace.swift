@@ -86,52 +86,65 @@ struct HuggingFace: Layout {
             view.has(name) && ModelFiles.part(of: name) == .model && !name.hasSuffix(".json")
         }
         let whole = try single.compactMap { try view.fault(inTensors: $0) }
+        if single.contains(where: { $0.hasPrefix("adapter_model.") }) {
+            return whole + [try view.fault(inJSON: "adapter_config.json")].compactMap(\.self)
+        }
         if !single.isEmpty { return whole }
-        if try isElsewhere(view) { return [] }
+        if let folder = Self.distributed(view, "pytorch_model_fsdp_#") {
+            return try faults(inDistributed: folder, view)
+        }
+        if view.folders.contains(where: NamePattern("global_step#").matches) { return [] }
         return ["the model's weights are missing"]
     }
 
-    /// Whether the weights lie in a folder of the library that shards them.
-    private func isElsewhere(_ view: CheckpointView) throws -> Bool {
-        view.folders.contains {
-            NamePattern("pytorch_model_fsdp_#").matches($0) || NamePattern("global_step#").matches($0)
-        }
+    /// The folder in which FSDP's ranks have their parts. (accelerate, `utils/fsdp_utils.py:save_fsdp_model`)
+    static func distributed(_ view: CheckpointView, _ pattern: NamePattern) -> String? {
+        view.folders.first { pattern.matches($0) }
+    }
+
+    private func faults(inDistributed folder: String, _ view: CheckpointView) throws -> [String] {
+        try DCP().inspect(view.view(of: folder)).faults.map { "\(folder): \($0)" }
     }
 
     /// The optimizer's state and what goes with it: all of it, or nothing, as `save_only_model` leaves it.
     private func checkState(_ view: CheckpointView, _ result: inout Inspection) throws {
         let ranks = view.files("rng_state_#.pth").map(\.numbers[0])
         if let last = ranks.last {
-            result.worldSize = Int(last) + 1
+            // One process alone leaves the number away.
+            result.worldSize = max(Int(last) + 1, 2)
         } else if view.has("rng_state.pth") {
             result.worldSize = 1
         }
-        let isSharded = view.folders.contains {
-            NamePattern("optimizer_#").matches($0) || NamePattern("global_step#").matches($0)
-        }
+        let optimizer = Self.distributed(view, "optimizer_#")
+        let isDeepSpeed = view.folders.contains(where: NamePattern("global_step#").matches)
         let parts = [
             (
                 "the optimizer's state", "optimizer.pt",
-                isSharded || view.has("optimizer.pt") || view.has("optimizer.bin")
+                optimizer != nil || isDeepSpeed || view.has("optimizer.pt") || view.has("optimizer.bin")
             ),
-            (
-                "the scheduler's state", "scheduler.pt",
-                view.has("scheduler.pt") || isSharded && !view.has("optimizer.pt")
-            ),
+            ("the scheduler's state", "scheduler.pt", isDeepSpeed || view.has("scheduler.pt")),
             ("the random numbers' state", "rng_state.pth", result.worldSize != nil),
         ]
+        if let optimizer { result.faults += try faults(inDistributed: optimizer, view) }
         let absent = parts.filter { !$0.2 }
         result.missing = absent.map(\.0)
         if absent.count < parts.count {
             result.faults += absent.map { "\($0.1) is missing, though other state of the training is there" }
         }
-        for rank in 0..<(ranks.last ?? 0) where !ranks.contains(rank) {
-            result.faults.append("rng_state_\(rank).pth is missing")
+        // As many as there are files, not as a name may say.
+        let missing = (0...UInt64(ranks.count)).first { !ranks.contains($0) }
+        if let missing, !ranks.isEmpty, missing < UInt64(result.worldSize ?? 0) {
+            result.faults.append("rng_state_\(missing).pth is missing")
         }
-        for name in view.names()
-        where view.has(name) && ["optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt"].contains(name)
-        {
+        let isState = { (name: String) in
+            Self.state(name) || NamePattern("rng_state_#.pth").matches(name)
+        }
+        for name in view.names() where view.has(name) && isState(name) {
             if let fault = try view.fault(inTensors: name) { result.faults.append(fault) }
         }
+    }
+
+    private static func state(_ name: String) -> Bool {
+        ["optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth", "scaler.pt"].contains(name)
     }
 }
