@@ -96,5 +96,15 @@ class ReshardingTests(Workbench):
         self.check(*places)
 
 
+class SameTests(Workbench):
+    def test_what_the_library_wrote_is_written_again(self):
+        """For the ranks that it has: every file to the last byte."""
+        checkpoint = self.sample("mindformers2/dp2tp2/checkpoint")
+        self.save(checkpoint / "iteration_00000002", step=2)
+        place = self.folder / "again"
+        self.cairn("export", "main@2", place, "--layout", "mindformers", "--prefix", "qwen3")
+        self.assert_same_files(place, checkpoint)
+
+
 if __name__ == "__main__":
     unittest.main()

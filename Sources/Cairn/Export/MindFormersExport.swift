@@ -9,7 +9,8 @@ struct MindFormersExport {
         let options = subject.options
         let slices = try MindSporeSlices(subject)
         let progress = try MindSporeProgress(subject)
-        let folder = "iteration_" + String(String(100_000_000 + subject.info.step).dropFirst())
+        let digits = String(subject.info.step)
+        let folder = "iteration_" + String(repeating: "0", count: max(0, 8 - digits.utf8.count)) + digits
         plan.warnings = slices.tensors.warnings
         do {
             let spread = try MindFormersPlan(
@@ -31,7 +32,7 @@ struct MindFormersExport {
             throw CairnError(error)
         }
         add("\(folder)/\(MindFormersCommon.fileName)", progress.common.serialized())
-        add("latest_checkpointed_iteration.txt", Array(String(subject.info.step).utf8))
+        add("latest_checkpointed_iteration.txt", Array(digits.utf8))
     }
 
     private mutating func add(_ path: String, _ bytes: [UInt8]) {

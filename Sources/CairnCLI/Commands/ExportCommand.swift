@@ -29,15 +29,13 @@ struct ExportCommand: StoreCommand {
               cairn export latest handover --layout hf
               cairn export best:eval_loss handover --layout hf --max-shard-size 5GB
               cairn export main@500 attention --layout hf --only '\\.self_attn\\.'
-              cairn export main@500 model --layout hf --rename megatron-to-qwen3.json \
-                --config config.json
+              cairn export main@500 m --layout hf --rename map.json --config config.json
               cairn export lora@latest merged --layout hf --merge-adapter --base ./Qwen3-8B
               cairn export latest model.safetensors --layout safetensors
               cairn export latest model.pt --layout torch
               cairn export latest resume --layout dcp --all
-              cairn export latest next --layout mindformers --mesh dp=2,tp=4 \
-                --maps tensor-maps.json
-              cairn export latest next --layout mindformers --mesh dp=1,tp=2 --no-optimizer
+              cairn export latest next --layout mindformers --mesh tp=4 --maps maps.json
+              cairn export latest next --layout mindformers --mesh dp=2,tp=2 --prefix qwen3
             """)
 
     @Argument(help: .reference, completion: StoreCompletion.references)

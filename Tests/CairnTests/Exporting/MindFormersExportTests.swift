@@ -246,6 +246,22 @@ import Testing
         }
     }
 
+    @Test(
+        arguments: [(7, "iteration_00000007"), (123_456_789_012, "iteration_123456789012")]
+            as [(UInt64, String)])
+    func theFolderHasEightDigitsOrMore(step: UInt64, folder: String) throws {
+        try bench.store.save(
+            try bench.write("model", ["model.safetensors": GatherBench.safetensors(scene.whole)]),
+            options: SaveOptions(run: "s", step: step))
+        let place = bench.path("mf")
+        try bench.store.export("s@\(step)", to: place, options: ExportOptions(layout: "mindformers"))
+        let pointer = try String(
+            contentsOfFile: place + "/latest_checkpointed_iteration.txt", encoding: .utf8)
+        #expect(pointer == String(step))
+        let names = try FileManager.default.contentsOfDirectory(atPath: place)
+        #expect(Set(names) == [folder, "latest_checkpointed_iteration.txt"])
+    }
+
     @Test func whatIsWrittenMayBeReadAndDeleted() throws {
         let place = bench.path("mf")
         try bench.store.save(

@@ -201,6 +201,11 @@ import Testing
 
     // MARK: Wrong usage
 
+    @Test func whatTheTableOfLayoutsNamesCanBeExportedTo() {
+        let named = Layouts.all.compactMap(\.abilities.exportsTo)
+        #expect(!named.isEmpty && named.allSatisfy { ExportLayout(rawValue: $0) != nil }, "\(named)")
+    }
+
     @Test(
         arguments: [
             (ExportOptions(layout: "nothing"), "there is no layout nothing"),
