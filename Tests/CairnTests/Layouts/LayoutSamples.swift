@@ -18,7 +18,7 @@ final class LayoutSamples: Sendable {
 
     static let names = [
         "mindspore", "orbax", "tensorflow", "gguf", "lightning", "torch", "accelerate", "llamafactory",
-        "loops",
+        "loops", "deepspeed", "megatron", "ranks-deepspeed", "ranks-megatron", "ranks-torch",
     ]
 
     private static let libraries = Dictionary(
