@@ -67,17 +67,26 @@ extension Assembly.Tensor {
 extension Assembly {
     /// The same of a folder that lies in a larger checkpoint.
     func below(_ folder: String) -> Assembly {
+        var known: [Piece.Ranks: Piece.Ranks] = [:]
+        func moved(_ place: Piece.Place) -> Piece.Place {
+            guard case .shares(let ranks, let start, let count, let share, let from) = place else {
+                return place
+            }
+            let below = known[ranks] ?? Piece.Ranks(ranks.tensors.map { (folder + "/" + $0.file, $0.tensor) })
+            known[ranks] = below
+            return .shares(ranks: below, start: start, count: count, share: share, from: from)
+        }
         func moved(_ tensors: [Tensor]) -> [Tensor] {
             tensors.map { tensor in
                 var copy = tensor
-                for index in copy.pieces.indices {
-                    copy.pieces[index].file = folder + "/" + copy.pieces[index].file
+                copy.pieces = tensor.pieces.map { piece in
+                    Piece(file: folder + "/" + piece.file, tensor: piece.tensor, place: moved(piece.place))
                 }
                 return copy
             }
         }
         return Assembly(
-            tensors: moved(tensors), optimizer: moved(optimizer),
+            tensors: moved(tensors), optimizer: moved(optimizer), fileName: fileName,
             files: files.map { (folder + "/" + $0.path, $0.name) })
     }
 }

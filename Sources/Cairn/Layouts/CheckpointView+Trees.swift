@@ -36,10 +36,14 @@ extension Assembly {
 
 extension Assembly.Tensor {
     /// A tensor that a file of PyTorch holds whole.
-    /// - Throws: `.inconsistent` where the file's bytes are not its elements one behind the other.
-    init(whole name: String, _ tensor: TorchTree.Tensor, file: String) throws {
-        let (stored, dtype) = try tensor.stored(in: file)
-        self.init(whole: name, dtype: dtype, shape: tensor.shape, file: file, tensor: stored)
+    init(whole name: String, _ tensor: TorchTree.Tensor, file: String) {
+        if let stored = tensor.name, let dtype = tensor.dtype {
+            self.init(whole: name, dtype: dtype, shape: tensor.shape, file: file, tensor: stored)
+        } else {
+            self.init(
+                name: name, dtype: tensor.dtype ?? "unknown", shape: tensor.shape, pieces: [],
+                problem: "in \(file) \(tensor.why)")
+        }
     }
 }
 
@@ -48,11 +52,13 @@ extension TorchTree.Tensor {
     /// - Throws: `.inconsistent` where the map does not have it.
     func stored(in file: String) throws -> (name: String, dtype: String) {
         guard let name, let dtype else {
-            throw Assembly.refused(
-                "a tensor in \(file) is not stored element by element: \(problem ?? "")", file)
+            throw Assembly.refused("in \(file), of a tensor \(why)", file)
         }
         return (name, dtype)
     }
+
+    /// Why the map does not have it, as the end of a sentence.
+    fileprivate var why: String { CheckpointView.inner(problem ?? "It is not known how it is stored.") }
 
     /// Elements.
     var count: UInt64 { shape.product ?? .max }

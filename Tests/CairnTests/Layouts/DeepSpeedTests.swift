@@ -200,6 +200,57 @@ import Testing
             ])
     }
 
+    // MARK: In the checkpoints of others
+
+    @Test(arguments: ["zero-2", "zero-3"])
+    func whatItKeepsInATrainersCheckpointIsPutTogetherAndMissed(tree: String) throws {
+        let samples = LayoutSamples.library("deepspeed")
+        let folder = try bench.write(
+            "out/checkpoint-4",
+            [
+                "trainer_state.json": Array("{\"global_step\": 4}".utf8),
+                "scheduler.pt": try TorchFile.of(.named([:])),
+                "rng_state_0.pth": try TorchFile.of(.named([:])),
+                "rng_state_1.pth": try TorchFile.of(.named([:])),
+                "config.json": Array("{}".utf8), "latest": Array("global_step4".utf8),
+            ])
+        try FileManager.default.copyItem(
+            atPath: samples.path("\(tree)/global_step4"), toPath: folder + "/global_step4")
+        let view = try CheckpointView(Path(folder))
+        let trainer = try #require(try Layouts.layout(of: view))
+        #expect(trainer.name == "hf")
+        let inspection = try trainer.inspect(view)
+        #expect(inspection.isComplete && inspection.worldSize == 2, "\(inspection.faults)")
+        #expect(inspection.facts.contains { $0 == ("DeepSpeed version", "0.19.8") })
+        let lost = "zero_pp_rank_1_mp_rank_00_optim_states.pt"
+        #expect(
+            try trainer.inspect(view.changed(["global_step4/" + lost: nil])).faults == [
+                "global_step4: \(lost) is missing"
+            ])
+        let expected = try #require(
+            try samples.json("expected.json").array?.first { $0["path"]?.stringValue == tree }?["iterations"]?
+                .array?.first {
+                    $0["step"]?.uint64 == 4
+                })
+        let assembly = try #require(try trainer.assembly(of: view))
+        #expect(try view.assembled(assembly.tensors) == ExpectedTensor.all(expected["model"]))
+        #expect(assembly.files.map(\.name) == ["config.json"])
+    }
+
+    @Test func whatItKeepsInAFolderOfAcceleratesIsPutTogetherAndMissed() throws {
+        let samples = LayoutSamples.library("deepspeed")
+        let folder = try bench.write("checkpoint_0", ["random_states_0.pkl": try TorchFile.of(.named([:]))])
+        try FileManager.default.copyItem(
+            atPath: samples.path("zero-1/global_step4"), toPath: folder + "/pytorch_model")
+        let view = try CheckpointView(Path(folder))
+        let found = try #require(try Layouts.layout(of: view))
+        #expect(found.name == "accelerate")
+        #expect(try found.inspect(view).faults.isEmpty)
+        #expect(try found.assembly(of: view)?.tensors.count == 8)
+        let file = "pytorch_model/mp_rank_00_model_states.pt"
+        #expect(try found.inspect(view.changed([file: nil])).faults.isEmpty == false)
+    }
+
     // MARK: Output folders
 
     @Test func aTagIsAnyTextAndTheTrainersPartIsNone() throws {

@@ -66,11 +66,8 @@ struct Accelerate: Layout {
             return try DCP().inspect(view.view(of: Self.sharded)).faults.map { "in \(Self.sharded), \($0)" }
         }
         if view.hasFolder(Self.deepSpeed) {
-            return try view.files.filter {
-                $0.path.hasPrefix(Self.deepSpeed + "/") && $0.path.hasSuffix(".pt")
-            }.compactMap {
-                try view.fault(inTensors: $0.path)
-            }
+            let inner = try DeepSpeed().inspect(view.view(of: Self.deepSpeed))
+            return inner.faults.map { "in \(Self.deepSpeed), \($0)" }
         }
         let models = view.names().filter { view.has($0) && ModelFiles.part(of: $0) == .model }
         if let index = models.first(where: { $0.hasSuffix(".index.json") }) {
@@ -128,6 +125,7 @@ struct Accelerate: Layout {
             }
             return assembly
         }
-        return view.hasFolder(Self.deepSpeed) ? nil : try HuggingFace().assembly(of: view)
+        guard view.hasFolder(Self.deepSpeed) else { return try HuggingFace().assembly(of: view) }
+        return try DeepSpeed().assembly(of: view.view(of: Self.deepSpeed))?.below(Self.deepSpeed)
     }
 }

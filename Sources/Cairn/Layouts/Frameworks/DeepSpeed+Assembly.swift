@@ -50,7 +50,7 @@ extension DeepSpeed {
             if let known = weight.removeValue(forKey: name) {
                 tensors.append(known)
             } else if let tensor = value.tensor, !isEmptied || buffers.contains(name) || tensor.count > 0 {
-                tensors.append(try .init(whole: name, tensor, file: path))
+                tensors.append(.init(whole: name, tensor, file: path))
             }
         }
         let rest = weights.map(\.name) + state.shared.map(\.name)
@@ -84,8 +84,8 @@ extension DeepSpeed {
 
     private func tensors(in path: String, _ view: CheckpointView, prefix: String) throws -> [Assembly.Tensor]
     {
-        try DeepSpeedState.named(try view.wantedTree(in: path).root).compactMap { name, value in
-            try value.tensor.map { try .init(whole: prefix + name, $0, file: path) }
+        DeepSpeedState.named(try view.wantedTree(in: path).root).compactMap { name, value in
+            value.tensor.map { .init(whole: prefix + name, $0, file: path) }
         }
     }
 }

@@ -33,7 +33,7 @@ extension DeepSpeed {
         let isStage3 = masters == Self.masters[1]
         let cut = { (rows: [(file: String, rows: [TorchTree.Tensor])]) throws -> [Assembly.Tensor] in
             let flat = try FlatPartitions(rows)
-            if isStage3 { return try flat.inParts(Array(state.shapes.joined())) }
+            if isStage3 { return try flat.inShares(Array(state.shapes.joined())) }
             return try flat.inRows(state.shapes, gaps: Self.gaps(partitions[0].state))
         }
         let rows = partitions.map { ($0.file, ($0.state[masters]?.elements ?? []).compactMap(\.tensor)) }
@@ -77,7 +77,7 @@ extension DeepSpeed {
                 }
                 return (file: path, rows: [part])
             }
-            return try FlatPartitions(rows).inParts([shape])
+            return try FlatPartitions(rows).inShares([shape])
         }
     }
 

@@ -38,7 +38,7 @@ struct FlatPartitions {
         }
     }
 
-    // MARK: One stretch a rank
+    // MARK: A stretch of all parameters a rank
 
     /// ZeRO 1 and 2: the parameters of a group stand one behind the other in a row that all ranks make up, with padding at its end.
     /// - Parameters:
@@ -105,58 +105,84 @@ struct FlatPartitions {
         }
     }
 
-    // MARK: A stretch of each parameter a rank
+    // MARK: A share of each parameter a rank
 
-    /// ZeRO 3: of each parameter every rank has a part of equal length, the last with padding. The groups of a rank are one row.
-    func inParts(_ shapes: [DeepSpeedState.Shape]) throws -> [Assembly.Tensor] {
-        guard let ranks = groups.first?.count, groups.allSatisfy({ Set($0.map(\.count)).count == 1 }) else {
+    /// ZeRO 3: of each parameter every rank has a share of equal length, the last with padding. The groups of a rank are one row.
+    func inShares(_ shapes: [DeepSpeedState.Shape]) throws -> [Assembly.Tensor] {
+        guard groups.allSatisfy({ Set($0.map(\.count)).count == 1 }) else {
             throw Assembly.refused(
                 "the ranks have rows of different lengths: some may have been put elsewhere")
         }
-        var ends: [UInt64] = []
-        for group in groups { ends.append((ends.last ?? 0) &+ group[0].count) }
-        var (position, group): (UInt64, Int) = (0, 0)
-        var tensors: [Assembly.Tensor] = []
-        for (name, shape) in shapes {
-            let count = try count(of: shape, name)
-            let part = count / UInt64(ranks) + (count % UInt64(ranks) == 0 ? 0 : 1)
-            guard part <= (ends.last ?? 0) - position else {
-                throw Assembly.refused("the ranks have too few elements for \(name)")
-            }
-            while part > 0, ends[group] <= position { group += 1 }
-            var pieces: [Assembly.Piece] = []
-            for rank in 0..<ranks where part > 0 {
-                pieces += self.pieces(
-                    rank, from: position, to: position + part, group: group, ends, start: UInt64(rank) * part,
-                    limit: count)
-            }
-            tensors.append(.init(name: name, dtype: dtype, shape: shape, pieces: pieces))
-            position += part
+        var walk = ShareWalk(groups)
+        let tensors = try shapes.map { name, shape in
+            let pieces = try walk.next(name, try count(of: shape, name))
+            return Assembly.Tensor(name: name, dtype: dtype, shape: shape, pieces: pieces)
         }
-        guard position == ends.last ?? 0 else {
+        guard walk.position == walk.end else {
             throw Assembly.refused(
-                "the parameters take \(position) elements of each rank, which has \(ends.last ?? 0)")
+                "the parameters take \(walk.position) elements of each rank, which has \(walk.end)")
         }
         return tensors
     }
 
-    /// Of one rank what stands from one element of its row to another.
-    private func pieces(
-        _ rank: Int, from: UInt64, to: UInt64, group: Int, _ ends: [UInt64], start: UInt64, limit: UInt64
-    ) -> [Assembly.Piece] {
-        var pieces: [Assembly.Piece] = []
-        var (position, start, group) = (from, start, group)
-        while position < to, start < limit {
-            let row = groups[group][rank]
-            let length = min(ends[group], to) - position
-            let count = min(length, limit - start)
-            if count > 0 {
-                let from = position - (ends[group] - row.count)
-                pieces.append(.init(row, start: start, count: count, from: from))
-            }
-            (position, start, group) = (position + length, start + length, group + 1)
+    /// Goes through the rows of all ranks at once.
+    private struct ShareWalk {
+        private let groups: [[Row]]
+        /// The rows of a group, in all files.
+        private let ranks: [Assembly.Piece.Ranks]
+        /// Where each group ends in the row that a rank's groups are together.
+        private let ends: [UInt64]
+        private(set) var position: UInt64 = 0
+        private var group = 0
+
+        init(_ groups: [[Row]]) {
+            self.groups = groups
+            ranks = groups.map { rows in Assembly.Piece.Ranks(rows.map { ($0.file, $0.tensor) }) }
+            var ends: [UInt64] = []
+            for group in groups { ends.append((ends.last ?? 0) &+ group[0].count) }
+            self.ends = ends
         }
-        return pieces
+
+        var end: UInt64 { ends.last ?? 0 }
+
+        mutating func next(_ name: String, _ count: UInt64) throws -> [Assembly.Piece] {
+            guard count > 0 else { return [] }
+            let rankCount = UInt64(groups[0].count)
+            let share = count / rankCount + (count % rankCount == 0 ? 0 : 1)
+            guard share <= end - position else {
+                throw Assembly.refused("the ranks have too few elements for \(name)")
+            }
+            while ends[group] <= position { group += 1 }
+            defer { position += share }
+            guard position + share > ends[group] else {
+                let first = groups[group][0]
+                let place = Assembly.Piece.Place.shares(
+                    ranks: ranks[group], start: 0, count: count, share: share,
+                    from: position - (ends[group] - first.count))
+                return [.init(file: first.file, tensor: first.tensor, place: place)]
+            }
+            return (0..<Int(rankCount)).flatMap { rank in
+                pieces(rank, share: share, start: UInt64(rank) * share, limit: count)
+            }
+        }
+
+        /// What one rank has of a parameter whose shares reach from one group into others.
+        private func pieces(_ rank: Int, share: UInt64, start: UInt64, limit: UInt64) -> [Assembly.Piece] {
+            var pieces: [Assembly.Piece] = []
+            var (position, start, group) = (position, start, group)
+            let end = position + share
+            while position < end, start < limit {
+                let row = groups[group][rank]
+                let length = min(ends[group], end) - position
+                let count = min(length, limit - start)
+                if count > 0 {
+                    let from = position - (ends[group] - row.count)
+                    pieces.append(.init(row, start: start, count: count, from: from))
+                }
+                (position, start, group) = (position + length, start + length, group + 1)
+            }
+            return pieces
+        }
     }
 
     private func count(of shape: [UInt64], _ name: String) throws -> UInt64 {

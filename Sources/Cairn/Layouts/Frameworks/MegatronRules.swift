@@ -31,9 +31,9 @@ struct MegatronRules {
     /// - Throws: `.inconsistent` where nothing says how it is divided, or the parts are not alike.
     func merged(_ name: String, as global: String, _ parts: [Part]) throws -> Assembly.Tensor {
         let first = parts[0]
-        if parts.count == 1 { return try .init(whole: global, first.tensor, file: first.file) }
+        if parts.count == 1 { return .init(whole: global, first.tensor, file: first.file) }
         switch cut(name, first) {
-        case .whole: return try .init(whole: global, first.tensor, file: first.file)
+        case .whole: return .init(whole: global, first.tensor, file: first.file)
         case .axis(let axis): return try along(axis, global, parts)
         case .gated: return try gated(global, parts)
         case .unknown:
@@ -124,7 +124,7 @@ struct MegatronRules {
     private func along(_ axis: Int, _ name: String, _ parts: [Part]) throws -> Assembly.Tensor {
         let first = parts[0].tensor.shape
         guard first.indices.contains(axis) else { throw unlike(name, parts[0]) }
-        var whole = try Assembly.Tensor(whole: name, parts[0].tensor, file: parts[0].file)
+        var whole = Assembly.Tensor(whole: name, parts[0].tensor, file: parts[0].file)
         whole.pieces = []
         var length: UInt64 = 0
         for part in parts {
@@ -150,7 +150,7 @@ struct MegatronRules {
     private func gated(_ name: String, _ parts: [Part]) throws -> Assembly.Tensor {
         let shape = parts[0].tensor.shape
         let half = parts[0].tensor.count / 2
-        var whole = try Assembly.Tensor(whole: name, parts[0].tensor, file: parts[0].file)
+        var whole = Assembly.Tensor(whole: name, parts[0].tensor, file: parts[0].file)
         whole.pieces = []
         guard let rows = shape.first, rows % 2 == 0, let length = [rows, UInt64(parts.count)].product,
             [half, UInt64(parts.count), 2].product != nil

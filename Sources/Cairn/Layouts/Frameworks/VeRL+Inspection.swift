@@ -87,9 +87,9 @@ extension VeRL {
             let tree = try view.tree(in: path), let value = tree.root.items?.first?.value
         else { return [] }
         var facts: [(name: String, value: String)] = []
-        if let mesh = TorchShard.Mesh(value.attribute("_spec")?.attribute("mesh")) {
-            let names = mesh.names.count == mesh.sizes.count ? mesh.names : mesh.sizes.map { _ in "fsdp" }
-            let sizes = zip(names, mesh.sizes).map { "\($0) \($1)" }
+        if let mesh = try? value.distributedTensor()?.mesh {
+            let names = mesh.names ?? mesh.shape.map { _ in "fsdp" }
+            let sizes = zip(names, mesh.shape).map { "\($0) \($1)" }
             facts.append(("parallel layout", sizes.joined(separator: ", ")))
         }
         if let precision = Precision.name(tree.tensors.first?.tensor.dtype) {
