@@ -62,9 +62,7 @@ struct Accelerate: Layout {
 
     /// The models: one or several, or folders and files of the library that shards them.
     private func weights(_ view: CheckpointView) throws -> [String] {
-        if view.hasFolder(Self.sharded) {
-            return try DCP().inspect(view.view(of: Self.sharded)).faults.map { "in \(Self.sharded), \($0)" }
-        }
+        if DCP.isSharded(view) { return try DCP().faults(ofSharded: view) }
         if view.hasFolder(Self.deepSpeed) {
             return try view.files.filter {
                 $0.path.hasPrefix(Self.deepSpeed + "/") && $0.path.hasSuffix(".pt")
@@ -80,11 +78,10 @@ struct Accelerate: Layout {
         return try models.filter { !$0.hasSuffix(".json") }.compactMap { try view.fault(inTensors: $0) }
     }
 
-    private static let sharded = "pytorch_model_fsdp_0"
     private static let deepSpeed = "pytorch_model"
 
     private func hasOptimizer(_ view: CheckpointView) -> Bool {
-        view.hasFolder("optimizer_0") || view.hasFolder(Self.deepSpeed)
+        DCP.hasShardedOptimizer(view) || view.hasFolder(Self.deepSpeed)
             || view.names().contains { name in Self.optimizers.contains { $0.matches(name) } }
     }
 
@@ -97,9 +94,6 @@ struct Accelerate: Layout {
             } else if file.path.hasSuffix(".bin") || file.path.hasSuffix(".pt") {
                 if let fault = try view.fault(inTensors: file.path) { faults.append(fault) }
             }
-        }
-        if view.hasFolder("optimizer_0") {
-            faults += try DCP().inspect(view.view(of: "optimizer_0")).faults.map { "in optimizer_0, \($0)" }
         }
         return faults
     }
@@ -119,15 +113,7 @@ struct Accelerate: Layout {
     var allowsMoving: Bool { true }
 
     func assembly(of view: CheckpointView) throws -> Assembly? {
-        if view.hasFolder(Self.sharded) {
-            guard var assembly = try DCP().assembly(of: view.view(of: Self.sharded))?.below(Self.sharded)
-            else { return nil }
-            if view.hasFolder("optimizer_0"), let state = try DCP().assembly(of: view.view(of: "optimizer_0"))
-            {
-                assembly.optimizer = state.below("optimizer_0").optimizer
-            }
-            return assembly
-        }
+        if DCP.isSharded(view) { return try DCP().assembly(ofSharded: view) }
         return view.hasFolder(Self.deepSpeed) ? nil : try HuggingFace().assembly(of: view)
     }
 }

@@ -87,15 +87,10 @@ struct HuggingFace: Layout {
         }
         let whole = try single.compactMap { try view.fault(inTensors: $0) }
         if !single.isEmpty { return whole }
-        if try isElsewhere(view) { return [] }
+        // They may lie in a folder of the library that shards them.
+        if DCP.isSharded(view) { return try DCP().faults(ofSharded: view) }
+        if view.folders.contains(where: { NamePattern("global_step#").matches($0) }) { return [] }
         return ["the model's weights are missing"]
-    }
-
-    /// Whether the weights lie in a folder of the library that shards them.
-    private func isElsewhere(_ view: CheckpointView) throws -> Bool {
-        view.folders.contains {
-            NamePattern("pytorch_model_fsdp_#").matches($0) || NamePattern("global_step#").matches($0)
-        }
     }
 
     /// The optimizer's state and what goes with it: all of it, or nothing, as `save_only_model` leaves it.
@@ -125,9 +120,7 @@ struct HuggingFace: Layout {
         if absent.count < parts.count {
             result.faults += absent.map { "\($0.1) is missing, though other state of the training is there" }
         }
-        for rank in 0..<(ranks.last ?? 0) where !ranks.contains(rank) {
-            result.faults.append("rng_state_\(rank).pth is missing")
-        }
+        if let rank = CheckpointView.gap(in: ranks) { result.faults.append("rng_state_\(rank).pth is missing") }
         for name in view.names()
         where view.has(name) && ["optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt"].contains(name)
         {
