@@ -133,7 +133,7 @@ private struct Canvas {
         switch place {
         case .run(let start, let count, let from):
             for index in 0..<Int(count) { set(Int(start) + index, source, Int(from) + index) }
-        case .shares: Issue.record("shares are not drawn here")
+        case .shares: Issue.record("shares of ranks lie in several tensors, which are not given here")
         case .box(let offset, let box):
             #expect(box == stored)
             try #require(box.count == shape.count && source.count == box.reduce(1, *) * UInt64(elementLength))

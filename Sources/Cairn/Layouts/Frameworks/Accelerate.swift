@@ -62,7 +62,7 @@ struct Accelerate: Layout {
 
     /// The models: one or several, or folders and files of the library that shards them.
     private func weights(_ view: CheckpointView) throws -> [String] {
-        if DCP.isSharded(view) { return try DCP().faults(ofSharded: view) }
+        if let folder = DCP.modelFolder(view) { return try DCP().faults(in: folder, of: view) }
         if view.hasFolder(Self.deepSpeed) {
             return try view.files.filter {
                 $0.path.hasPrefix(Self.deepSpeed + "/") && $0.path.hasSuffix(".pt")
@@ -81,7 +81,7 @@ struct Accelerate: Layout {
     private static let deepSpeed = "pytorch_model"
 
     private func hasOptimizer(_ view: CheckpointView) -> Bool {
-        DCP.hasShardedOptimizer(view) || view.hasFolder(Self.deepSpeed)
+        DCP.optimizerFolder(view) != nil || view.hasFolder(Self.deepSpeed)
             || view.names().contains { name in Self.optimizers.contains { $0.matches(name) } }
     }
 
@@ -95,6 +95,7 @@ struct Accelerate: Layout {
                 if let fault = try view.fault(inTensors: file.path) { faults.append(fault) }
             }
         }
+        if let folder = DCP.optimizerFolder(view) { faults += try DCP().faults(in: folder, of: view) }
         return faults
     }
 
@@ -113,7 +114,7 @@ struct Accelerate: Layout {
     var allowsMoving: Bool { true }
 
     func assembly(of view: CheckpointView) throws -> Assembly? {
-        if DCP.isSharded(view) { return try DCP().assembly(ofSharded: view) }
+        if let assembly = try DCP().assembly(ofSharded: view) { return assembly }
         return view.hasFolder(Self.deepSpeed) ? nil : try HuggingFace().assembly(of: view)
     }
 }

@@ -1,18 +1,15 @@
 internal import Platform
 
-/// The folders in which accelerate, and with it the Trainer, keeps what FSDP has sharded: one for the model, one for the optimizer.
-/// (accelerate, `utils/fsdp_utils.py`)
+/// The folders in which accelerate, and with it the Trainer, keeps what FSDP's ranks have: one for a model, one for its optimizer.
+/// (accelerate, `utils/fsdp_utils.py:save_fsdp_model`)
 extension DCP {
-    private static let (model, optimizer) = ("pytorch_model_fsdp_0", "optimizer_0")
+    /// The folder of the first model; nil where there is none.
+    static func modelFolder(_ view: CheckpointView) -> String? {
+        view.folders.first { NamePattern("pytorch_model_fsdp_#").matches($0) }
+    }
 
-    /// Whether a checkpoint has such folders.
-    static func isSharded(_ view: CheckpointView) -> Bool { view.hasFolder(model) }
-
-    static func hasShardedOptimizer(_ view: CheckpointView) -> Bool { view.hasFolder(optimizer) }
-
-    /// What those that are there lack.
-    func faults(ofSharded view: CheckpointView) throws -> [String] {
-        try [Self.model, Self.optimizer].filter(view.hasFolder).flatMap { try faults(in: $0, of: view) }
+    static func optimizerFolder(_ view: CheckpointView) -> String? {
+        view.folders.first { NamePattern("optimizer_#").matches($0) }
     }
 
     /// What a checkpoint in a folder of another one lacks.
@@ -20,11 +17,13 @@ extension DCP {
         try inspect(view.view(of: folder)).faults.map { "in \(folder), \($0)" }
     }
 
-    /// Model and optimizer together.
+    /// Model and optimizer together; nil where the model is not in such a folder.
     func assembly(ofSharded view: CheckpointView) throws -> Assembly? {
-        guard var assembly = try assembly(of: view.view(of: Self.model))?.below(Self.model) else { return nil }
-        if view.hasFolder(Self.optimizer), let state = try self.assembly(of: view.view(of: Self.optimizer)) {
-            assembly.optimizer = state.below(Self.optimizer).optimizer
+        guard let model = Self.modelFolder(view),
+            var assembly = try assembly(of: view.view(of: model))?.below(model)
+        else { return nil }
+        if let folder = Self.optimizerFolder(view), let state = try self.assembly(of: view.view(of: folder)) {
+            assembly.optimizer = state.below(folder).optimizer
         }
         return assembly
     }

@@ -3,7 +3,7 @@ internal import TensorFormats
 
 extension HuggingFace {
     func assembly(of view: CheckpointView) throws -> Assembly? {
-        guard let (files, name) = try modelFiles(view) else { return try sharded(view) }
+        guard let (files, name) = try modelFiles(view) else { return try shardedAssembly(view) }
         var assembly = Assembly(fileName: name)
         for file in files {
             guard let map = try view.tensors(in: file) else {
@@ -22,10 +22,10 @@ extension HuggingFace {
         return assembly
     }
 
-    /// What FSDP has sharded.
-    private func sharded(_ view: CheckpointView) throws -> Assembly? {
-        guard DCP.isSharded(view), var assembly = try DCP().assembly(ofSharded: view) else { return nil }
-        assembly.files = view.files.map(\.path).filter(Self.isBeside).map { ($0, $0) }
+    /// What FSDP's ranks have.
+    private func shardedAssembly(_ view: CheckpointView) throws -> Assembly? {
+        guard var assembly = try DCP().assembly(ofSharded: view) else { return nil }
+        assembly.files = view.files.map(\.path).filter { !$0.contains("/") && Self.isBeside($0) }.map { ($0, $0) }
         return assembly
     }
 
