@@ -67,26 +67,27 @@ extension Assembly.Tensor {
 extension Assembly {
     /// The same of a folder that lies in a larger checkpoint.
     func below(_ folder: String) -> Assembly {
-        var known: [Piece.Ranks: Piece.Ranks] = [:]
-        func moved(_ place: Piece.Place) -> Piece.Place {
-            guard case .shares(let ranks, let start, let count, let share, let from) = place else {
-                return place
+        let prefix = folder + "/"
+        var ranks: [Piece.Ranks: Piece.Ranks] = [:]
+        func moved(_ piece: Piece) -> Piece {
+            var copy = piece
+            copy.file = prefix + piece.file
+            if case .shares(let old, let start, let count, let share, let from) = piece.place {
+                let new = ranks[old] ?? Piece.Ranks(old.tensors.map { (prefix + $0.file, $0.tensor) })
+                ranks[old] = new
+                copy.place = .shares(ranks: new, start: start, count: count, share: share, from: from)
             }
-            let below = known[ranks] ?? Piece.Ranks(ranks.tensors.map { (folder + "/" + $0.file, $0.tensor) })
-            known[ranks] = below
-            return .shares(ranks: below, start: start, count: count, share: share, from: from)
+            return copy
         }
         func moved(_ tensors: [Tensor]) -> [Tensor] {
             tensors.map { tensor in
                 var copy = tensor
-                copy.pieces = tensor.pieces.map { piece in
-                    Piece(file: folder + "/" + piece.file, tensor: piece.tensor, place: moved(piece.place))
-                }
+                copy.pieces = tensor.pieces.map { moved($0) }
                 return copy
             }
         }
         return Assembly(
             tensors: moved(tensors), optimizer: moved(optimizer), fileName: fileName,
-            files: files.map { (folder + "/" + $0.path, $0.name) })
+            files: files.map { (prefix + $0.path, $0.name) })
     }
 }

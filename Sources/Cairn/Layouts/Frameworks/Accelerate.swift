@@ -62,9 +62,7 @@ struct Accelerate: Layout {
 
     /// The models: one or several, or folders and files of the library that shards them.
     private func weights(_ view: CheckpointView) throws -> [String] {
-        if view.hasFolder(Self.sharded) {
-            return try DCP().inspect(view.view(of: Self.sharded)).faults.map { "in \(Self.sharded), \($0)" }
-        }
+        if let folder = DCP.modelFolder(view) { return try DCP().faults(in: folder, of: view) }
         if view.hasFolder(Self.deepSpeed) {
             let inner = try DeepSpeed().inspect(view.view(of: Self.deepSpeed))
             return inner.faults.map { "in \(Self.deepSpeed), \($0)" }
@@ -77,11 +75,10 @@ struct Accelerate: Layout {
         return try models.filter { !$0.hasSuffix(".json") }.compactMap { try view.fault(inTensors: $0) }
     }
 
-    private static let sharded = "pytorch_model_fsdp_0"
     private static let deepSpeed = "pytorch_model"
 
     private func hasOptimizer(_ view: CheckpointView) -> Bool {
-        view.hasFolder("optimizer_0") || view.hasFolder(Self.deepSpeed)
+        DCP.optimizerFolder(view) != nil || view.hasFolder(Self.deepSpeed)
             || view.names().contains { name in Self.optimizers.contains { $0.matches(name) } }
     }
 
@@ -95,9 +92,7 @@ struct Accelerate: Layout {
                 if let fault = try view.fault(inTensors: file.path) { faults.append(fault) }
             }
         }
-        if view.hasFolder("optimizer_0") {
-            faults += try DCP().inspect(view.view(of: "optimizer_0")).faults.map { "in optimizer_0, \($0)" }
-        }
+        if let folder = DCP.optimizerFolder(view) { faults += try DCP().faults(in: folder, of: view) }
         return faults
     }
 
@@ -116,15 +111,7 @@ struct Accelerate: Layout {
     var allowsMoving: Bool { true }
 
     func assembly(of view: CheckpointView) throws -> Assembly? {
-        if view.hasFolder(Self.sharded) {
-            guard var assembly = try DCP().assembly(of: view.view(of: Self.sharded))?.below(Self.sharded)
-            else { return nil }
-            if view.hasFolder("optimizer_0"), let state = try DCP().assembly(of: view.view(of: "optimizer_0"))
-            {
-                assembly.optimizer = state.below("optimizer_0").optimizer
-            }
-            return assembly
-        }
+        if let assembly = try DCP().assembly(ofSharded: view) { return assembly }
         guard view.hasFolder(Self.deepSpeed) else { return try HuggingFace().assembly(of: view) }
         return try DeepSpeed().assembly(of: view.view(of: Self.deepSpeed))?.below(Self.deepSpeed)
     }

@@ -4,7 +4,7 @@ internal import TensorFormats
 extension HuggingFace {
     func assembly(of view: CheckpointView) throws -> Assembly? {
         guard let (files, name) = try modelFiles(view) else {
-            return try distributedAssembly(view) ?? deepSpeedAssembly(view)
+            return try shardedAssembly(view) ?? deepSpeedAssembly(view)
         }
         var assembly = Assembly(fileName: name)
         for file in files {
@@ -24,20 +24,10 @@ extension HuggingFace {
         return assembly
     }
 
-    /// Of FSDP's ranks: the names of the model's tensors are below `model`.
-    private func distributedAssembly(_ view: CheckpointView) throws -> Assembly? {
-        guard let folder = Self.distributed(view, "pytorch_model_fsdp_#"),
-            var assembly = try DCP().assembly(of: view.view(of: folder))
-        else { return nil }
-        for tensor in assembly.tensors.indices {
-            for piece in assembly.tensors[tensor].pieces.indices {
-                assembly.tensors[tensor].pieces[piece].file =
-                    folder + "/" + assembly.tensors[tensor].pieces[piece].file
-            }
-        }
-        assembly.files = view.files.map(\.path).filter(Self.isBeside).filter { !$0.hasPrefix(folder) }.map {
-            ($0, $0)
-        }
+    /// What FSDP's ranks have.
+    private func shardedAssembly(_ view: CheckpointView) throws -> Assembly? {
+        guard var assembly = try DCP().assembly(ofSharded: view) else { return nil }
+        assembly.files = view.files.map(\.path).filter { !$0.contains("/") && Self.isBeside($0) }.map { ($0, $0) }
         return assembly
     }
 
@@ -82,6 +72,8 @@ extension HuggingFace {
     private static let models: [(file: String, shards: NamePattern)] = [
         ("model.safetensors", "model-#-of-#.safetensors"),
         ("pytorch_model.bin", "pytorch_model-#-of-#.bin"),
+        // What FSDP put together when it was saved.
+        ("pytorch_model_fsdp.bin", "pytorch_model_fsdp-#-of-#.bin"),
     ]
     private static let adapters = ["adapter_model.safetensors", "adapter_model.bin"]
 
@@ -90,7 +82,7 @@ extension HuggingFace {
     }
 
     /// What goes with the model: all that describes it, and what is nobody's.
-    private static func isBeside(_ path: String) -> Bool {
+    static func isBeside(_ path: String) -> Bool {
         switch ModelFiles.part(of: path) {
         case .other: true
         case .model: path.hasSuffix(".json") && !path.hasSuffix(".index.json")

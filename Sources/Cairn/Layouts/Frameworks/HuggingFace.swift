@@ -91,20 +91,9 @@ struct HuggingFace: Layout {
             return whole + [try view.fault(inJSON: "adapter_config.json")].compactMap(\.self)
         }
         if !single.isEmpty { return whole }
-        if let folder = Self.distributed(view, "pytorch_model_fsdp_#") {
-            return try faults(inDistributed: folder, view)
-        }
+        if let folder = DCP.modelFolder(view) { return try DCP().faults(in: folder, of: view) }
         if view.folders.contains(where: NamePattern("global_step#").matches) { return [] }
         return ["the model's weights are missing"]
-    }
-
-    /// The folder in which FSDP's ranks have their parts. (accelerate, `utils/fsdp_utils.py:save_fsdp_model`)
-    static func distributed(_ view: CheckpointView, _ pattern: NamePattern) -> String? {
-        view.folders.first { pattern.matches($0) }
-    }
-
-    private func faults(inDistributed folder: String, _ view: CheckpointView) throws -> [String] {
-        try DCP().inspect(view.view(of: folder)).faults.map { "\(folder): \($0)" }
     }
 
     /// The optimizer's state and what goes with it: all of it, or nothing, as `save_only_model` leaves it.
@@ -116,7 +105,7 @@ struct HuggingFace: Layout {
         } else if view.has("rng_state.pth") {
             result.worldSize = 1
         }
-        let optimizer = Self.distributed(view, "optimizer_#")
+        let optimizer = DCP.optimizerFolder(view)
         let isDeepSpeed = view.folders.contains(where: NamePattern("global_step#").matches)
         let parts = [
             (
@@ -126,17 +115,15 @@ struct HuggingFace: Layout {
             ("the scheduler's state", "scheduler.pt", isDeepSpeed || view.has("scheduler.pt")),
             ("the random numbers' state", "rng_state.pth", result.worldSize != nil),
         ]
-        if let optimizer { result.faults += try faults(inDistributed: optimizer, view) }
+        if let optimizer { result.faults += try DCP().faults(in: optimizer, of: view) }
         let absent = parts.filter { !$0.2 }
         result.missing = absent.map(\.0)
         if absent.count < parts.count {
             result.faults += absent.map { "\($0.1) is missing, though other state of the training is there" }
         }
-        // As many as there are files, not as a name may say.
-        let missing = (0...UInt64(ranks.count)).first { !ranks.contains($0) }
-        if let missing, !ranks.isEmpty, missing < UInt64(result.worldSize ?? 0) {
-            result.faults.append("rng_state_\(missing).pth is missing")
-        }
+        // One file alone is that of one of two ranks.
+        let missing = CheckpointView.gap(in: ranks) ?? (ranks == [0] ? 1 : nil)
+        if let missing { result.faults.append("rng_state_\(missing).pth is missing") }
         let isState = { (name: String) in
             Self.state(name) || NamePattern("rng_state_#.pth").matches(name)
         }
