@@ -35,7 +35,11 @@ struct Accelerate: Layout {
         let names = view.names()
         // The Trainer leaves such optimizers as well, but says more.
         guard !names.contains("trainer_state.json") else { return false }
-        return names.contains { Self.isOwn($0) && view.has($0) }
+        // An optimizer in a file of that name may be anybody's.
+        let isNamed = Self.names.contains { $0.matches(view.name) }
+        return names.contains { name in
+            view.has(name) && (isNamed ? Self.isOwn(name) : Self.own.contains { $0.matches(name) })
+        }
     }
 
     func inspect(_ view: CheckpointView) throws -> Inspection {
