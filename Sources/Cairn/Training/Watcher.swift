@@ -223,7 +223,10 @@ final class Watcher {
         while !isOver() {
             let left = max(0.01, min(end - Clock.monotonic, Self.patience))
             if let events, output != nil {
-                guard take(events.wait(seconds: left)) else { return }
+                guard take(events.wait(seconds: left)) else {
+                    // More is to follow, as a rule.
+                    return Clock.sleep(seconds: min(Self.shortest, seconds))
+                }
             } else {
                 Clock.sleep(seconds: left)
             }
@@ -235,7 +238,6 @@ final class Watcher {
     private func take(_ happened: FolderEvents.Changes?) -> Bool {
         if let happened, happened.folders.isEmpty { return true }
         if let happened { changes?.formUnion(happened) } else { changes = nil }
-        Clock.sleep(seconds: Self.shortest)
         return false
     }
 }
