@@ -331,9 +331,9 @@ def mesh_ranks(output, version):
     """Each tensor is cut along one axis or two, some into parts that are not equal, or on some ranks empty."""
     from torch.distributed.device_mesh import init_device_mesh
     try:
-        from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+        from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
     except ImportError:
-        from torch.distributed._tensor import Replicate, Shard, distribute_tensor
+        from torch.distributed._tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
     dist.init_process_group("gloo")
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("ddp", "fsdp"))
     whole, parts = {}, {}
@@ -349,8 +349,12 @@ def mesh_ranks(output, version):
     folder = output / f"mesh-{version}/global_step_1"
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(parts, folder / f"model_world_size_4_rank_{dist.get_rank()}.pt")
+    # What is a summand on each rank can't be merged without computing.
+    summand = {"rows": DTensor.from_local(torch.ones(5, 3).bfloat16(), mesh, (Replicate(), Partial()))}
+    (output / "refused").mkdir(exist_ok=True)
     dist.barrier()
     if dist.get_rank() == 0:
+        torch.save(summand, output / f"refused/partial-{version}.pt")
         (folder / "fsdp_config.json").write_text(json.dumps({"FSDP_version": 2, "world_size": 4}, indent=4))
         torch.save({"_snapshot": 1}, folder / "data_0.pt")
         files = [f"model_world_size_4_rank_{rank}.pt" for rank in range(4)]

@@ -34,10 +34,10 @@ struct ShardGathering {
                 try add(name, Part(shape: tensor.shape, offset: offset, tensor: tensor), file)
             } else if let tensor = try value.distributedTensor() {
                 try add(name, try Self.part(tensor, name), file)
-            } else {
-                for shard in try value.shardedTensor()?.local ?? [] {
-                    let shape = try value.shardedTensor()?.shape ?? []
-                    try add(name, Part(shape: shape, offset: shard.offsets, tensor: shard.tensor), file)
+            } else if let tensor = try value.shardedTensor() {
+                for shard in tensor.local {
+                    try add(
+                        name, Part(shape: tensor.shape, offset: shard.offsets, tensor: shard.tensor), file)
                 }
             }
         } catch let error as PyTorchError {

@@ -16,7 +16,8 @@ import Testing
         "torch": (true, true, "torch", true),
         "gguf": (true, false, nil, false), "npz": (true, false, nil, false),
         "tensorflow": (false, true, nil, false),
-        "orbax": (false, true, nil, false),
+        "orbax": (false, true, nil, false), "megatron": (true, true, nil, true),
+        "deepspeed": (true, true, nil, true), "verl": (true, true, nil, true),
     ]
 
     @Test func `the table is what it should be`() {
@@ -91,7 +92,10 @@ import Testing
         ("mindformers2/single/checkpoint/iteration_00000003", "mindformers"),
         ("mindformers2/dp2tp2/checkpoint/iteration_00000002", "mindformers"), ("pytorch/ckpt_3.pth", "torch"),
         ("pytorch/legacy_model.pt", "torch"), ("lightning/run/checkpoints/last.ckpt", "lightning"),
-        ("gguf/tiny.gguf", "gguf"),
+        ("gguf/tiny.gguf", "gguf"), ("deepspeed/zero1_fp32/global_step1", "deepspeed"),
+        ("megatron/legacy_torch_tp2/iter_0000020", "megatron"),
+        ("megatron/torch_dist/iter_0000010", "megatron"),
+        ("verl/fsdp/global_step_2", "verl"),
     ])
     func `samples are of the layout that wrote them`(_ path: String, _ layout: String) throws {
         let view = try LayoutSamples.checkpoints.view(path)

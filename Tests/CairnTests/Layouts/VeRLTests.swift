@@ -35,6 +35,31 @@ import Testing
             ])
     }
 
+    @Test(arguments: ["2.6.0", "2.10.0", "2.13.0"])
+    func whatTheRanksDoNotHaveTogetherIsRefused(version: String) throws {
+        let samples = LayoutSamples.library("ranks-torch")
+        let view = try samples.view("mesh-\(version)/global_step_1")
+        let file = { (rank: Int) in "model_world_size_4_rank_\(rank).pt" }
+        func refusal(_ changes: [String: [UInt8]?]) -> String? {
+            #expect(throws: CairnError.self) { try layout.assembly(of: view.changed(changes)) }?.message
+        }
+        #expect(
+            refusal([file(3): nil])
+                == "the model can't be put together: the ranks have 13 elements of both, which has [5, 3]")
+        // Of the first rank the second has a copy.
+        #expect(refusal([file(0): nil])?.hasSuffix("elements of both, which has [5, 3]") == true)
+        #expect(
+            refusal([file(0): nil, file(1): nil, file(2): nil, file(3): nil])?.hasSuffix(
+                "no rank has any of the weights") == true)
+        let summands = try Data(
+            contentsOf: URL(fileURLWithPath: samples.path("refused/partial-\(version).pt")))
+        #expect(
+            refusal([file(0): [UInt8](summands)])?.contains(
+                "rows lies among its ranks in a way that can't be merged") == true)
+        let other = try view.read(try #require(view[file(1)]), 0..<view[file(1)]!.size)
+        #expect(refusal([file(2): other])?.contains("elements of both") == true)
+    }
+
     // MARK: Made-up steps
 
     private func files(_ folder: String, ranks: Int = 2, kinds: [String] = ["model", "optim", "extra_state"])

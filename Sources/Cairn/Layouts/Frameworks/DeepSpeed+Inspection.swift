@@ -128,11 +128,12 @@ extension DeepSpeed {
     ) throws -> [String] {
         let trained = Set(state.shapes.joined().map(\.name))
         let parts = Set(files.parameters.values.joined().filter { $0.hasPrefix("exp_avg") }).sorted()
-        return try trained.union(files.parameters.keys).sorted().flatMap { name in
+        let faults = try trained.union(files.parameters.keys).sorted().flatMap { name in
             // Buffers and frozen parameters have nothing else.
             try (["fp32.pt"] + (trained.contains(name) ? parts : [])).compactMap {
                 try view.fault(inTensors: "zero/\(name)/\($0)")
             }
         }
+        return Array(faults.prefix(CheckpointView.faultLimit))
     }
 }

@@ -7,7 +7,7 @@ struct DeepSpeed: Layout {
     var name: String { "deepspeed" }
     var abilities: LayoutAbilities {
         LayoutAbilities(
-            title: "DeepSpeed: ZeRO 0 to 3, pipelines, experts, universal", splits: true, resumes: true,
+            title: "DeepSpeed (ZeRO 0 to 3, pipelines, universal)", splits: true, resumes: true,
             exportsTo: nil, exportsToHuggingFace: true)
     }
 

@@ -8,7 +8,7 @@ struct Megatron: Layout {
     var name: String { "megatron" }
     var abilities: LayoutAbilities {
         LayoutAbilities(
-            title: "Megatron-LM, MindSpeed-LLM: torch and torch_dist", splits: true, resumes: true,
+            title: "Megatron-LM, MindSpeed-LLM (torch, torch_dist)", splits: true, resumes: true,
             exportsTo: nil, exportsToHuggingFace: true)
     }
 

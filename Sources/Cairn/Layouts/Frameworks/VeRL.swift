@@ -7,7 +7,7 @@ struct VeRL: Layout {
     var name: String { "verl" }
     var abilities: LayoutAbilities {
         LayoutAbilities(
-            title: "verl: PPO and SFT, with FSDP or Megatron", splits: true, resumes: true, exportsTo: nil,
+            title: "verl (PPO and SFT; FSDP, Megatron)", splits: true, resumes: true, exportsTo: nil,
             exportsToHuggingFace: true)
     }
 
