@@ -32,7 +32,8 @@ CHECKS = ["check_files", "check_layouts", "check_damage", "check_model"]
 LAYOUTS = {
     "hf": "hf", "accelerate": "accelerate", "dcp": "dcp", "torchtitan": "dcp", "dcp-hf": "dcp", "verl": "verl",
     "deepspeed": "deepspeed", "deepspeed-universal": "deepspeed", "megatron": "megatron", "lightning": "lightning",
-    "gguf": "gguf", "orbax": "orbax", "mindformers": "mindformers", "mindformers1": "mindformers1", "tensorflow": "tensorflow"}
+    "llamafactory": "llamafactory", "torch": "torch", "gguf": "gguf", "orbax": "orbax", "mindformers": "mindformers",
+    "mindformers1": "mindformers1", "tensorflow": "tensorflow"}
 # Not exported: tensors of the former are listed under the library's own names, of the latter none.
 LISTED, KEPT = {"gguf"}, {"orbax", "tensorflow"}
 IS_LONG = bool(os.environ.get("CAIRN_TEST_LONG"))

@@ -26,6 +26,9 @@ struct Found: Sendable {
     var layout: (any Layout)?
     var inspection: Inspection
 
+    /// It merely has such a name, and is no iteration.
+    var isOther: Bool { layout == nil && candidate.mayBeAnything }
+
     /// The global step: what the files say, else the number in the name.
     var step: UInt64? { inspection.step ?? candidate.step }
 }
@@ -61,7 +64,7 @@ extension OutputFolder {
         try candidates().compactMap { candidate in
             do {
                 let found = try look(at: candidate)
-                return found.layout == nil && candidate.mayBeAnything ? nil : found
+                return found.isOther ? nil : found
             } catch let error as CairnError where error.code == .notFound || error.code == .changed {
                 return nil
             }

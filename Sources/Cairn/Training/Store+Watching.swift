@@ -67,6 +67,7 @@ extension Store {
         } catch let error as CairnError where error.code == .notFound || error.code == .changed {
             return watcher.finish(candidate)
         }
+        if found.isOther { return watcher.finish(candidate) }
         let run = try self.run(options.run, try FileSystem.resolved(output.path).text)
         var result = try save(found, in: output, run, SaveAllOptions(run: run), progress)
         switch result.outcome {

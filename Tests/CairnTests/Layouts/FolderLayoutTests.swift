@@ -98,7 +98,8 @@ import Testing
         try bench.write(
             "checkpoint-4",
             [
-                "trainer_state.json": Array("{\"global_step\": 4}".utf8), "scheduler.pt": state, "rng_state_0.pth": state,
+                "trainer_state.json": Array("{\"global_step\": 4}".utf8), "scheduler.pt": state,
+                "rng_state_0.pth": state,
                 "rng_state_1.pth": state,
             ])
         let view = try CheckpointView(Path(folder))
@@ -109,7 +110,9 @@ import Testing
         #expect(try view.assembled(assembly.tensors).count == 13 && !assembly.optimizer.isEmpty)
         for name in ["pytorch_model_fsdp_0", "optimizer_0"] {
             #expect(
-                try faults(view, [name + "/.metadata": nil]) == ["in \(name), .metadata is missing, which is written last"])
+                try faults(view, [name + "/.metadata": nil]) == [
+                    "in \(name), .metadata is missing, which is written last"
+                ])
         }
         let absurd = view.changed(["rng_state_9007199254740991.pth": state])
         #expect(try HuggingFace().inspect(absurd).faults == ["rng_state_2.pth is missing"])

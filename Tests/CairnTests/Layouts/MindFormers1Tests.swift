@@ -353,7 +353,9 @@ import Testing
             for number in 0..<2 {
                 try bench.write("out/strategy", ["ckpt_strategy_rank_\(number).ckpt": strategy.bytes])
             }
-            #expect(try assembly()?.tensors.first?.problem?.hasPrefix("its strategy is none for what checkpoint/rank_") == true)
+            #expect(
+                try assembly()?.tensors.first?.problem?.hasPrefix(
+                    "its strategy is none for what checkpoint/rank_") == true)
         }
     }
 }

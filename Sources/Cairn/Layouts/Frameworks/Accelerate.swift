@@ -1,8 +1,8 @@
 internal import Platform
 internal import TensorFormats
 
-/// What `Accelerator.save_state` writes: `checkpoints/checkpoint_3/`, or a folder that the training loop names, such as `step_500/`. Nothing
-/// in it says a step or that it is whole. (accelerate, `checkpointing.py:save_accelerator_state`)
+/// What `Accelerator.save_state` writes: `checkpoints/checkpoint_3/`, or a folder that the training loop names, such as
+/// `step_500/`. Nothing in it says a step or that it is whole. (accelerate, `checkpointing.py:save_accelerator_state`)
 struct Accelerate: Layout {
     var name: String { "accelerate" }
     var abilities: LayoutAbilities {

@@ -25,7 +25,10 @@ struct DCP: Layout {
             try output.hasFolder(name) && StepNames.step(of: name) == nil && !Self.isPart(name)
                 && Self.isOwn(name, in: output)
         }
-        return named + others.map { Candidate(name: $0, path: $0, step: CheckpointName($0).order) }
+        return named
+            + others.map {
+                Candidate(name: $0, path: $0, step: CheckpointName($0).order, mayBeAnything: true)
+            }
     }
 
     private static func isOwn(_ folder: String, in output: OutputFolder) throws -> Bool {

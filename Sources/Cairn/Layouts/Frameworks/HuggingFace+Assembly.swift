@@ -25,7 +25,9 @@ extension HuggingFace {
     /// What FSDP's ranks have.
     private func shardedAssembly(_ view: CheckpointView) throws -> Assembly? {
         guard var assembly = try DCP().assembly(ofSharded: view) else { return nil }
-        assembly.files = view.files.map(\.path).filter { !$0.contains("/") && Self.isBeside($0) }.map { ($0, $0) }
+        assembly.files = view.files.map(\.path).filter { !$0.contains("/") && Self.isBeside($0) }.map {
+            ($0, $0)
+        }
         return assembly
     }
 

@@ -1,8 +1,9 @@
 internal import Platform
 internal import TensorFormats
 
-/// What MindSpore Transformers writes as version 2.0: `iteration_00000500/` with files of model and optimizer, `common.json` with the step, and
-/// `metadata.json` with where each slice is; beside them the number of the last one. (mindformers, `checkpoint/checkpoint.py`)
+/// What MindSpore Transformers writes as version 2.0: `iteration_00000500/` with files of model and optimizer, `common.json` with
+/// the step, and `metadata.json` with where each slice is; beside them the number of the last one. (mindformers,
+/// `checkpoint/checkpoint.py`)
 struct MindFormers: Layout {
     var name: String { "mindformers" }
     var abilities: LayoutAbilities {

@@ -85,7 +85,9 @@ extension MindFormers1 {
             if place == tensors.count {
                 places[stored.name] = place
                 tensors.append(
-                    .init(name: stored.name, dtype: stored.dtype, shape: box?.shape ?? stored.shape, pieces: []))
+                    .init(
+                        name: stored.name, dtype: stored.dtype, shape: box?.shape ?? stored.shape, pieces: [])
+                )
             }
             guard let box else {
                 tensors[place].problem = "its strategy is none for what \(file) has of it"
@@ -96,12 +98,16 @@ extension MindFormers1 {
                 return
             }
             let pieces = stored.pieces(file, box.offset, box.shape)
-            if pieces.isEmpty { tensors[place].problem = "\(file) has it in several pieces and in slices that are no rows" }
+            if pieces.isEmpty {
+                tensors[place].problem = "\(file) has it in several pieces and in slices that are no rows"
+            }
             tensors[place].pieces += pieces
         }
 
         /// Where what is stored lies in the whole, and the shape of that; nil where the strategy is none of it.
-        private static func place(of stored: StoredTensor, _ slice: Slice??) -> (offset: [UInt64], shape: [UInt64])? {
+        private static func place(of stored: StoredTensor, _ slice: Slice??) -> (
+            offset: [UInt64], shape: [UInt64]
+        )? {
             var (offset, shape) = ([UInt64](repeating: 0, count: stored.shape.count), stored.shape)
             guard case .some(let known) = slice else { return (offset, shape) }
             guard let known else { return nil }

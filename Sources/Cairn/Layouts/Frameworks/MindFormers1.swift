@@ -1,9 +1,9 @@
 internal import Platform
 internal import TensorFormats
 
-/// What MindSpore Transformers writes as version 1.0: a folder for each rank with a file of each step in it, `rank_0/meta.json` with the last
-/// one, and beside them how the tensors are spread over the ranks. (mindformers, `core/callback/callback.py:CheckpointMonitor`,
-/// `tools/resume_ckpt.py`)
+/// What MindSpore Transformers writes as version 1.0: a folder for each rank with a file of each step in it, `rank_0/meta.json`
+/// with the last one, and beside them how the tensors are spread over the ranks. (mindformers,
+/// `core/callback/callback.py:CheckpointMonitor`, `tools/resume_ckpt.py`)
 struct MindFormers1: Layout {
     var name: String { "mindformers1" }
     var abilities: LayoutAbilities {
