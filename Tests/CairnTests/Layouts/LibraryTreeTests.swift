@@ -26,6 +26,10 @@ import Testing
             }.filter { $0.family != "verl" }
         }
 
+        /// One of each library and family.
+        static let families = Dictionary(grouping: all) { $0.library + $0.family }
+            .values.compactMap { $0.min { $0.path < $1.path } }.sorted { $0.path < $1.path }
+
         var samples: LayoutSamples { LayoutSamples.library(library) }
 
         /// The iterations that are found, with what is expected of each.
@@ -126,22 +130,6 @@ import Testing
         guard name.hasPrefix("optimizer.state."), let dot = name.lastIndex(of: ".") else { return name }
         let parameter = name[..<dot].dropFirst("optimizer.state.".count)
         return parameter.allSatisfy(\.isNumber) ? nil : name[name.index(after: dot)...] + "." + parameter
-    }
-
-    @Test(arguments: Tree.all)
-    func `the store's view says the same as the disk's`(_ tree: Tree) throws {
-        let bench = try Workbench(chunkSize: 4096)
-        try bench.store.saveAll(tree.samples.path(tree.path), options: SaveAllOptions(run: "r"))
-        for (found, _, view) in try tree.found() where found.inspection.isComplete && found.step != nil {
-            let info = try #require(
-                try bench.store.iteration(run: "r", step: found.step!), "\(found.candidate.name)")
-            let saved = try bench.store.view(of: info)
-            let layout = try #require(try Layouts.layout(of: saved))
-            #expect(layout.name == tree.layout)
-            #expect(try layout.inspect(saved).text == layout.inspect(view).text)
-            let (ours, theirs) = (try layout.assembly(of: saved), try layout.assembly(of: view))
-            #expect(ours?.tensors == theirs?.tensors && ours?.optimizer == theirs?.optimizer)
-        }
     }
 }
 

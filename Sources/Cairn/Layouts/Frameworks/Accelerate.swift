@@ -32,10 +32,12 @@ struct Accelerate: Layout {
     private static func isOwn(_ name: String) -> Bool { (own + optimizers).contains { $0.matches(name) } }
 
     func recognises(_ view: CheckpointView) -> Bool {
-        let names = view.names()
+        let names = view.names().filter(view.has)
         // The Trainer leaves such optimizers as well, but says more.
         guard !names.contains("trainer_state.json") else { return false }
-        return names.contains { Self.isOwn($0) && view.has($0) }
+        if names.contains(where: { name in Self.own.contains { $0.matches(name) } }) { return true }
+        // What comes before those is nobody's own, unless the folder has its name.
+        return Self.names.contains { $0.matches(view.name) } && names.contains(where: Self.isOwn)
     }
 
     func inspect(_ view: CheckpointView) throws -> Inspection {
