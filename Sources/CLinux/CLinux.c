@@ -133,11 +133,20 @@ int cl_watchFolder(int descriptor, const char *path) {
             IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR);
 }
 
-int cl_changedFolders(int descriptor, int milliseconds, int *numbers, int capacity) {
+void cl_unwatchFolder(int descriptor, int number) {
+    inotify_rm_watch(descriptor, number);
+}
+
+static int kindOfChange(uint32_t mask) {
+    if (mask & (IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT)) return CL_FOLDER_GONE;
+    return mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO) ? CL_FOLDER_NAMES : CL_FOLDER_CONTENTS;
+}
+
+int cl_changedFolders(int descriptor, int milliseconds, struct cl_folderChange *changes, int capacity) {
     struct pollfd waiting = {descriptor, POLLIN, 0};
     int ready = poll(&waiting, 1, milliseconds);
-    if (ready <= 0) return ready;
-    // Each event takes at least its fixed part: so many fit that all have a place in `numbers`.
+    if (ready <= 0) return ready < 0 && errno == EINTR ? 0 : ready;
+    // Each event takes at least its fixed part: so many fit that all have a place in `changes`.
     char events[16384] __attribute__((aligned(__alignof__(struct inotify_event))));
     size_t room = (size_t)capacity * sizeof(struct inotify_event);
     if (room < 512) {
@@ -145,11 +154,14 @@ int cl_changedFolders(int descriptor, int milliseconds, int *numbers, int capaci
         return -1;
     }
     ssize_t length = read(descriptor, events, room < sizeof events ? room : sizeof events);
-    if (length < 0) return errno == EAGAIN ? 0 : -1;
+    if (length < 0) return errno == EAGAIN || errno == EINTR ? 0 : -1;
     int count = 0;
     for (ssize_t at = 0; at < length && count < capacity;) {
         const struct inotify_event *event = (const struct inotify_event *)(events + at);
-        numbers[count++] = event->mask & IN_Q_OVERFLOW ? -1 : event->wd;
+        struct cl_folderChange *change = &changes[count++];
+        change->number = event->mask & IN_Q_OVERFLOW ? -1 : event->wd;
+        change->kind = kindOfChange(event->mask);
+        snprintf(change->name, sizeof change->name, "%s", event->len > 0 ? event->name : "");
         at += (ssize_t)(sizeof *event + event->len);
     }
     return count;

@@ -83,16 +83,31 @@ final class Child {
 
     func send(_ signal: Int32) { kill(pid, signal) }
 
+    /// What it has written so far.
+    var outputSoFar: String { Self.text(outputPath) }
+    var errorSoFar: String { Self.text(errorPath) }
+
+    private static func text(_ path: String) -> String {
+        String(decoding: FileManager.default.contents(atPath: path) ?? Data(), as: UTF8.self)
+    }
+
+    /// Seconds of a processor that it has used so far; nil once it has ended.
+    var processorTime: Double? {
+        let fields = Self.text("/proc/\(pid)/stat").split(separator: ")").last?.split(separator: " ")
+        guard let fields, fields.count > 13, let user = Double(fields[11]), let system = Double(fields[12])
+        else {
+            return nil
+        }
+        return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
+    }
+
     /// Waits for its end, and kills it when that takes too long.
     func wait(seconds: Double = 60) throws -> Ending {
         let status = try change(seconds: seconds, options: 0)
-        let text = { (path: String) in
-            String(decoding: FileManager.default.contents(atPath: path) ?? Data(), as: UTF8.self)
-        }
         let signal = status & 0x7f
         return Ending(
             status: signal == 0 ? (status >> 8) & 0xff : nil, signal: signal == 0 ? nil : signal,
-            output: text(outputPath), error: text(errorPath))
+            output: outputSoFar, error: errorSoFar)
     }
 
     /// Waits until it has stopped itself. Returns false where it has ended instead.

@@ -52,6 +52,25 @@ int cl_watchFolders(void);
 /// Watches a folder for whatever changes right in it. Returns a number for it, or -1 with errno set.
 int cl_watchFolder(int descriptor, const char *path);
 
-/// Waits until something changed or the time is over, and takes what there is: the numbers of the folders in which something changed
-/// (each once or several times; -1 where events were lost). Returns how many, or -1 with errno set.
-int cl_changedFolders(int descriptor, int milliseconds, int *numbers, int capacity);
+void cl_unwatchFolder(int descriptor, int number);
+
+enum {
+    /// What is in its files, or what these are like.
+    CL_FOLDER_CONTENTS = 0,
+    /// Which names it has.
+    CL_FOLDER_NAMES = 1,
+    /// It is gone, or has another name.
+    CL_FOLDER_GONE = 2,
+};
+
+struct cl_folderChange {
+    /// The folder's; -1 where events were lost.
+    int number;
+    int kind;
+    /// What is concerned of what lies in it; empty for the folder itself.
+    char name[256];
+};
+
+/// Waits until something changed or the time is over, and takes what there is, as much as has a place in `changes`. Returns how many, or
+/// -1 with errno set.
+int cl_changedFolders(int descriptor, int milliseconds, struct cl_folderChange *changes, int capacity);

@@ -27,6 +27,8 @@ public struct SaveOptions: Sendable {
     public var rehash: Bool
     /// Leaves out what only continuing the training needs: the optimizer's state and the like.
     public var modelOnly: Bool
+    /// Other tensors in the place of an iteration's mean that its training went back: what came after is superseded.
+    var goesBack = false
 
     public init(
         run: String? = nil, step: UInt64? = nil, metrics: [String: Double] = [:],
@@ -97,6 +99,8 @@ public struct SaveResult: Sendable {
     public var deleted: [DeletedIteration]
     /// The bytes that this gave back.
     public var reclaimedBytes: UInt64
+    /// Steps that count no longer, as the training went back behind them.
+    public var superseded: [UInt64] = []
     /// Sentences for people: what was saved in another way than they may expect.
     public var warnings: [String]
 

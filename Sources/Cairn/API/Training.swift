@@ -24,8 +24,10 @@ public struct SavedIteration: Sendable {
         case known
         /// It is not complete: why, each a sentence without its full stop.
         case refused([String])
-        /// It is complete, and could not be saved.
+        /// It is complete, and could not be saved, or not be read back.
         case failed(CairnError)
+        /// It is complete, but newer ones wait, and only the newest was asked for.
+        case left
     }
 
     /// What people know it by: mostly the name of its folder or file.
@@ -35,4 +37,6 @@ public struct SavedIteration: Sendable {
     public var outcome: Outcome
     /// The original is gone.
     public var isMoved = false
+    /// Why the original stays that was to be deleted, as a part of a sentence; nil where it was not to be, or is gone.
+    public var kept: String?
 }

@@ -4,8 +4,8 @@ internal import Platform
 enum Layouts {
     /// In the order in which they are asked: one that is told by more comes before one that is told by less.
     static let all: [any Layout] = [
-        MindFormers(), MindFormers1(), TensorFlow(), Orbax(), LlamaFactory1(), Lightning(), DCP(),
-        Accelerate(),
+        MindFormers(), MindFormers1(), TensorFlow(), Orbax(), LlamaFactory1(), Lightning(), Megatron(),
+        DeepSpeed(), VeRL(), DCP(), Accelerate(),
         HuggingFace(),
         // Single files.
         PlainTorch(), GGUF(), NumPy(),
@@ -26,9 +26,6 @@ struct Found: Sendable {
     var layout: (any Layout)?
     var inspection: Inspection
 
-    /// It merely has such a name, and is no iteration.
-    var isOther: Bool { layout == nil && candidate.mayBeAnything }
-
     /// The global step: what the files say, else the number in the name.
     var step: UInt64? { inspection.step ?? candidate.step }
 }
@@ -39,7 +36,11 @@ extension OutputFolder {
         var found: [Candidate] = []
         var known: Set<Candidate> = []
         for layout in Layouts.all {
-            for candidate in try layout.candidates(in: self) where known.insert(candidate.key).inserted {
+            for var candidate in try layout.candidates(in: self) where known.insert(candidate.key).inserted {
+                // The same each time, whatever order the layout found things in.
+                candidate.files?.sort()
+                candidate.shared.sort()
+                candidate.beside.sort()
                 found.append(candidate)
             }
         }
@@ -59,16 +60,20 @@ extension OutputFolder {
         return Found(candidate: candidate, layout: layout, inspection: try layout.inspect(view))
     }
 
+    /// A candidate, looked at; nil where it has vanished, or is no iteration.
+    func found(_ candidate: Candidate) throws -> Found? {
+        do {
+            let found = try look(at: candidate)
+            return found.layout == nil && candidate.mayBeAnything ? nil : found
+        } catch let error as CairnError where error.code == .notFound || error.code == .changed {
+            return nil
+        }
+    }
+
     /// All iterations, whole or not, by step; what vanishes meanwhile is left out.
     func iterations() throws -> [Found] {
-        try candidates().compactMap { candidate in
-            do {
-                let found = try look(at: candidate)
-                return found.isOther ? nil : found
-            } catch let error as CairnError where error.code == .notFound || error.code == .changed {
-                return nil
-            }
-        }.sorted { ($0.step ?? .max, $0.candidate.name) < ($1.step ?? .max, $1.candidate.name) }
+        try candidates().compactMap { try found($0) }
+            .sorted { ($0.step ?? .max, $0.candidate.name) < ($1.step ?? .max, $1.candidate.name) }
     }
 }
 

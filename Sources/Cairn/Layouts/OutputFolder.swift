@@ -5,10 +5,13 @@ struct OutputFolder: Sendable {
     let path: Path
     /// What lies right in it, by name; links stand for what they point to. Names that are not UTF-8 are left out.
     let entries: [String: FileStatus]
+    /// Told of each folder before what lies in it is looked up.
+    private let visit: @Sendable (Path) -> Void
 
     /// - Throws: `.notFound` where there is none; `.usage` where it is no folder.
-    init(_ path: Path) throws {
+    init(_ path: Path, visit: @escaping @Sendable (Path) -> Void = { _ in }) throws {
         self.path = path
+        self.visit = visit
         guard let status = try FileSystem.status(path, followLinks: true) else {
             throw CairnError(
                 .notFound, "there is no folder \(path); pass the folder that the training writes to",
@@ -18,6 +21,7 @@ struct OutputFolder: Sendable {
             throw CairnError(
                 .usage, "\(path) is a file; pass the folder that the training writes to", path: path.text)
         }
+        visit(path)
         entries = try Self.entries(path)
     }
 
@@ -25,8 +29,8 @@ struct OutputFolder: Sendable {
         var entries: [String: FileStatus] = [:]
         for bytes in try FileSystem.names(in: folder) {
             guard let name = String(validating: bytes, as: UTF8.self) else { continue }
-            // A name that is in no status has vanished since; a link may point to nothing.
-            entries[name] = try FileSystem.status(folder.appending(bytes), followLinks: true)
+            // A name without a status has vanished since; a link may point to nothing, or lead in a circle.
+            entries[name] = (try? FileSystem.status(folder.appending(bytes), followLinks: true)) ?? nil
         }
         return entries
     }
@@ -40,8 +44,10 @@ struct OutputFolder: Sendable {
     /// What lies right in a folder below this one; nothing where there is none.
     func entries(in folder: String) throws -> [String: FileStatus] {
         if folder.isEmpty { return entries }
+        let path = path.appending(folder)
+        visit(path)
         do {
-            return try Self.entries(path.appending(folder))
+            return try Self.entries(path)
         } catch let error as CairnError where error.code == .notFound {
             return [:]
         }

@@ -8,7 +8,7 @@ struct SaveSubject {
     var output: Path?
     private let candidate: Candidate?
     /// Where it is not all that lies at `path`: the files that belong to it, below `path`.
-    private let files: Set<String>?
+    let files: Set<String>?
     /// The folders above those.
     private let folders: Set<String>
     /// What is looked at as well, below `path`.

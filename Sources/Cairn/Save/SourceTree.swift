@@ -18,16 +18,22 @@ struct SourceTree {
     /// PATH without links in it.
     let root: Path
     private let followsLinks: Bool
+    /// Other things lie beside what is saved, and may change.
+    private let isPart: Bool
 
+    /// - Parameter files: those that are saved, below PATH; nil: all that lies there.
     /// - Throws: `.notFound` where PATH is missing; `.usage` for an empty folder, a special file, or a link that leaves PATH.
-    init(_ path: Path, followsLinks: Bool, store: Path, isIncluded: ([UInt8], FileStatus.Kind) -> Bool) throws
-    {
+    init(
+        _ path: Path, files: Set<String>? = nil, followsLinks: Bool, store: Path,
+        isIncluded: ([UInt8], FileStatus.Kind) -> Bool
+    ) throws {
         self.followsLinks = followsLinks
+        isPart = files != nil
         guard let status = try FileSystem.status(path, followLinks: true) else {
             throw CairnError(.notFound, "there is nothing at \(path) to save", path: path.text)
         }
         root = try FileSystem.resolved(path)
-        if root.contains(store) || store.contains(root) {
+        if store.contains(root) || root.contains(store) && !isPart {
             throw CairnError(
                 .usage,
                 "the store \(store) lies in \(path), or \(path) in the store; save a folder beside it",
@@ -37,7 +43,11 @@ struct SourceTree {
         case .file:
             entries = [Entry(path: root.name, source: root, status: status, target: nil)]
         case .folder:
-            try walk(root, [], status, ancestors: [], isIncluded)
+            if let files {
+                try take(files.map { [UInt8]($0.utf8) }, status, isIncluded)
+            } else {
+                try walk(root, [], status, ancestors: [], isIncluded)
+            }
             if entries.count == 1 {
                 throw CairnError(
                     .usage, "the folder \(path) is empty: there is nothing to save", path: path.text)
@@ -62,6 +72,39 @@ struct SourceTree {
         }
     }
 
+    /// Some files, and the folders above them.
+    private mutating func take(
+        _ files: [[UInt8]], _ status: FileStatus, _ isIncluded: ([UInt8], FileStatus.Kind) -> Bool
+    ) throws {
+        entries = [Entry(path: [], source: root, status: status, target: nil)]
+        var paths = Set(files)
+        for file in files {
+            for (place, byte) in file.enumerated() where byte == UInt8(ascii: "/") {
+                paths.insert([UInt8](file[..<place]))
+            }
+        }
+        for path in paths {
+            if let entry = try entry(path, root.appending(path), isIncluded) { entries.append(entry) }
+        }
+    }
+
+    /// What is at a place; nil where it is not to be saved.
+    private func entry(
+        _ path: [UInt8], _ source: Path, _ isIncluded: ([UInt8], FileStatus.Kind) -> Bool
+    ) throws -> Entry? {
+        guard let own = try FileSystem.status(source) else { throw Self.changed(source, "vanished") }
+        guard isIncluded(path, own.kind) else { return nil }
+        if own.kind == .link, !followsLinks {
+            let target = try FileSystem.target(ofLink: source)
+            return Entry(path: path, source: source, status: own, target: target)
+        }
+        guard let found = try FileSystem.status(source, followLinks: true) else {
+            throw CairnError(.notFound, "the link \(source) points to nothing", path: source.text)
+        }
+        guard found.kind == .file || found.kind == .folder else { throw Self.special(source) }
+        return Entry(path: path, source: source, status: found, target: nil)
+    }
+
     private mutating func walk(
         _ folder: Path, _ relative: [UInt8], _ status: FileStatus, ancestors: [FileStatus],
         _ isIncluded: ([UInt8], FileStatus.Kind) -> Bool
@@ -73,21 +116,11 @@ struct SourceTree {
         entries.append(Entry(path: relative, source: folder, status: status, target: nil))
         for name in try FileSystem.names(in: folder) {
             let path = relative.isEmpty ? name : relative + [UInt8(ascii: "/")] + name
-            let source = folder.appending(name)
-            guard let own = try FileSystem.status(source) else { throw Self.changed(source, "vanished") }
-            guard isIncluded(path, own.kind) else { continue }
-            if own.kind == .link, !followsLinks {
-                let target = try FileSystem.target(ofLink: source)
-                entries.append(Entry(path: path, source: source, status: own, target: target))
-                continue
-            }
-            guard let found = try FileSystem.status(source, followLinks: true) else {
-                throw CairnError(.notFound, "the link \(source) points to nothing", path: source.text)
-            }
-            switch found.kind {
-            case .file: entries.append(Entry(path: path, source: source, status: found, target: nil))
-            case .folder: try walk(source, path, found, ancestors: ancestors + [status], isIncluded)
-            case .link, .other: throw Self.special(source)
+            guard let entry = try entry(path, folder.appending(name), isIncluded) else { continue }
+            if entry.status.kind == .folder {
+                try walk(entry.source, path, entry.status, ancestors: ancestors + [status], isIncluded)
+            } else {
+                entries.append(entry)
             }
         }
     }
@@ -100,7 +133,9 @@ struct SourceTree {
             guard let now = try FileSystem.status(entry.source, followLinks: entry.target == nil) else {
                 throw Self.changed(entry.source, "vanished")
             }
-            if now.differsInContent(from: entry.status) || now.kind != entry.status.kind {
+            // In a folder that others share, what they write does not matter.
+            let isShared = isPart && entry.status.kind == .folder
+            if !isShared && now.differsInContent(from: entry.status) || now.kind != entry.status.kind {
                 throw Self.changed(entry.source, "changed")
             }
         }

@@ -23,7 +23,7 @@ extension Store {
         if let pin = options.pin { _ = try PinName(pin) }
         if let run = options.run { _ = try RunName(run) }
         let tree = try SourceTree(
-            subject.path, followsLinks: options.followLinks, store: chunks.folder,
+            subject.path, files: subject.files, followsLinks: options.followLinks, store: chunks.folder,
             isIncluded: { path, kind in
                 subject.includes(path, kind)
                     && (kind == .folder || !options.modelOnly || ModelFiles.part(of: path).isOfModel)
@@ -153,6 +153,10 @@ extension Store {
                     + "replace it, or --run or --step to save under another name")
         }
         if options.dryRun { return result }
+        if let existing, options.goesBack, existing.pins.isEmpty, try hasOtherTensors(draft, than: existing) {
+            // Before the commit: were it killed in between, what came after would count as newer for ever.
+            result.superseded = try rewind(to: "#\(existing.id.hex)").map(\.step)
+        }
         let pins = try self.pins(options, head)
         let bytes = head.encoded()
         let manifest = SaveSession.Manifest(
@@ -205,6 +209,16 @@ extension Store {
         let (manifest, lock) = try manifest(of: existing)
         defer { withExtendedLifetime(lock) {} }
         return draft.roots.withoutTimes == manifest.roots.withoutTimes
+    }
+
+    /// Whether a stored iteration has tensors that what takes its place lacks: its training went back and came by once more. Otherwise
+    /// something was only added or changed beside them.
+    private func hasOtherTensors(_ draft: Draft, than existing: IterationInfo) throws -> Bool {
+        let (manifest, lock) = try manifest(of: existing)
+        defer { withExtendedLifetime(lock) {} }
+        let (before, now) = (manifest.roots.contents, draft.roots.contents)
+        return !(now.tensors.union(now.others)).isSuperset(
+            of: before.tensors.isEmpty ? before.others : before.tensors)
     }
 
     /// The same iteration is there: adds what is new beside its content.
@@ -283,6 +297,19 @@ struct FilePlans {
 }
 
 extension Roots {
+    /// What the files hold: tensors and what lies between them where that is known, and other files.
+    fileprivate var contents: (tensors: Set<ChunkID>, others: Set<ChunkID>) {
+        var (tensors, others): (Set<ChunkID>, Set<ChunkID>) = ([], [])
+        for entry in entries {
+            switch entry.kind {
+            case .file(.split(_, let ids)): tensors.formUnion(ids)
+            case .file(.opaque(let blob)): others.insert(blob.id)
+            case .folder, .link: break
+            }
+        }
+        return (tensors, others)
+    }
+
     /// The same entries with all times at zero.
     var withoutTimes: Roots {
         Roots(

@@ -4,7 +4,8 @@ internal import Platform
 extension Store {
     /// Saves every complete iteration of a training's output folder that the store does not have, the oldest first.
     ///
-    /// Another content at a step that the store has takes its place, and what came after is superseded: the training went back.
+    /// Another content at a step that the store has takes its place. Where tensors differ, the training went back, and what came after
+    /// is superseded. An iteration of which only a part is left in the folder changes nothing.
     /// - Parameter report: told of each as soon as it is done.
     /// - Throws: `.notFound` or `.usage` where there is no such folder, or the run is not clear. What is wrong with one iteration is in
     ///   its outcome.
@@ -13,21 +14,52 @@ extension Store {
         _ path: String, options: SaveAllOptions = SaveAllOptions(), progress: Progress = .silent,
         report: (SavedIteration) -> Void = { _ in }
     ) throws -> [SavedIteration] {
+        defer { progress.end() }
         let output = try OutputFolder(Path(path))
-        let found = try output.iterations()
-        let run = try self.run(options.run, try FileSystem.resolved(output.path).text)
-        var moving = try Moving(output, found)
+        try Intake.check(output.path, store: chunks.folder)
+        let run = try run(options.run, forOutput: output.path)
+        let moves = options.move && !options.dryRun
+        if moves { try OriginalRemoval.finish(in: output.path) }
+        var intake = Intake(self, run: run, dryRun: options.dryRun, progress)
         var results: [SavedIteration] = []
-        for one in found {
-            try progress.checkInterruption("what was saved so far is kept")
-            var result = try save(one, in: output, run, options, progress)
-            if options.move, !options.dryRun {
-                result.isMoved = try move(one, result, run, &moving, progress)
+        func say(_ one: SavedIteration) {
+            report(one)
+            results.append(one)
+        }
+        var found: [Found] = []
+        for candidate in try output.candidates() {
+            switch try intake.look(at: candidate, in: output) {
+            case .found(let one): found.append(one)
+            case .failed(let one): say(one)
+            case .gone: break
             }
-            report(result)
-            results.append(result)
+        }
+        let looked = Clock.monotonic
+        for var one in found.sorted(by: { $0.isBefore($1) }) {
+            try progress.checkInterruption("what was saved so far is kept")
+            if Clock.monotonic > looked + 1 {
+                // Meanwhile the training has written on.
+                guard case .found(let now) = try intake.look(at: one.candidate, in: output) else { continue }
+                one = now
+            }
+            guard var result = try intake.take(one, in: output) else { continue }
+            if moves { try intake.move(one.candidate, in: output, &result) }
+            say(result)
         }
         return results
+    }
+
+    /// The run to save an output folder into, which may not be there yet.
+    /// - Throws: `.usage` where the name is none, or the store's only run belongs to another folder.
+    func run(_ given: String?, forOutput path: Path) throws -> String {
+        if let given { return try RunName(given).text }
+        var (existing, missing) = (path, [[UInt8]]())
+        while try FileSystem.status(existing, followLinks: true) == nil, existing.parent != existing {
+            missing.append(existing.name)
+            existing = existing.parent
+        }
+        let origin = missing.reversed().reduce(try FileSystem.resolved(existing)) { $0.appending($1) }
+        return try run(nil, origin.text)
     }
 
     /// Saves one iteration of an output folder, unless the store has it.
@@ -36,8 +68,7 @@ extension Store {
         _ found: Found, in output: OutputFolder, _ run: String, _ options: SaveAllOptions,
         _ progress: Progress
     ) throws -> SavedIteration {
-        var result = SavedIteration(
-            name: found.candidate.name, layout: found.layout?.name, step: found.step, outcome: .known)
+        var result = SavedIteration(found, .known)
         do {
             result.outcome = try outcome(found, output, run, options, progress)
         } catch let error as CairnError where error.code != .interrupted {
@@ -55,45 +86,58 @@ extension Store {
         }
         let subject = try SaveSubject(found.candidate, in: output)
         let existing = try iteration(run: run, step: step)
-        if let existing, try isUnchanged(subject, since: existing) || isOlder(subject, than: existing) {
-            return .known
-        }
-        let result = try save(
-            subject, SaveOptions(run: run, step: step, replace: existing != nil, dryRun: options.dryRun),
-            progress)
-        if result.unchanged { return .known }
-        if existing != nil, let id = result.id { _ = try rewind(to: "#\(id)") }
-        return .saved(result)
+        if let existing, try likeness(of: subject, to: existing).isKnown { return .known }
+        var saving = SaveOptions(run: run, step: step, replace: existing != nil, dryRun: options.dryRun)
+        saving.goesBack = true
+        let result = try save(subject, saving, progress)
+        return result.unchanged ? .known : .saved(result)
     }
 
-    /// Whether other files of the same step are newer, as `last.ckpt` may be beside `step=16.ckpt`: of several, the newest counts.
-    private func isOlder(_ subject: SaveSubject, than info: IterationInfo) throws -> Bool {
-        let tree = try SourceTree(
-            subject.path, followsLinks: false, store: chunks.folder, isIncluded: subject.includes)
-        let (manifest, lock) = try manifest(of: info)
-        defer { withExtendedLifetime(lock) {} }
-        let saved = manifest.roots.entries.filter { $0.kind != .folder }
-        let present = tree.entries.filter { $0.status.kind != .folder }
-        guard Set(saved.map(\.path)).isDisjoint(with: present.map(\.path)) else { return false }
-        let times = present.map { ($0.status.seconds, $0.status.nanoseconds) }
-        guard let newest = times.max(by: <), let known = saved.map({ ($0.mtime, $0.nanoseconds) }).max(by: <)
-        else { return false }
-        return newest <= known
+    /// What an iteration of the store is to files on disk, by their sizes, times and modes: their content is not read.
+    enum Likeness {
+        /// They are those that were saved.
+        case same
+        /// One is a part of the other: somebody deleted some of the files, or a policy let go of all but the weights.
+        case part
+        case different
+
+        var isKnown: Bool { self != .different }
     }
 
-    /// Whether the files on disk have the sizes, times and modes of those that were saved: then their content is not read again.
     func isUnchanged(_ subject: SaveSubject, since info: IterationInfo) throws -> Bool {
+        try likeness(of: subject, to: info) == .same
+    }
+
+    func likeness(of subject: SaveSubject, to info: IterationInfo) throws -> Likeness {
         let tree = try SourceTree(
-            subject.path, followsLinks: false, store: chunks.folder, isIncluded: subject.includes)
+            subject.path, files: subject.files, followsLinks: false, store: chunks.folder,
+            isIncluded: subject.includes)
         let (manifest, lock) = try manifest(of: info)
         defer { withExtendedLifetime(lock) {} }
-        // The folder itself changes its time with what is beside the files of a step.
-        let saved = manifest.roots.entries.filter { !$0.path.isEmpty }
-        let present = tree.entries.filter { !$0.path.isEmpty }
-        return saved.count == present.count
-            && zip(saved, present).allSatisfy { saved, present in
-                saved.path == present.path && saved.matches(present, size: manifest.size(of: saved))
-            }
+        // The folder itself changes its time with what is beside the files of a step, and what others need as well with them.
+        let isOwn = { (path: [UInt8]) in !path.isEmpty && !subject.shared.contains(path) }
+        let present = tree.entries.filter { isOwn($0.path) }
+        let saved = manifest.roots.entries.filter { isOwn($0.path) }
+        let matches = present.count { entry in
+            manifest.roots[entry.path].map { $0.matches(entry, size: manifest.size(of: $0)) } ?? false
+        }
+        if matches == present.count { return matches == saved.count ? .same : .part }
+        let isWeights = try metadata(of: info, manifest.head)[Self.weightsOfKey] != nil
+        return isWeights && matches == saved.count ? .part : .different
+    }
+}
+
+extension Found {
+    /// By step; of one step, those first whose names say it.
+    fileprivate func isBefore(_ other: Found) -> Bool {
+        (step ?? .max, candidate) < (other.step ?? .max, other.candidate)
+    }
+}
+
+extension SavedIteration {
+    init(_ found: Found, _ outcome: Outcome) {
+        self.init(
+            name: found.candidate.name, layout: found.layout?.name, step: found.step, outcome: outcome)
     }
 }
 

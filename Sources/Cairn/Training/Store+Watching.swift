@@ -30,81 +30,193 @@ public struct WatchOptions: Sendable {
 extension Store {
     /// Saves iterations as a training writes them, until it is interrupted: each once it is complete and nothing changed for two
     /// seconds. The folder may come later, and iterations may vanish at any time.
-    /// - Parameter report: told of each iteration that was saved, and of each that could not be.
-    /// - Throws: `.interrupted`; what is wrong with an iteration is in its outcome, and it is tried again.
+    /// - Parameters:
+    ///   - report: told of each iteration that was saved, left or moved, and of each that could not be.
+    ///   - note: told in a sentence what is about no iteration: the folder is not there, or can't be read.
+    /// - Throws: `.interrupted`; `.usage` where the run is not clear, or the folder is none that a training writes to; with `once`
+    ///   `.notFound` where it is not there. What is wrong with an iteration is in its outcome, and it is tried again.
     public func watch(
-        _ path: String, options: WatchOptions, progress: Progress, report: (SavedIteration) -> Void
+        _ path: String, options: WatchOptions, progress: Progress, report: @escaping (SavedIteration) -> Void,
+        note: @escaping (String) -> Void = { _ in }
     ) throws {
-        let watcher = try Watcher(Path(path))
-        var said: [Candidate: String] = [:]
+        defer { progress.end() }
+        try Watch(self, Path(path), options, progress, report, note).run()
+    }
+}
+
+/// One `watch`, from its beginning to its end.
+private final class Watch {
+    /// How often the folder can't be read one after the other before that is worth a word: one time may be bad luck.
+    private static let patience = 3
+    /// Seconds after which an iteration that is not complete is looked at once more, and called so.
+    private static let grace = 30.0
+
+    private let store: Store
+    private let options: WatchOptions
+    private let progress: Progress
+    private let report: (SavedIteration) -> Void
+    private let note: (String) -> Void
+    private let watcher: Watcher
+    private var intake: Intake
+    private let path: Path
+    /// What was said of candidates last: the same again is no news.
+    private var said: [Candidate: String] = [:]
+    /// Those that a pin keeps out, with their steps.
+    private var pinned: [Candidate: UInt64] = [:]
+    private var failures = 0
+    private var lastNote: String?
+
+    init(
+        _ store: Store, _ path: Path, _ options: WatchOptions, _ progress: Progress,
+        _ report: @escaping (SavedIteration) -> Void, _ note: @escaping (String) -> Void
+    ) throws {
+        (self.store, self.path, self.options, self.progress) = (store, path, options, progress)
+        (self.report, self.note) = (report, note)
+        let isThere = try FileSystem.status(path, followLinks: true) != nil
+        // Says at once what would never get better.
+        if isThere || options.once {
+            _ = try OutputFolder(path)
+            try Intake.check(path, store: store.chunks.folder)
+        }
+        intake = Intake(store, run: try store.run(options.run, forOutput: path), progress)
+        watcher = Watcher(path)
+        if options.move, isThere { try OriginalRemoval.finish(in: path) }
+    }
+
+    func run() throws {
         while true {
-            try progress.checkInterruption("everything that was reported is saved")
-            var due = try watcher.look()
-            if options.whenBehind == .newest, due.count > 1 {
-                due.dropLast().forEach(watcher.finish)
-                due = [due.last!]
-            }
-            if let output = watcher.output {
-                for candidate in due {
-                    try take(candidate, output, watcher, options, progress) { one in
-                        // The same again is no news.
-                        if said.updateValue(one.words, forKey: candidate) != one.words { report(one) }
-                    }
-                }
-            }
-            if options.once, watcher.settling.isIdle { return }
-            if due.isEmpty { watcher.wait() }
-        }
-    }
-
-    private func take(
-        _ candidate: Candidate, _ output: OutputFolder, _ watcher: Watcher, _ options: WatchOptions,
-        _ progress: Progress, _ report: (SavedIteration) -> Void
-    ) throws {
-        let found: Found
-        do {
-            found = try output.look(at: candidate)
-        } catch let error as CairnError where error.code == .notFound || error.code == .changed {
-            return watcher.finish(candidate)
-        }
-        if found.isOther { return watcher.finish(candidate) }
-        let run = try self.run(options.run, try FileSystem.resolved(output.path).text)
-        var result = try save(found, in: output, run, SaveAllOptions(run: run), progress)
-        switch result.outcome {
-        case .refused:
-            // Mostly its other files are still to come: that is worth a word only when it stays so.
-            if !options.once, watcher.postpone(refused: candidate) { return }
-        case .failed(let error) where error.code == .changed || error.code == .notFound:
-            // Its framework writes on, or has deleted it: no error, and looked at again if it is still there.
-            return watcher.postpone(candidate)
-        case .failed: watcher.postpone(candidate)
-        case .saved, .known:
-            watcher.finish(candidate)
-            if options.move { result.isMoved = try moveOthers(output, run, found, progress) }
-        }
-        if case .known = result.outcome, !result.isMoved { return }
-        report(result)
-    }
-
-    /// Deletes the originals that may go now that another iteration is in the store.
-    /// - Returns: whether the given one is gone.
-    private func moveOthers(_ output: OutputFolder, _ run: String, _ own: Found, _ progress: Progress) throws
-        -> Bool
-    {
-        let found = try OutputFolder(output.path).iterations()
-        var moving = try Moving(output, found)
-        var isOwnGone = false
-        for one in found where one.inspection.isComplete {
-            let known = SavedIteration(
-                name: one.candidate.name, layout: one.layout?.name, step: one.step, outcome: .known)
-            do {
-                let isGone = try move(one, known, run, &moving, progress)
-                isOwnGone = isOwnGone || (isGone && one.candidate == own.candidate)
-            } catch let error as CairnError where error.code == .notFound || error.code == .changed {
+            try progress.checkInterruption(Self.consequence)
+            let due = try look()
+            guard due.isEmpty else {
+                try take(due)
                 continue
             }
+            // One at a time: what a training writes meanwhile comes first.
+            let hasMoved = options.move ? try moveNext() : false
+            if options.once, !hasMoved, failures == 0, watcher.isIdle { return }
+            watcher.wait(atMost: hasMoved ? 0 : .infinity) { self.isInterrupted }
         }
-        return isOwnGone
+    }
+
+    private static let consequence = "everything that was reported is saved"
+
+    private var isInterrupted: Bool {
+        do { try progress.checkInterruption() } catch { return true }
+        return false
+    }
+
+    private func look() throws -> [Candidate] {
+        do {
+            let due = try watcher.look()
+            failures = 0
+            let isThere = watcher.output != nil
+            say(note: isThere ? nil : "there is no folder \(path); waiting for it")
+            if isThere { forgetVanished() }
+            return due
+        } catch {
+            failures += 1
+            guard failures >= Self.patience else { return [] }
+            if options.once { throw error }
+            say(note: "\(error); trying again")
+            return []
+        }
+    }
+
+    private func say(note sentence: String?) {
+        if let sentence, sentence != lastNote { note(sentence) }
+        lastNote = sentence
+    }
+
+    private func forgetVanished() {
+        guard said.count + pinned.count > 0 else { return }
+        let present = Set(watcher.candidates)
+        said = said.filter { present.contains($0.key) }
+        pinned = pinned.filter { present.contains($0.key) }
+    }
+
+    private func take(_ due: [Candidate]) throws {
+        guard let output = watcher.output else { return }
+        var isCaughtUp = false
+        for candidate in options.whenBehind == .newest ? due.reversed() : due {
+            try progress.checkInterruption(Self.consequence)
+            // Saving those before may have taken long.
+            guard watcher.isStill(candidate) else { continue }
+            if isCaughtUp, !intake.knows(candidate, in: output) {
+                watcher.finish(candidate, isSaved: false)
+                say(
+                    SavedIteration(name: candidate.name, layout: nil, step: candidate.step, outcome: .left),
+                    candidate)
+            } else if try take(candidate, output) {
+                isCaughtUp = options.whenBehind == .newest
+            }
+        }
+        // What others delete in the store gives its space back once nobody has it open.
+        store.chunks.closePacks()
+    }
+
+    /// - Returns: whether an original was deleted, or could not be.
+    private func moveNext() throws -> Bool {
+        do {
+            guard let moved = try intake.moveNext(of: watcher.candidates, in: path) else { return false }
+            say(moved, nil)
+            store.chunks.closePacks()
+            return true
+        } catch let error as CairnError where error.code != .interrupted {
+            // The folder can't be read: whoever looks at it next says so.
+            return false
+        }
+    }
+
+    /// - Returns: whether the store has it now.
+    private func take(_ candidate: Candidate, _ output: OutputFolder) throws -> Bool {
+        if let step = pinned[candidate], watcher.attempts(candidate) > 0, intake.isPinned(step) {
+            watcher.postpone(candidate, by: Self.grace)
+            return false
+        }
+        var result: SavedIteration
+        switch try intake.look(at: candidate, in: output) {
+        case .gone:
+            // Or it is something else that has such a name, or is being written: then it changes.
+            watcher.finish(candidate, isSaved: false)
+            return false
+        case .failed(let failed): result = failed
+        case .found(let found):
+            guard let taken = try intake.take(found, in: output) else {
+                watcher.postpone(candidate)
+                return false
+            }
+            result = taken
+        }
+        return settle(candidate, result)
+    }
+
+    /// - Returns: whether the store has it now.
+    private func settle(_ candidate: Candidate, _ result: SavedIteration) -> Bool {
+        switch result.outcome {
+        case .saved, .known:
+            watcher.finish(candidate, isSaved: true)
+            if case .saved = result.outcome { say(result, candidate) }
+            return true
+        case .refused where !options.once && watcher.attempts(candidate) == 0:
+            // Mostly its other files are still to come: that is worth a word only where it stays so.
+            watcher.postpone(candidate, by: Self.grace)
+            return false
+        case .refused, .left: watcher.finish(candidate, isSaved: false)
+        case .failed(let error):
+            pinned[candidate] = error.code == .protected ? result.step : nil
+            let isQuiet = error.code == .changed && watcher.attempts(candidate) < Self.patience
+            watcher.postpone(candidate)
+            // Its framework writes on: no error, and looked at again once it is quiet.
+            if isQuiet, !options.once { return false }
+        }
+        say(result, candidate)
+        return false
+    }
+
+    private func say(_ one: SavedIteration, _ candidate: Candidate?) {
+        progress.end()
+        if let candidate, said.updateValue(one.words, forKey: candidate) == one.words { return }
+        report(one)
     }
 }
 
@@ -114,8 +226,10 @@ extension SavedIteration {
         switch outcome {
         case .saved(let result): "saved \(result.id ?? "")"
         case .known: "known"
+        case .left: "left"
         case .refused(let reasons): reasons.joined(separator: "; ")
-        case .failed(let error): error.message
+        // What the system refuses is told by its number: the sentence may name another temporary file each time.
+        case .failed(let error): error.errno.map { "\(error.code.rawValue) \($0)" } ?? error.message
         }
     }
 }

@@ -119,6 +119,7 @@ struct SaveCommand: StoreCommand {
             ("storedBytes", JSON(result.storedBytes)), ("chunks", JSON(result.chunks)),
             ("newChunks", JSON(result.newChunks)), ("seconds", JSON(result.seconds)),
             ("unchanged", JSON(result.unchanged)), ("dryRun", JSON(result.dryRun)),
+            ("superseded", .list(result.superseded) { JSON($0) }),
             ("deletedIterations", .list(result.deleted) { JSON($0) }),
             ("reclaimedBytes", JSON(result.reclaimedBytes)), ("warnings", .list(result.warnings)))
     }
@@ -136,6 +137,11 @@ struct SaveCommand: StoreCommand {
         let stored = result.dryRun ? nil : "stored \(Units.size(result.storedBytes))"
         let verb = result.dryRun ? "would save" : "saved"
         var lines = [Sentences.joined(["\(verb) \(name)", contents, new, stored, time])]
+        if !result.superseded.isEmpty {
+            lines.append(
+                "the training went back: \(Units.count(result.superseded.count, "later iteration")) superseded"
+            )
+        }
         lines += Sentences.deleted(result.deleted, "deleted")
         if !result.deleted.isEmpty { lines.append("gave back \(Units.size(result.reclaimedBytes))") }
         return Sentences.lines(lines)

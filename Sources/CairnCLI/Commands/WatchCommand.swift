@@ -50,26 +50,20 @@ struct WatchCommand: StoreCommand {
     func perform(_ session: Session) throws -> Answer {
         let options = WatchOptions(
             run: run, move: move, once: once, whenBehind: whenBehind == .all ? .all : .newest)
+        var hasFailed = false
         do {
-            try session.store.watch(path, options: options, progress: session.progress) { one in
-                session.progress.end()
-                say(one)
-            }
+            try session.store.watch(
+                path, options: options, progress: session.progress,
+                report: { one in
+                    hasFailed = hasFailed || one.isFailed
+                    SaveCommand.say(one, common)
+                }, note: { Output.complain($0) })
         } catch let error as CairnError where error.code == .interrupted {
             // Being stopped is how it ends.
             throw ExitCode(ExitStatus.interrupted)
         }
-        return .nothing
-    }
-
-    /// A line for each iteration, at once.
-    private func say(_ one: SavedIteration) {
-        let line = common.json ? SaveCommand.json(one).line : [UInt8]((SaveCommand.text(one) + "\n").utf8)
-        if case .failed(let error) = one.outcome, !common.json {
-            return Output.complain("\(one.name): \(error.message)")
-        }
-        if common.quiet, !common.json { return }
-        // Nobody reads it any more: what it says is done nevertheless.
-        try? Output.write(line)
+        var answer = Answer.nothing
+        answer.status = hasFailed ? ExitStatus.failed : ExitStatus.done
+        return answer
     }
 }

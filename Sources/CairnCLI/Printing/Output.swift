@@ -7,7 +7,7 @@ enum Output {
     ///
     /// - Throws: `ExitCode` for a status other than 0; an error where standard output can't be written.
     static func answer(_ answer: Answer, _ options: CommonOptions) throws {
-        if answer.isSilent { return }
+        if answer.isSilent { return try end(answer) }
         for warning in answer.warnings { complain("warning: \(warning)") }
         if options.json {
             try write(answer.json().line)
@@ -15,6 +15,10 @@ enum Output {
             let text = answer.text()
             if !text.isEmpty { try write([UInt8]((text + "\n").utf8)) }
         }
+        try end(answer)
+    }
+
+    private static func end(_ answer: Answer) throws {
         if answer.status != ExitStatus.done { throw ExitCode(answer.status) }
     }
 

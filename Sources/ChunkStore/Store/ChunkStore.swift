@@ -165,6 +165,9 @@ public final class ChunkStore: Sendable {
     static func indexPath(_ folder: Path) -> Path { folder.appending("index/data.mdb") }
     var indexPath: Path { Self.indexPath(folder) }
 
+    /// Closes the packs that were read, for a process that is about to rest: what is deleted takes up its space until then.
+    public func closePacks() { packs.closeAll() }
+
     /// The lock descriptors are closed in the child of a fork, so nothing there is safe.
     func checkProcess() throws {
         guard generation == Process.forkGeneration else {

@@ -38,6 +38,9 @@ final class PackReaders: Sendable {
         }
     }
 
+    /// Closes all of them. What is deleted takes up its space for as long as somebody has it open.
+    func closeAll() { state.change { $0 = State() } }
+
     /// The entries of a pack's table, checked against what the journal says of it.
     func table(_ summary: PackSummary) throws -> [PackEntry] {
         let path = path(summary.name)

@@ -66,7 +66,7 @@ public struct Path: Hashable, Sendable, Comparable, CustomStringConvertible {
         return result
     }
 
-    var withoutTrailingSlashes: [UInt8] {
+    public var withoutTrailingSlashes: [UInt8] {
         var trimmed = bytes
         while trimmed.count > 1, trimmed.last == UInt8(ascii: "/") { trimmed.removeLast() }
         return trimmed

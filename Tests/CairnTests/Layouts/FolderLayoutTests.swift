@@ -47,7 +47,8 @@ import Testing
             }
         }
         // Without them, an optimizer is anybody's, unless the folder has accelerate's name.
-        let unnamed = try CheckpointView(Path(bench.write("mine", ["model.safetensors": Stored.safetensors([]), "optimizer.bin": [1]])))
+        let unnamed = try CheckpointView(
+            Path(bench.write("mine", ["model.safetensors": Stored.safetensors([]), "optimizer.bin": [1]])))
         #expect(try Layouts.layout(of: unnamed)?.name == "hf")
         let rest = view.changed(["optimizer.bin": nil, "scheduler.bin": nil])
         #expect(try Accelerate().inspect(rest).missing == ["the optimizer's state", "the scheduler's state"])

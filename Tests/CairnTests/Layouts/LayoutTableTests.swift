@@ -30,10 +30,12 @@ import Testing
     }
 
     /// Trees that a training goes on from.
-    private static let resumable = LibraryTreeTests.Tree.families.filter { $0.layout != "gguf" && $0.path != "place" }
+    private static let resumable = LibraryTreeTests.Tree.families.filter {
+        $0.layout != "gguf" && $0.path != "place"
+    }
 
     @Test(arguments: resumable)
-    func `what is saved is the same in the store, and a training goes on from it elsewhere`(
+    func `what is saved is restored byte for byte, and a training goes on from it elsewhere`(
         _ tree: LibraryTreeTests.Tree
     ) throws {
         let bench = try Workbench(chunkSize: 4096)
@@ -46,8 +48,6 @@ import Testing
         }
         let again = try bench.store.saveAll(tree.samples.path(tree.path), options: SaveAllOptions(run: "r"))
         #expect(again.allSatisfy { if case .saved = $0.outcome { false } else { true } })
-        for found in whole { try checkStore(bench.store, found, output.view(of: found.candidate)) }
-
         let result = try bench.store.resume(bench.path("fresh"), options: ResumeOptions(run: "r"))
         #expect(result.step == newest.step)
         let fresh = try OutputFolder(Path(bench.path("fresh")))
@@ -55,24 +55,12 @@ import Testing
         #expect(found.inspection.isComplete && found.step == newest.step && found.layout?.name == tree.layout)
         #expect(found.candidate.path == newest.candidate.path)
         let (old, new) = (try output.view(of: newest.candidate), try fresh.view(of: found.candidate))
-        let files = newest.candidate.files.map { paths in old.files.filter { paths.contains($0.path) } } ?? old.files
+        let files =
+            newest.candidate.files.map { paths in old.files.filter { paths.contains($0.path) } } ?? old.files
         for file in files {
             let copy = try #require(new[file.path], "\(file.path)")
             #expect(try old.read(file, 0..<file.size) == new.read(copy, 0..<copy.size), "\(file.path)")
         }
-    }
-
-    /// The store's view says what the disk's does, and tensors are known by name where the table says so.
-    private func checkStore(_ store: Store, _ found: Found, _ view: CheckpointView) throws {
-        let info = try #require(try store.iteration(run: "r", step: found.step!), "\(found.candidate.name)")
-        let saved = try store.view(of: info)
-        let layout = try #require(try Layouts.layout(of: saved))
-        #expect(layout.name == found.layout?.name)
-        #expect(try layout.inspect(saved).text == layout.inspect(view).text)
-        let (ours, theirs) = (try layout.assembly(of: saved), try layout.assembly(of: view))
-        #expect(ours?.tensors == theirs?.tensors && ours?.optimizer == theirs?.optimizer)
-        let count = saved.files.reduce(0) { $0 + ((try? saved.tensors(in: $1.path))??.tensors.count ?? 0) }
-        #expect((count > 3) == layout.abilities.splits)
     }
 
     @Test func `tensors of files that no training goes on from are known by name as well`() throws {

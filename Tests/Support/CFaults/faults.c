@@ -418,15 +418,24 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
     return next(thread, attributes, body, context);
 }
 
+/// What CAIRN_FAULT_FS says of the files below CAIRN_FAULT_UNDER.
+static long pretend(int file, long code, long type) {
+    const char *magic = getenv("CAIRN_FAULT_FS");
+    if (code != 0 || magic == NULL) return type;
+    char path[PATH_MAX], link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    long length = syscall(SYS_readlinkat, AT_FDCWD, link, path, PATH_MAX - 1);
+    path[length < 0 ? 0 : length] = 0;
+    return isUnder(path) ? (long)strtoul(magic, NULL, 16) : type;
+}
+
 int fstatfs(int file, struct statfs *status) {
     long code = syscall(SYS_fstatfs, file, status);
-    const char *magic = getenv("CAIRN_FAULT_FS");
-    if (code == 0 && magic != NULL) status->f_type = (__typeof__(status->f_type))strtoul(magic, NULL, 16);
+    status->f_type = (__typeof__(status->f_type))pretend(file, code, (long)status->f_type);
     return (int)code;
 }
 int fstatfs64(int file, struct statfs64 *status) {
     long code = syscall(SYS_fstatfs, file, status);
-    const char *magic = getenv("CAIRN_FAULT_FS");
-    if (code == 0 && magic != NULL) status->f_type = (__typeof__(status->f_type))strtoul(magic, NULL, 16);
+    status->f_type = (__typeof__(status->f_type))pretend(file, code, (long)status->f_type);
     return (int)code;
 }

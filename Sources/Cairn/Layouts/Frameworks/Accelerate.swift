@@ -32,12 +32,14 @@ struct Accelerate: Layout {
     private static func isOwn(_ name: String) -> Bool { (own + optimizers).contains { $0.matches(name) } }
 
     func recognises(_ view: CheckpointView) -> Bool {
-        let names = view.names().filter(view.has)
+        let names = view.names()
         // The Trainer leaves such optimizers as well, but says more.
         guard !names.contains("trainer_state.json") else { return false }
-        if names.contains(where: { name in Self.own.contains { $0.matches(name) } }) { return true }
-        // What comes before those is nobody's own, unless the folder has its name.
-        return Self.names.contains { $0.matches(view.name) } && names.contains(where: Self.isOwn)
+        // An optimizer in a file of that name may be anybody's.
+        let isNamed = Self.names.contains { $0.matches(view.name) }
+        return names.contains { name in
+            view.has(name) && (isNamed ? Self.isOwn(name) : Self.own.contains { $0.matches(name) })
+        }
     }
 
     func inspect(_ view: CheckpointView) throws -> Inspection {
@@ -66,11 +68,8 @@ struct Accelerate: Layout {
     private func weights(_ view: CheckpointView) throws -> [String] {
         if let folder = DCP.modelFolder(view) { return try DCP().faults(in: folder, of: view) }
         if view.hasFolder(Self.deepSpeed) {
-            return try view.files.filter {
-                $0.path.hasPrefix(Self.deepSpeed + "/") && $0.path.hasSuffix(".pt")
-            }.compactMap {
-                try view.fault(inTensors: $0.path)
-            }
+            let inner = try DeepSpeed().inspect(view.view(of: Self.deepSpeed))
+            return inner.faults.map { "in \(Self.deepSpeed), \($0)" }
         }
         let models = view.names().filter { view.has($0) && ModelFiles.part(of: $0) == .model }
         if let index = models.first(where: { $0.hasSuffix(".index.json") }) {
@@ -117,6 +116,7 @@ struct Accelerate: Layout {
 
     func assembly(of view: CheckpointView) throws -> Assembly? {
         if let assembly = try DCP().assembly(ofSharded: view) { return assembly }
-        return view.hasFolder(Self.deepSpeed) ? nil : try HuggingFace().assembly(of: view)
+        guard view.hasFolder(Self.deepSpeed) else { return try HuggingFace().assembly(of: view) }
+        return try DeepSpeed().assembly(of: view.view(of: Self.deepSpeed))?.below(Self.deepSpeed)
     }
 }

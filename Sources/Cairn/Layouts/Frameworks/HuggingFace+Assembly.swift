@@ -3,7 +3,9 @@ internal import TensorFormats
 
 extension HuggingFace {
     func assembly(of view: CheckpointView) throws -> Assembly? {
-        guard let (files, name) = try modelFiles(view) else { return try shardedAssembly(view) }
+        guard let (files, name) = try modelFiles(view) else {
+            return try shardedAssembly(view) ?? deepSpeedAssembly(view)
+        }
         var assembly = Assembly(fileName: name)
         for file in files {
             guard let map = try view.tensors(in: file) else {
@@ -18,7 +20,7 @@ extension HuggingFace {
             }
             if !file.hasSuffix(".safetensors") { assembly.tensors += try unlisted(view, file) }
         }
-        assembly.files = view.files.map(\.path).filter(Self.isBeside).map { ($0, $0) }
+        assembly.files = beside(view)
         return assembly
     }
 
@@ -76,6 +78,10 @@ extension HuggingFace {
         ("pytorch_model_fsdp.bin", "pytorch_model_fsdp-#-of-#.bin"),
     ]
     private static let adapters = ["adapter_model.safetensors", "adapter_model.bin"]
+
+    func beside(_ view: CheckpointView) -> [(path: String, name: String)] {
+        view.files.map(\.path).filter(Self.isBeside).map { ($0, $0) }
+    }
 
     /// What goes with the model: all that describes it, and what is nobody's.
     static func isBeside(_ path: String) -> Bool {

@@ -49,6 +49,7 @@ struct HuggingFace: Layout {
         if isTrainer { try readState(view, &result) }
         result.faults += try weights(view)
         if isTrainer { try checkState(view, &result) }
+        try checkDeepSpeed(view, &result)
         return result
     }
 

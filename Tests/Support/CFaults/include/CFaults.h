@@ -15,6 +15,6 @@
 //   CAIRN_FAULT_UNDER=PATH    only calls on files whose absolute path begins so; several, separated by `:`
 //   CAIRN_FAULT_COUNT_FILE=F  gets the number of counted calls when the program ends by itself
 //   CAIRN_FAULT_LOG=F         gets a line for each counted call: number, name, path
-//   CAIRN_FAULT_FS=MAGIC      what fstatfs(2) says is the file system's type, in hex
+//   CAIRN_FAULT_FS=MAGIC      what fstatfs(2) says is the file system's type, in hex; of files below CAIRN_FAULT_UNDER where that is set
 //   CAIRN_FAULT_THREADS=N     all threads that the program makes beyond the first N fail with EAGAIN
 #pragma once
