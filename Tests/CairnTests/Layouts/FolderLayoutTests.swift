@@ -46,6 +46,10 @@ import Testing
                 #expect(try faults(view, [file: bytes]).contains { $0.hasPrefix(file) }, "\(file)")
             }
         }
+        // Without them, an optimizer is anybody's, unless the folder has accelerate's name.
+        let unnamed = try CheckpointView(
+            Path(bench.write("mine", ["model.safetensors": Stored.safetensors([]), "optimizer.bin": [1]])))
+        #expect(try Layouts.layout(of: unnamed)?.name == "hf")
         let rest = view.changed(["optimizer.bin": nil, "scheduler.bin": nil])
         #expect(try Accelerate().inspect(rest).missing == ["the optimizer's state", "the scheduler's state"])
         #expect(Accelerate().rank(of: "random_states_1.pkl") == 1)

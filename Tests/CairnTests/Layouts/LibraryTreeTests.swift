@@ -28,6 +28,10 @@ import Testing
             }
         }
 
+        /// One of each library and family.
+        static let families = Dictionary(grouping: all) { $0.library + $0.family }
+            .values.compactMap { $0.min { $0.path < $1.path } }.sorted { $0.path < $1.path }
+
         var samples: LayoutSamples { LayoutSamples.library(library) }
 
         /// The iterations that are found, with what is expected of each.
@@ -142,7 +146,11 @@ import Testing
     }
 
     @Test(arguments: Tree.all)
-    func `the store's view says the same as the disk's`(_ tree: Tree) throws {
+    func
+        `the store's view says the same as the disk's, and tensors are known by name where the table says so`(
+            _ tree: Tree
+        ) throws
+    {
         let bench = try Workbench(chunkSize: 4096)
         try bench.store.saveAll(tree.samples.path(tree.path), options: SaveAllOptions(run: "r"))
         for (found, _, view) in try tree.found() where found.inspection.isComplete && found.step != nil {
@@ -156,6 +164,10 @@ import Testing
             #expect(
                 ours?.tensors.plain == theirs?.tensors.plain
                     && ours?.optimizer.plain == theirs?.optimizer.plain)
+            let count = saved.files.reduce(0) {
+                $0 + ((try? saved.tensors(in: $1.path))??.tensors.count ?? 0)
+            }
+            #expect((count > 3) == layout.abilities.splits)
         }
     }
 }
