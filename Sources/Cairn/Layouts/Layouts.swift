@@ -36,7 +36,11 @@ extension OutputFolder {
         var found: [Candidate] = []
         var known: Set<Candidate> = []
         for layout in Layouts.all {
-            for candidate in try layout.candidates(in: self) where known.insert(candidate.key).inserted {
+            for var candidate in try layout.candidates(in: self) where known.insert(candidate.key).inserted {
+                // The same each time, whatever order the layout found things in.
+                candidate.files?.sort()
+                candidate.shared.sort()
+                candidate.beside.sort()
                 found.append(candidate)
             }
         }

@@ -93,12 +93,12 @@ extension Store {
         return result.unchanged ? .known : .saved(result)
     }
 
-    /// What an iteration of the store is to files on disk.
+    /// What an iteration of the store is to files on disk, by their sizes, times and modes: their content is not read.
     enum Likeness {
-        /// Their sizes, times and modes are those that were saved, so that their content need not be read again.
+        /// They are those that were saved.
         case same
-        /// What is left of them is.
-        case remains
+        /// One is a part of the other: somebody deleted some of the files, or a policy let go of all but the weights.
+        case part
         case different
 
         var isKnown: Bool { self != .different }
@@ -117,12 +117,13 @@ extension Store {
         // The folder itself changes its time with what is beside the files of a step, and what others need as well with them.
         let isOwn = { (path: [UInt8]) in !path.isEmpty && !subject.shared.contains(path) }
         let present = tree.entries.filter { isOwn($0.path) }
-        let isKnown = present.allSatisfy { entry in
-            guard let saved = manifest.roots[entry.path] else { return false }
-            return saved.matches(entry, size: manifest.size(of: saved))
+        let saved = manifest.roots.entries.filter { isOwn($0.path) }
+        let matches = present.count { entry in
+            manifest.roots[entry.path].map { $0.matches(entry, size: manifest.size(of: $0)) } ?? false
         }
-        guard isKnown else { return .different }
-        return present.count == manifest.roots.entries.count { isOwn($0.path) } ? .same : .remains
+        if matches == present.count { return matches == saved.count ? .same : .part }
+        let isWeights = try metadata(of: info, manifest.head)[Self.weightsOfKey] != nil
+        return isWeights && matches == saved.count ? .part : .different
     }
 }
 

@@ -161,20 +161,22 @@ final class Watcher {
         let recent = events == nil ? Set(candidates.suffix(Self.recent)) : []
         let before = settling
         settling.update(candidates, at: Clock.monotonic) { candidate in
-            let isWanted = before.isOpen(candidate) || recent.contains(candidate) || hasChanged(candidate)
+            let isWanted =
+                before.isOpen(candidate) || recent.contains(candidate)
+                || hasChanged(candidate, isSaved: before.isSaved(candidate))
             return isWanted ? state(of: candidate, in: output) : nil
         }
         changes = FolderEvents.Changes()
     }
 
-    private func hasChanged(_ candidate: Candidate) -> Bool {
+    private func hasChanged(_ candidate: Candidate, isSaved: Bool) -> Bool {
         guard let changes else { return true }
         if changes.folders.isEmpty { return false }
         guard files.contains(candidate) else {
             let folder = path.appending(candidate.path)
             return changes.folders.contains { folder.contains($0) }
         }
-        let concerned = settling.isSaved(candidate) ? candidate.own : candidate.own + candidate.others
+        let concerned = isSaved ? candidate.own : candidate.own + candidate.others
         return concerned.map { path.appending($0) }.contains { file in
             // Without events, only the folder is known.
             events == nil ? changes.folders.contains(file.parent) : changes.files.contains(file)
@@ -221,7 +223,10 @@ final class Watcher {
         while !isOver() {
             let left = max(0.01, min(end - Clock.monotonic, Self.patience))
             if let events, output != nil {
-                guard take(events.wait(seconds: left)) else { return }
+                guard take(events.wait(seconds: left)) else {
+                    // More is to follow, as a rule.
+                    return Clock.sleep(seconds: min(Self.shortest, seconds))
+                }
             } else {
                 Clock.sleep(seconds: left)
             }
@@ -233,7 +238,6 @@ final class Watcher {
     private func take(_ happened: FolderEvents.Changes?) -> Bool {
         if let happened, happened.folders.isEmpty { return true }
         if let happened { changes?.formUnion(happened) } else { changes = nil }
-        Clock.sleep(seconds: Self.shortest)
         return false
     }
 }

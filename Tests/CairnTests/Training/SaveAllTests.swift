@@ -155,6 +155,20 @@ import Testing
         #expect(try steps() == [1, 2] && bench.store.show("1").files.contains { $0.path == "extra.bin" })
     }
 
+    @Test func oneOfWhichAPolicyKeepsTheWeightsAloneIsNotSavedWholeAgain() throws {
+        for step in 1...2 { try bench.checkpoint(step) }
+        try bench.store.setPolicy(try Policy(json: #"{"keepOptimizerLast": 1}"#), run: "main")
+        _ = try saveAll()
+        #expect(try bench.store.collect(dryRun: false).stripped.map(\.step) == [1])
+        #expect(try saveAll() == ["checkpoint-1 known", "checkpoint-2 known"])
+        #expect(try bench.store.show("1").files.map(\.path) == ["config.json", "model.safetensors"])
+        let moved = try bench.store.saveAll(out, options: SaveAllOptions(move: true))
+        #expect(moved[0].kept == "it is not what was saved", "what is left of it is here alone")
+        try bench.checkpoint(1, content: 11)
+        #expect(try saveAll()[0] == "checkpoint-1 saved")
+        #expect(try steps() == [1] && steps(superseded: true) == [2])
+    }
+
     @Test func newTimesAloneAreNoNews() throws {
         for step in 1...2 { try bench.checkpoint(step) }
         _ = try saveAll()
