@@ -24,7 +24,10 @@ public struct HuggingFaceSharding: Sendable {
     }
 
     /// The name of the file that `indexJSON` is for.
-    public static let indexFileName = "model.safetensors.index.json"
+    public static let indexFileName = indexFileName(stem: "model")
+
+    /// The same for files that are called otherwise.
+    public static func indexFileName(stem: String) -> String { "\(stem).safetensors.index.json" }
 
     /// In the order of their numbers. One is called `model.safetensors` and needs no index; without items there is
     /// none.
@@ -33,7 +36,8 @@ public struct HuggingFaceSharding: Sendable {
     /// - Parameters:
     ///   - items: in the order of the state dictionary.
     ///   - maximumShardSize: in bytes of tensors, without headers. A larger tensor gets a shard of its own.
-    public init(_ items: [Item], maximumShardSize: UInt64) {
+    ///   - stem: what the files' names begin with.
+    public init(_ items: [Item], maximumShardSize: UInt64, stem: String = "model") {
         var groups: [[Int]] = []
         var current: [Int] = []
         var currentSize: UInt64 = 0
@@ -53,17 +57,18 @@ public struct HuggingFaceSharding: Sendable {
         }
         if !current.isEmpty { groups.append(current) }
         shards = groups.enumerated().map { number, items in
-            Shard(fileName: Self.fileName(number: number + 1, of: groups.count), items: items)
+            Shard(fileName: Self.fileName(number: number + 1, of: groups.count, stem: stem), items: items)
         }
     }
 
     /// `model-00001-of-00004.safetensors`, counted from 1; of one it is `model.safetensors`.
-    public static func fileName(number: Int, of count: Int) -> String {
+    public static func fileName(number: Int, of count: Int, stem: String = "model") -> String {
         func padded(_ number: Int) -> String {
             let digits = String(number)
             return String(repeating: "0", count: max(0, 5 - digits.count)) + digits
         }
-        return count == 1 ? "model.safetensors" : "model-\(padded(number))-of-\(padded(count)).safetensors"
+        return count == 1
+            ? "\(stem).safetensors" : "\(stem)-\(padded(number))-of-\(padded(count)).safetensors"
     }
 
     /// The bytes of `model.safetensors.index.json`, as `save_pretrained` writes them.
@@ -72,10 +77,10 @@ public struct HuggingFaceSharding: Sendable {
     /// count for nothing) or packed (4-bit ones count per value).
     ///
     /// - Parameter shards: the tensors of each file, in the order of the files.
-    public static func indexJSON(of shards: [[Item]]) -> [UInt8] {
+    public static func indexJSON(of shards: [[Item]], stem: String = "model") -> [UInt8] {
         let items = shards.flatMap(\.self)
         let weightMap = shards.enumerated().flatMap { number, items in
-            let name = fileName(number: number + 1, of: shards.count)
+            let name = fileName(number: number + 1, of: shards.count, stem: stem)
             return items.map { JSON.Member($0.name, .string(name)) }
         }
         let index = JSON.object([

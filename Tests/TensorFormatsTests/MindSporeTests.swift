@@ -77,6 +77,25 @@ struct MindSporeTests {
         #expect(strategy.parameters.map(\.layout.indicesOffset) == [[0, 0], [], [0], []])
     }
 
+    @Test func `a strategy is written as MindSpore writes it`() throws {
+        let bytes = try Fixtures.bytes("mindspore/ckpt_strategy_rank_0.ckpt")
+        let strategy = try ParallelStrategy(parsing: bytes)
+        #expect(try ParallelStrategy(parsing: strategy.serialized()) == strategy)
+        // But for lists that are not there at all.
+        let present = ParallelStrategy(
+            stage: strategy.stage, parameters: strategy.parameters.filter { !$0.layout.indicesOffset.isEmpty }
+        )
+        for parameter in present.parameters {
+            let item = ParallelStrategy(stage: 0, parameters: [parameter]).serialized().dropFirst(2)
+            #expect(bytes.firstRange(of: item) != nil, "\(parameter.name)")
+        }
+        // One dimension along two axes, which is not two dimensions.
+        var layout = strategy.parameters[0].layout
+        (layout.tensorMap, layout.splitShape) = ([[1, 0]], [4])
+        let nested = ParallelStrategy(stage: 0, parameters: [.init(name: "w", layout: layout)])
+        #expect(try ParallelStrategy(parsing: nested.serialized()) == nested)
+    }
+
     private func integers(_ list: JSON) -> [Int64] { list.array!.map { Int64($0.int!) } }
 
     @Test func `what is no strategy is refused, wherever it is cut`() throws {

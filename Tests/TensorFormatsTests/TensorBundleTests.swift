@@ -37,7 +37,7 @@ struct TensorBundleTests {
         let seed = UInt64.random(in: 0..<1_000_000)
         var generator = SeededGenerator(seed: seed)
         var (tried, accepted) = (0, 0)
-        for _ in 0..<30_000 {
+        for _ in 0..<10_000 {
             var bytes = Self.index
             for _ in 0..<Int.random(in: 1...4, using: &generator) {
                 bytes[Int.random(in: 0..<bytes.count - 8, using: &generator)] = UInt8.random(

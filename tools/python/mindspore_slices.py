@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Where MindSpore puts the slices of a parameter: for layouts of strategy files, with and without a sharded optimizer, what each rank holds of a
-tensor that counts from 0 on. The Swift tests put them together again.
+"""Where MindSpore puts the slices of a parameter: for layouts of strategy files, with and without a sharded optimizer, what each
+rank holds of a tensor that counts from 0 on. The Swift tests put them together again.
 
 usage: mindspore_slices.py OUTPUT        as a rule Tests/Fixtures/mindspore-slices.json; with mindspore 2.9.0 (libraries/make.py has it)
 """
@@ -45,7 +45,8 @@ CASES = [
 
 
 def slices(matrix, tensor_map, step, size, shape):
-    case = {"step": step, "size": size, "shape": shape, "devices": matrix, "map": [axes if isinstance(axes, list) else [axes] for axes in tensor_map]}
+    axes = [axes if isinstance(axes, list) else [axes] for axes in tensor_map]
+    case = {"step": step, "size": size, "shape": shape, "devices": matrix, "map": axes}
     whole = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
     strategy = _get_tensor_strategy(matrix, tensor_map)
     # As ms.transform_checkpoints does it.

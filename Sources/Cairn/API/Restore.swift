@@ -17,37 +17,6 @@ public struct RestoreOptions: Sendable {
     }
 }
 
-/// How to write an iteration's tensors in another layout.
-public struct ExportOptions: Sendable {
-    /// The name of the layout, such as `hf`.
-    public var layout: String
-    /// The most bytes of tensors in one shard; nil: the files as they were saved, and 50 GB where tensors are put together.
-    public var maxShardSize: UInt64?
-    /// Only tensors of the model whose name this regular expression matches somewhere; nil: all of them.
-    public var only: String?
-    /// Takes along what only continuing the training needs: the optimizer's state and the like.
-    public var all: Bool
-    /// A file with rules for other names of the tensors, and for their parts. (Docs/rename.md)
-    public var rename: String?
-    /// The model's `config.json`, where the iteration has none or another: it is put beside the model, and read for `rename`.
-    public var config: String?
-    /// Takes the place of a destination that exists.
-    public var force: Bool
-
-    public init(
-        layout: String, maxShardSize: UInt64? = nil, only: String? = nil, all: Bool = false,
-        rename: String? = nil, config: String? = nil, force: Bool = false
-    ) {
-        self.layout = layout
-        self.maxShardSize = maxShardSize
-        self.only = only
-        self.all = all
-        self.rename = rename
-        self.config = config
-        self.force = force
-    }
-}
-
 /// What a restore or an export wrote.
 public struct RestoreResult: Sendable {
     public var run: String

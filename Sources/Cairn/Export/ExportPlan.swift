@@ -10,6 +10,10 @@ struct ExportPlan {
     /// What is written anew.
     var written: [OutputFile] = []
     var copied: [Copied] = []
+    /// Whether the one file that is written is the destination, and not in it.
+    var isFile = false
+    /// Another iteration of which something is written, kept from removal until that is done.
+    var base: CheckpointView?
     /// Sentences for people.
     var warnings: [String] = []
 

@@ -32,7 +32,7 @@ struct HuggingFaceExport {
         }
         let replaced = Set(models.map(\.path)).union(files.map(\.path).filter(Self.isIndex))
         plan.copied = files.filter { !replaced.contains($0.path) }.map { .init(entry: $0, path: $0.path) }
-        let keeps = try AssemblyExport.filter(options.only)
+        let keeps = try ExportTensors.filter(options.only)
         for (folder, entries) in Dictionary(grouping: models, by: { Path($0.path).parentFolder }).sorted(by: {
             $0.key.lexicographicallyPrecedes($1.key)
         }) {

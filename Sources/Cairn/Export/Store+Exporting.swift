@@ -11,14 +11,12 @@ extension Store {
     public func export(
         _ reference: String, to destination: String, options: ExportOptions, progress: Progress = .silent
     ) throws -> RestoreResult {
-        guard options.layout == "hf" else {
-            throw CairnError(.usage, "there is no layout \(options.layout) to export to; known is hf")
-        }
+        let layout = try ExportLayout(options)
         let info = try resolve(reference)
         let (manifest, lock) = try manifest(of: info)
         defer { withExtendedLifetime(lock) {} }
         let start = Clock.monotonic
-        let plan = try plan(info, manifest, lock, options)
+        let plan = try plan(layout, info, manifest, lock, options, Path(destination))
         var result = try write(plan, info, manifest, Path(destination), force: options.force, progress)
         result.seconds = Clock.monotonic - start
         return result
@@ -42,7 +40,7 @@ extension Store {
             for file in plan.written { try FileSystem.setMode(place.temporary.appending(file.path), 0o644) }
             for copied in plan.copied { try copyProperties(copied, manifest.roots, place.temporary) }
             try FileSystem.setMode(place.temporary, 0o755)
-            try place.publish()
+            try place.publish(plan.isFile ? plan.written[0].path : nil)
         } catch {
             place.abandon()
             throw error
@@ -54,11 +52,14 @@ extension Store {
 
     /// A model in Hugging Face's own safetensors files is exported as it is; every other is put together.
     private func plan(
-        _ info: IterationInfo, _ manifest: Manifest, _ lock: ReaderLock, _ options: ExportOptions
+        _ target: ExportLayout, _ info: IterationInfo, _ manifest: Manifest, _ lock: ReaderLock,
+        _ options: ExportOptions, _ destination: Path
     ) throws -> ExportPlan {
         let view = try view(of: info, manifest, lock)
         let layout = try Layouts.layout(of: view)
-        let isOwn = options.rename == nil && options.config == nil
+        let isOwn =
+            target == .hf && options.rename == nil && options.config == nil && !options.mergesAdapter
+            && !options.adapterOnly
         if isOwn, layout == nil || layout is HuggingFace, HuggingFaceExport.hasModel(manifest) {
             return try HuggingFaceExport(manifest, info, options).plan
         }
@@ -66,17 +67,36 @@ extension Store {
             let known = Layouts.all.filter(\.abilities.exportsToHuggingFace).map(\.name)
             throw CairnError(
                 .usage,
-                "\(info.run)@\(info.step) has no model that is known, so it can't be exported as hf: it is in none of "
-                    + "the layouts \(known.joined(separator: ", ")) (see `cairn layouts`); use `cairn restore`"
+                "\(info.run)@\(info.step) has no model that is known, so it can't be exported as \(target.rawValue): it is "
+                    + "in none of the layouts \(known.joined(separator: ", ")) (see `cairn layouts`); use `cairn restore`"
             )
         }
         guard let assembly = try layout.assembly(of: view) else {
             throw CairnError(
                 .usage,
                 "\(info.run)@\(info.step) has no model that can be put together from the layout \(layout.name), so it "
-                    + "can't be exported as hf; use `cairn restore`")
+                    + "can't be exported as \(target.rawValue); use `cairn restore`")
         }
-        return try AssemblyExport(assembly, of: layout, manifest, info, options, chunks).plan
+        let subject = ExportSubject(
+            info: info, manifest: manifest, view: view, layout: layout, assembly: assembly, options: options,
+            chunks: chunks)
+        return try plan(subject, target, destination: String(decoding: destination.name, as: UTF8.self))
+    }
+
+    /// - Parameter name: of the folder or file that is written.
+    func plan(_ subject: ExportSubject, _ target: ExportLayout, destination name: String) throws -> ExportPlan
+    {
+        switch target {
+        case .hf where subject.options.mergesAdapter: try mergePlan(subject)
+        case .hf where subject.options.adapterOnly: try adapterPlan(subject)
+        case .hf: try AssemblyExport(subject).plan
+        case .safetensors:
+            try SafetensorsExport(subject, fileName: name.hasSuffix(".safetensors") ? name : nil).plan
+        case .torch: try TorchExport(subject, destination: name).plan
+        case .dcp: try DCPExport(subject).plan
+        case .mindformers: try MindFormersExport(subject, mesh: mesh(subject)).plan
+        case .mindformers1: try MindFormers1Export(subject, mesh: mesh(subject)).plan
+        }
     }
 
     private func copyProperties(_ copied: ExportPlan.Copied, _ roots: Roots, _ folder: Path) throws {

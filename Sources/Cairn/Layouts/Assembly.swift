@@ -67,17 +67,27 @@ extension Assembly.Tensor {
 extension Assembly {
     /// The same of a folder that lies in a larger checkpoint.
     func below(_ folder: String) -> Assembly {
+        let prefix = folder + "/"
+        var ranks: [Piece.Ranks: Piece.Ranks] = [:]
+        func moved(_ piece: Piece) -> Piece {
+            var copy = piece
+            copy.file = prefix + piece.file
+            if case .shares(let old, let start, let count, let share, let from) = piece.place {
+                let new = ranks[old] ?? Piece.Ranks(old.tensors.map { (prefix + $0.file, $0.tensor) })
+                ranks[old] = new
+                copy.place = .shares(ranks: new, start: start, count: count, share: share, from: from)
+            }
+            return copy
+        }
         func moved(_ tensors: [Tensor]) -> [Tensor] {
             tensors.map { tensor in
                 var copy = tensor
-                for index in copy.pieces.indices {
-                    copy.pieces[index].file = folder + "/" + copy.pieces[index].file
-                }
+                copy.pieces = tensor.pieces.map { moved($0) }
                 return copy
             }
         }
         return Assembly(
-            tensors: moved(tensors), optimizer: moved(optimizer),
-            files: files.map { (folder + "/" + $0.path, $0.name) })
+            tensors: moved(tensors), optimizer: moved(optimizer), fileName: fileName,
+            files: files.map { (prefix + $0.path, $0.name) })
     }
 }

@@ -58,7 +58,8 @@ extension CheckpointView {
             guard let name = String(validating: bytes, as: UTF8.self) else { continue }
             let path = relative.isEmpty ? name : relative + "/" + name
             let source = folder.appending(bytes)
-            guard let status = try FileSystem.status(source, followLinks: true) else { continue }
+            // A link that leads nowhere, or in a circle, is no file.
+            guard let status = try? FileSystem.status(source, followLinks: true) else { continue }
             switch status.kind {
             case .file: files.append(File(path, status))
             case .folder:

@@ -106,7 +106,7 @@ extension ChunkStore {
             switch part {
             case .literal(let literal): bytes += literal[Int(lower - start)..<Int(upper - start)]
             case .blob(let blob): bytes += try self.bytes(of: blob, lower - start..<upper - start)
-            case .gather: preconditionFailure("a saved file has whole blobs")
+            case .gather, .checksum, .computed: preconditionFailure("a saved file has whole blobs")
             }
         }
         return bytes

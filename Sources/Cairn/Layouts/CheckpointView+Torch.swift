@@ -62,7 +62,7 @@ struct TorchModel {
 
     /// The tensors below a key of the root, or all of them, by the names that `state_dict()` gives them.
     ///
-    /// One that is not stored as it is (transposed, say) has no pieces, so that putting it together names it.
+    /// Those that are not stored element by element (transposed, say) are there with what hinders.
     /// - Returns: nil where they are parts of distributed ones.
     func tensors(below key: String?) -> [Assembly.Tensor]? {
         guard let state = key.map({ tree.root[$0] }) ?? tree.root, !Self.isOfOneRank(state) else {
@@ -77,8 +77,11 @@ struct TorchModel {
             }
             let name = Self.plain(names).joined(separator: ".")
             guard let stored = tensor.name, let dtype = tensor.dtype else {
+                let why = CheckpointView.inner(tensor.problem ?? "It is not known how it is stored.")
                 found.append(
-                    .init(name: name, dtype: tensor.dtype ?? "unknown", shape: tensor.shape, pieces: []))
+                    .init(
+                        name: name, dtype: tensor.dtype ?? "", shape: tensor.shape, pieces: [],
+                        problem: "in \(file) \(why)"))
                 continue
             }
             found.append(.init(whole: name, dtype: dtype, shape: tensor.shape, file: file, tensor: stored))

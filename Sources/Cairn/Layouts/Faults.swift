@@ -13,25 +13,27 @@ extension CheckpointView {
     }
 
     /// Of a file that holds tensors: safetensors, PyTorch, MindSpore, and whatever else is known by its name.
-    func fault(inTensors path: String) throws -> String? {
-        guard has(path) else { return "\(path) is missing" }
+    func fault(inTensors path: String) throws -> String? { try tensorsOrFault(in: path).fault }
+
+    /// The tensors of such a file, or what is wrong with it. A file that is whole may have none that are known.
+    func tensorsOrFault(in path: String) throws -> (map: TensorMap?, fault: String?) {
+        guard has(path) else { return (nil, "\(path) is missing") }
         do {
-            _ = try tensors(in: path)
-            return nil
+            return (try tensors(in: path), nil)
         } catch let error as SafetensorsError {
-            return Self.fault(path, error.message)
+            return (nil, Self.fault(path, error.message))
         } catch let error as TensorFileError {
             switch error.code {
-            case .otherFormat, .damaged: return Self.fault(path, error.message)
+            case .otherFormat, .damaged: return (nil, Self.fault(path, error.message))
             // Whole, as far as can be seen.
-            default: return nil
+            default: return (nil, nil)
             }
         } catch let error as PyTorchError {
             switch error.code {
             // Whole, but nothing to be cut into tensors.
-            case .compressed, .byteOrder, .tooLarge: return nil
-            case .notPyTorch: return "\(path) is not whole: it does not end as such a file does"
-            default: return Self.fault(path, error.message)
+            case .compressed, .byteOrder, .tooLarge: return (nil, nil)
+            case .notPyTorch: return (nil, "\(path) is not whole: it does not end as such a file does")
+            default: return (nil, Self.fault(path, error.message))
             }
         }
     }

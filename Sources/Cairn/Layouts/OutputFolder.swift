@@ -29,8 +29,8 @@ struct OutputFolder: Sendable {
         var entries: [String: FileStatus] = [:]
         for bytes in try FileSystem.names(in: folder) {
             guard let name = String(validating: bytes, as: UTF8.self) else { continue }
-            // A name that is in no status has vanished since; a link may point to nothing.
-            entries[name] = try FileSystem.status(folder.appending(bytes), followLinks: true)
+            // A name without a status has vanished since; a link may point to nothing, or lead in a circle.
+            entries[name] = (try? FileSystem.status(folder.appending(bytes), followLinks: true)) ?? nil
         }
         return entries
     }

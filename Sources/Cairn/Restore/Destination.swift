@@ -1,13 +1,13 @@
 internal import ChunkStore
 internal import Platform
 
-/// A folder that appears all at once: filled under a temporary name beside it, made durable, then renamed.
+/// A folder, or a file, that appears all at once: filled under a temporary name beside it, made durable, then renamed.
 ///
 /// The temporary name matches no pattern by which a framework finds checkpoints. Whoever fills it holds a lock, so that the next
 /// one to write there can tell what a killed process left, and removes it.
 struct Destination {
     let path: Path
-    /// Where to fill it until `publish`.
+    /// The folder to fill until `publish`.
     let temporary: Path
     private let lock: File
     private let lockPath: Path
@@ -83,35 +83,38 @@ struct Destination {
 
     /// Puts the filled folder in its place, and removes what was there before. When this throws, the destination is as it was,
     /// unless the error says otherwise.
-    func publish() throws {
+    /// - Parameter file: the only one in the folder, that goes there instead of it.
+    func publish(_ file: [UInt8]? = nil) throws {
         try FileSystem.syncFolder(temporary)
+        let filled = file.map { temporary.appending($0) } ?? temporary
         if try force && FileSystem.status(path) != nil {
-            if try FileSystem.exchange(temporary, path) {
-                try sync { _ = try FileSystem.exchange(temporary, path) }
-                try removeEarlier(temporary)
+            if try FileSystem.exchange(filled, path) {
+                try sync { _ = try FileSystem.exchange(filled, path) }
+                try removeEarlier(filled)
             } else {
-                try replace()
+                try replace(filled)
             }
         } else {
-            try FileSystem.rename(temporary, to: path, exclusive: true)
-            try sync { try FileSystem.rename(path, to: temporary, exclusive: true) }
+            try FileSystem.rename(filled, to: path, exclusive: true)
+            try sync { try FileSystem.rename(path, to: filled, exclusive: true) }
         }
         // The destination is there: what is left of the way to it is no reason to fail.
+        if file != nil { _ = try? FileSystem.removeTree(temporary) }
         _ = try? FileSystem.removeFile(lockPath)
     }
 
     /// Replaces the destination where two names can't be exchanged. Killed in between, it leaves both under temporary names.
-    private func replace() throws {
+    private func replace(_ filled: Path) throws {
         let old = path.parent.appending(temporary.name + [UInt8](".old".utf8))
         try FileSystem.rename(path, to: old)
         do {
-            try FileSystem.rename(temporary, to: path, exclusive: true)
+            try FileSystem.rename(filled, to: path, exclusive: true)
         } catch {
             try FileSystem.rename(old, to: path)
             throw error
         }
         try sync {
-            try FileSystem.rename(path, to: temporary, exclusive: true)
+            try FileSystem.rename(path, to: filled, exclusive: true)
             try FileSystem.rename(old, to: path)
         }
         try removeEarlier(old)

@@ -35,6 +35,7 @@ final class FolderWriter: Sendable {
     /// By file: where each part begins, and where the last ends.
     private let bounds: [[UInt64]]
     private let segments: [Segment]
+    private let checksums: PartChecksums
     private let tree: BlobTree
     private let lists: ChunkLists
     private let settings: Settings
@@ -53,6 +54,7 @@ final class FolderWriter: Sendable {
         bounds = files.map { file in
             file.parts.reduce(into: [0]) { $0.append($0.last! + $1.length) }
         }
+        checksums = PartChecksums(files, bounds)
         tree = BlobTree(chunkSize: chunks.chunkSize)
         lists = ChunkLists(chunks, limit: settings.memory / 8)
         var segments: [Segment] = []
@@ -158,12 +160,17 @@ final class FolderWriter: Sendable {
         var file: File
         var plan: SegmentPlan
         var literals: [(to: Int, bytes: ArraySlice<UInt8>)] = []
+        var computed: [(to: Range<Int>, from: UInt64, bytes: any ComputedBytes)] = []
     }
 
     /// Puts a segment together and has it written.
     private func finish(_ begun: Begun, _ slot: Slot) throws {
         try slot.writing?.wait()
         try fill(begun, slot)
+        let (segment, bytes) = (begun.segment, slot.output.bytes)
+        checksums.add(
+            UnsafeRawBufferPointer(rebasing: bytes[..<segment.range.count]), at: segment.range.lowerBound,
+            of: segment.file)
         slot.writing = errands.send { [self, output = slot.output] in try write(begun, output) }
     }
 
@@ -184,7 +191,18 @@ final class FolderWriter: Sendable {
         }
         guard isLast else { return }
         if file.isDirect { try file.truncate(to: bounds[segment.file].last!) }
+        try writeChecksums(segment.file, file)
         try file.sync()
+    }
+
+    /// Writes what could not be known before all of the file was put together.
+    private func writeChecksums(_ index: Int, _ file: File) throws {
+        let fields = checksums.fields(of: index)
+        guard !fields.isEmpty else { return }
+        // Nothing so small can be written past the page cache.
+        let other = file.isDirect ? try File(folder.appending(files[index].path), .write) : file
+        for field in fields { try other.write(field.bytes, at: field.offset) }
+        if file.isDirect { try other.sync() }
     }
 
     private func open(_ index: Int) throws -> File {
@@ -218,6 +236,9 @@ final class FolderWriter: Sendable {
                 begun.literals.append((to, bytes[Int(inside.lowerBound)..<Int(inside.upperBound)]))
             case .blob(let blob): try plan(blob, inside, to, index, &begun)
             case .gather(let gather): try plan(gather, inside, to, index, &begun)
+            case .computed(let bytes):
+                begun.computed.append((to..<to + inside.count, inside.lowerBound, bytes))
+            case .checksum: begun.literals.append((to, [UInt8](repeating: 0, count: inside.count)[...]))
             }
         }
         try slot.reader.begin(begun.plan.chunks.map(\.id), errands)
@@ -239,6 +260,9 @@ final class FolderWriter: Sendable {
     private func fill(_ begun: Begun, _ slot: Slot) throws {
         let target = slot.output.bytes
         for (to, bytes) in begun.literals { target[to..<to + bytes.count].copyBytes(from: bytes) }
+        for (to, from, bytes) in begun.computed {
+            try bytes.fill(UnsafeMutableRawBufferPointer(rebasing: target[to]), from: from)
+        }
         let needed = begun.plan.chunks
         try slot.reader.finish(
             room: { index in

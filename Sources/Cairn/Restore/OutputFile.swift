@@ -7,12 +7,17 @@ struct OutputFile: Sendable {
         case literal([UInt8])
         case blob(BlobRef)
         case gather(Gather)
+        /// 4 bytes: the CRC-32 of the part of this number, little endian.
+        case checksum(of: Int)
+        case computed(any ComputedBytes)
 
         var length: UInt64 {
             switch self {
             case .literal(let bytes): UInt64(bytes.count)
             case .blob(let blob): blob.length
             case .gather(let gather): gather.length
+            case .checksum: 4
+            case .computed(let bytes): bytes.length
             }
         }
 

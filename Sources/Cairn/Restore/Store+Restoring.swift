@@ -149,7 +149,7 @@ extension Store {
         for part in output.parts {
             switch part {
             case .literal(let bytes): try bytes.withUnsafeBytes(write)
-            case .gather: preconditionFailure("a saved file has whole blobs")
+            case .gather, .checksum, .computed: preconditionFailure("a saved file has whole blobs")
             case .blob(let blob):
                 do {
                     let tree = BlobTree(chunkSize: chunkSize)

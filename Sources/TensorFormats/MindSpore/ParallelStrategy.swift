@@ -23,6 +23,11 @@ public struct ParallelStrategy: Sendable, Equatable {
     public struct Parameter: Sendable, Equatable {
         public var name: String
         public var layout: Layout
+
+        public init(name: String, layout: Layout) {
+            self.name = name
+            self.layout = layout
+        }
     }
 
     /// The pipeline stage of the rank.
@@ -32,6 +37,11 @@ public struct ParallelStrategy: Sendable, Equatable {
 
     /// Bytes of a parameter's name, and numbers in one list.
     private static let (maximumNameLength, maximumCount): (UInt64, Int) = (4096, 4096)
+
+    public init(stage: UInt32, parameters: [Parameter]) {
+        self.stage = stage
+        self.parameters = parameters
+    }
 
     /// - Parameter bytes: the whole file.
     /// - Throws: `TensorFileError` where they are no such file.

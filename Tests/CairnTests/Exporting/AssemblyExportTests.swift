@@ -5,101 +5,30 @@ import Testing
 
 @testable import Cairn
 
-/// The Hugging Face export of a model that is put together, from a layout that is made up.
+/// The Hugging Face export of a model that is put together.
 @Suite struct AssemblyExportTests {
     typealias Stored = GatherBench.Stored
 
-    private struct MadeUp: Layout {
-        var name: String { "made-up" }
-        var abilities: LayoutAbilities {
-            LayoutAbilities(
-                title: "", splits: true, resumes: false, exportsTo: nil, exportsToHuggingFace: true)
-        }
-        func candidates(in output: OutputFolder) -> [Candidate] { [] }
-        func recognises(_ view: CheckpointView) -> Bool { true }
-        func inspect(_ view: CheckpointView) -> Inspection { Inspection() }
-        func pointers(to iteration: Candidate) -> [Pointer] { [] }
-    }
+    let scene: ExportScene
+    private var bench: GatherBench { scene.bench }
+    private var assembly: Assembly { scene.assembly }
+    private var whole: [Stored] { scene.whole }
 
-    let bench: GatherBench
-    var assembly = Assembly()
-    /// The model as it is whole.
-    let whole: [Stored]
+    init() throws { scene = try ExportScene() }
 
-    init() throws {
-        var random = SeededGenerator(seed: 1)
-        whole = [
-            Stored(name: "model.embed", dtype: .bf16, shape: [40, 64], bytes: random.bytes(5120)),
-            Stored(name: "model.up", dtype: .f32, shape: [32, 96], bytes: random.bytes(12288)),
-            Stored(name: "model.scale", dtype: .f32, shape: [], bytes: random.bytes(4)),
-            Stored(name: "model.step", dtype: .i64, shape: [1], bytes: random.bytes(8)),
-        ]
-        let (embed, up) = (whole[0].bytes, whole[1].bytes)
-        // The embedding by rows, the other by columns.
-        var columns: [[UInt8]] = [[], []]
-        for row in 0..<32 {
-            for rank in 0..<2 { columns[rank] += up[row * 384 + rank * 192..<row * 384 + rank * 192 + 192] }
-        }
-        let moments = random.bytes(12288)
-        bench = try GatherBench(
-            [
-                "rank0.safetensors": [
-                    Stored(name: "embed", dtype: .bf16, shape: [20, 64], bytes: Array(embed[..<2560])),
-                    Stored(name: "up", dtype: .f32, shape: [32, 48], bytes: columns[0]), whole[2], whole[3],
-                    Stored(name: "m", dtype: .f32, shape: [3072], bytes: moments),
-                ],
-                "rank1.safetensors": [
-                    Stored(name: "embed", dtype: .bf16, shape: [20, 64], bytes: Array(embed[2560...])),
-                    Stored(name: "up", dtype: .f32, shape: [32, 48], bytes: columns[1]),
-                ],
-            ], others: ["huggingface/config.json": [UInt8]("{\"n\": 2}".utf8), "rng.pt": [1]])
-        assembly.tensors = [
-            .init(
-                name: "model.embed", dtype: "BF16", shape: [40, 64],
-                pieces: [0, 1].map { .box("rank\($0).safetensors", "embed", at: [20 * $0, 0], [20, 64]) }),
-            .init(
-                name: "model.up", dtype: "F32", shape: [32, 96],
-                pieces: [0, 1].map { .box("rank\($0).safetensors", "up", at: [0, 48 * $0], [32, 48]) }),
-            .init(whole: "model.scale", dtype: "F32", shape: [], file: "rank0.safetensors"),
-            .init(whole: "model.step", dtype: "I64", shape: [1], file: "rank0.safetensors"),
-        ]
-        assembly.optimizer = [
-            .init(
-                name: "exp_avg.model.up", dtype: "F32", shape: [32, 96],
-                pieces: [.run("rank0.safetensors", "m", 0..<3072)])
-        ]
-        assembly.files = [("huggingface/config.json", "config.json")]
-    }
-
-    /// The files of an export, by their names.
     @discardableResult
     private func export(
         _ assembly: Assembly, maxShardSize: UInt64? = nil, only: String? = nil, all: Bool = false,
         rename: String? = nil, config: String? = nil
     ) throws -> (files: [String: [UInt8]], warnings: [String]) {
-        let options = ExportOptions(
-            layout: "hf", maxShardSize: maxShardSize, only: only, all: all, rename: rename, config: config)
-        let store = bench.bench.store
-        let plan = try AssemblyExport(
-            assembly, of: MadeUp(), bench.manifest, bench.info, options, store.chunks
-        ).plan
-        let place = bench.bench.path("e-" + UUID().uuidString)
-        let result = try store.write(
-            plan, bench.info, bench.manifest, Path(place), force: false, .silent)
-        var files: [String: [UInt8]] = [:]
-        for name in try FileManager.default.subpathsOfDirectory(atPath: place) {
-            files[name] = [UInt8](try Data(contentsOf: URL(fileURLWithPath: place + "/" + name)))
-        }
-        #expect(result.files == files.count && result.bytes == UInt64(files.values.joined().count))
-        return (files, result.warnings)
+        try scene.export(
+            ExportOptions(
+                layout: "hf", maxShardSize: maxShardSize, only: only, all: all, rename: rename, config: config
+            ),
+            of: assembly)
     }
 
-    private func canonical(_ tensors: [Stored]) -> [UInt8] {
-        let (header, order) = SafetensorsHeader.canonicalHeader(
-            tensors: tensors.map { ($0.name, $0.dtype, $0.shape, UInt64($0.bytes.count)) },
-            metadata: [("format", "pt")])
-        return header + order.flatMap { tensors[$0].bytes }
-    }
+    private func canonical(_ tensors: [Stored]) -> [UInt8] { scene.canonical(tensors) }
 
     @Test func theModelIsOneFileWithWhatDescribesItBeside() throws {
         let (files, warnings) = try export(assembly)

@@ -87,6 +87,37 @@ import Testing
             try Checkpoints.iterations(at: bench.path("fsdp/checkpoint_1")).map(\.layout) == ["accelerate"])
     }
 
+    @Test func `a Trainer's folders of FSDP are looked into, and its model is put together`() throws {
+        let folder = bench.path("checkpoint-4")
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        for name in ["pytorch_model_fsdp_0", "optimizer_0"] {
+            try FileManager.default.copyItem(
+                atPath: LayoutSamples.library("torch").path("nested-2/step-4"), toPath: folder + "/" + name)
+        }
+        let state = try LoopTests.torch()
+        try bench.write(
+            "checkpoint-4",
+            [
+                "trainer_state.json": Array("{\"global_step\": 4}".utf8), "scheduler.pt": state,
+                "rng_state_0.pth": state,
+                "rng_state_1.pth": state,
+            ])
+        let view = try CheckpointView(Path(folder))
+        #expect(try Layouts.layout(of: view)?.name == "hf")
+        let inspection = try HuggingFace().inspect(view)
+        #expect(inspection.isComplete && inspection.worldSize == 2 && inspection.missing == [])
+        let assembly = try #require(try HuggingFace().assembly(of: view))
+        #expect(try view.assembled(assembly.tensors).count == 13 && !assembly.optimizer.isEmpty)
+        for name in ["pytorch_model_fsdp_0", "optimizer_0"] {
+            #expect(
+                try faults(view, [name + "/.metadata": nil]) == [
+                    "in \(name), .metadata is missing, which is written last"
+                ])
+        }
+        let absurd = view.changed(["rng_state_9007199254740991.pth": state])
+        #expect(try HuggingFace().inspect(absurd).faults == ["rng_state_2.pth is missing"])
+    }
+
     // MARK: LLaMA-Factory v1
 
     @Test func `without its mark LLaMA-Factory's is not complete, even where somebody names it`() throws {

@@ -18,7 +18,7 @@ final class LayoutSamples: Sendable {
 
     static let names = [
         "mindspore", "orbax", "tensorflow", "gguf", "lightning", "torch", "accelerate", "llamafactory",
-        "loops",
+        "loops", "deepspeed", "megatron", "ranks-deepspeed", "ranks-megatron", "ranks-torch",
     ]
 
     private static let libraries = Dictionary(
@@ -89,7 +89,7 @@ extension CheckpointView {
         var found: [String: ExpectedTensor] = [:]
         for tensor in tensors {
             var canvas = Canvas(tensor)
-            for piece in tensor.pieces {
+            for piece in tensor.pieces.flatMap(\.ofOneRank) {
                 if maps[piece.file] == nil { maps[piece.file] = try self.tensors(in: piece.file) }
                 let stored = try #require(
                     maps[piece.file]?.tensors.first { $0.name == piece.tensor },
@@ -113,6 +113,33 @@ extension CheckpointView {
     }
 }
 
+extension Assembly.Piece {
+    /// The same with a piece for each rank that has a share.
+    var ofOneRank: [Assembly.Piece] {
+        guard case .shares(let ranks, let start, let count, let share, let from) = place else {
+            return [self]
+        }
+        return ranks.tensors.enumerated().compactMap { rank, tensor in
+            let before = UInt64(rank) * share
+            guard before < count else { return nil }
+            return .init(
+                file: tensor.file, tensor: tensor.tensor,
+                place: .run(start: start + before, count: min(share, count - before), from: from))
+        }
+    }
+}
+
+extension [Assembly.Tensor] {
+    /// To be compared: shares are equal where their ranks' tensors are.
+    var plain: [Assembly.Tensor] {
+        map { tensor in
+            var copy = tensor
+            copy.pieces = tensor.pieces.flatMap(\.ofOneRank)
+            return copy
+        }
+    }
+}
+
 /// The bytes of a tensor that is being put together.
 private struct Canvas {
     private(set) var bytes: [UInt8]
@@ -133,7 +160,7 @@ private struct Canvas {
         switch place {
         case .run(let start, let count, let from):
             for index in 0..<Int(count) { set(Int(start) + index, source, Int(from) + index) }
-        case .shares: Issue.record("shares of ranks lie in several tensors, which are not given here")
+        case .shares: Issue.record("shares of ranks lie in several tensors, which are given one by one")
         case .box(let offset, let box):
             #expect(box == stored)
             try #require(box.count == shape.count && source.count == box.reduce(1, *) * UInt64(elementLength))

@@ -337,7 +337,7 @@ import Testing
     }
 
     @Test
-    func `without strategies slices of several ranks are not told from copies, and absurd ones leave holes`()
+    func `without strategies slices of several ranks are not told from copies, and absurd ones are told`()
         throws
     {
         for number in 0..<2 { try rank(number, step: 1) }
@@ -353,7 +353,9 @@ import Testing
             for number in 0..<2 {
                 try bench.write("out/strategy", ["ckpt_strategy_rank_\(number).ckpt": strategy.bytes])
             }
-            #expect(try assembly()?.tensors.first?.pieces == [])
+            #expect(
+                try assembly()?.tensors.first?.problem?.hasPrefix(
+                    "its strategy is none for what checkpoint/rank_") == true)
         }
     }
 }

@@ -16,8 +16,9 @@ SAMPLES = HERE.parents[2] / "Tests/Fixtures/libraries"
 # The environment of each library, None for the one of all tests. Those in LARGE take 0.7 and 3.3 GB, and 15 and 80 s to install; the others
 # of their own 5 to 40 MB and 2 to 8 s.
 ENVIRONMENTS = {
-    "trainer": None, "accelerate": None, "torch": None, "deepspeed": "deepspeed", "megatron": "megatron", "lightning": "lightning",
-    "gguf": "gguf", "orbax": "orbax", "mindspore": "mindspore", "tensorflow": "tensorflow"}
+    "trainer": None, "accelerate": None, "torch": None, "llamafactory": None, "loops": None, "deepspeed": "deepspeed",
+    "megatron": "megatron", "lightning": "lightning", "gguf": "gguf", "orbax": "orbax", "mindspore": "mindspore",
+    "tensorflow": "tensorflow"}
 LARGE = {"orbax", "mindspore"}
 # Its sample says all that is asked of it.
 SAMPLE_ONLY = {"tensorflow"}

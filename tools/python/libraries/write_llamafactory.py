@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What LLaMA-Factory v1 writes: with a model of transformers as one process saves it, and as two do with FSDP2.
 
-The calls and names are those of its own code (src/llamafactory/v1/core/utils/checkpoint.py, .../distributed/fsdp2.py), which is not installed for
-them: it brings a trainer with it that wants accelerators.
+The calls and names are those of its own code (src/llamafactory/v1/core/utils/checkpoint.py, .../distributed/fsdp2.py), which is
+not installed for them: it brings a trainer with it that wants accelerators.
 
 usage: write_llamafactory.py OUTPUT
 """
@@ -21,8 +21,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from expected import expect, iteration, torchrun
+from expected import expect, iteration
 from loading import distributed, gathered, tensors
+from ranks import leave, torchrun
 
 
 class Training:
@@ -83,7 +84,7 @@ def one(output):
             continue
         model = LlamaForCausalLM.from_pretrained(folder / "model").state_dict()
         iterations.append(iteration(folder.name, training.step, model, epoch=1, world_size=1, required=[
-            "CHECKPOINT_COMPLETE", "metadata.json", "model/model.safetensors"]))
+            "metadata.json", "model/model.safetensors"]))
     expect(output, "one", "llamafactory", iterations)
 
 
@@ -102,11 +103,11 @@ def two(output):
         state = {f"optimizer.{name}": tensor for name, tensor in state.items() if name.startswith("state.")}
         iterations.append(iteration(
             folder.name, training.step, model, optimizer=state, epoch=1, world_size=2, required=[
-                "CHECKPOINT_COMPLETE", "metadata.json", "model/.metadata", "model/__0_0.distcp", "model/__1_0.distcp", "optimizer/.metadata",
+                "metadata.json", "model/.metadata", "model/__0_0.distcp", "model/__1_0.distcp", "optimizer/.metadata",
                 "optimizer/__1_0.distcp"]))
     if training.rank == 0:
         expect(output, "two", "llamafactory", iterations)
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

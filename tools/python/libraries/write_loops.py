@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What training loops of people's own write with torch.save: a file an epoch, one with step and metric in its name, one that is overwritten in
-place, a module as a whole, and the form of before PyTorch 1.6; beside them, files that are no checkpoints.
+"""What training loops of people's own write with torch.save: a file an epoch, one with step and metric in its name, one that is
+overwritten in place, a module as a whole, and the form of before PyTorch 1.6; beside them, files that are no checkpoints.
 
 usage: write_loops.py OUTPUT
 """

@@ -1,8 +1,8 @@
 internal import Platform
 internal import TensorFormats
 
-/// What `Accelerator.save_state` writes: `checkpoints/checkpoint_3/`, or a folder that the training loop names, such as `step_500/`. Nothing
-/// in it says a step or that it is whole. (accelerate, `checkpointing.py:save_accelerator_state`)
+/// What `Accelerator.save_state` writes: `checkpoints/checkpoint_3/`, or a folder that the training loop names, such as
+/// `step_500/`. Nothing in it says a step or that it is whole. (accelerate, `checkpointing.py:save_accelerator_state`)
 struct Accelerate: Layout {
     var name: String { "accelerate" }
     var abilities: LayoutAbilities {
@@ -35,7 +35,11 @@ struct Accelerate: Layout {
         let names = view.names()
         // The Trainer leaves such optimizers as well, but says more.
         guard !names.contains("trainer_state.json") else { return false }
-        return names.contains { Self.isOwn($0) && view.has($0) }
+        // An optimizer in a file of that name may be anybody's.
+        let isNamed = Self.names.contains { $0.matches(view.name) }
+        return names.contains { name in
+            view.has(name) && (isNamed ? Self.isOwn(name) : Self.own.contains { $0.matches(name) })
+        }
     }
 
     func inspect(_ view: CheckpointView) throws -> Inspection {
@@ -62,15 +66,10 @@ struct Accelerate: Layout {
 
     /// The models: one or several, or folders and files of the library that shards them.
     private func weights(_ view: CheckpointView) throws -> [String] {
-        if view.hasFolder(Self.sharded) {
-            return try DCP().inspect(view.view(of: Self.sharded)).faults.map { "in \(Self.sharded), \($0)" }
-        }
+        if let folder = DCP.modelFolder(view) { return try DCP().faults(in: folder, of: view) }
         if view.hasFolder(Self.deepSpeed) {
-            return try view.files.filter {
-                $0.path.hasPrefix(Self.deepSpeed + "/") && $0.path.hasSuffix(".pt")
-            }.compactMap {
-                try view.fault(inTensors: $0.path)
-            }
+            let inner = try DeepSpeed().inspect(view.view(of: Self.deepSpeed))
+            return inner.faults.map { "in \(Self.deepSpeed), \($0)" }
         }
         let models = view.names().filter { view.has($0) && ModelFiles.part(of: $0) == .model }
         if let index = models.first(where: { $0.hasSuffix(".index.json") }) {
@@ -80,11 +79,10 @@ struct Accelerate: Layout {
         return try models.filter { !$0.hasSuffix(".json") }.compactMap { try view.fault(inTensors: $0) }
     }
 
-    private static let sharded = "pytorch_model_fsdp_0"
     private static let deepSpeed = "pytorch_model"
 
     private func hasOptimizer(_ view: CheckpointView) -> Bool {
-        view.hasFolder("optimizer_0") || view.hasFolder(Self.deepSpeed)
+        DCP.optimizerFolder(view) != nil || view.hasFolder(Self.deepSpeed)
             || view.names().contains { name in Self.optimizers.contains { $0.matches(name) } }
     }
 
@@ -98,9 +96,7 @@ struct Accelerate: Layout {
                 if let fault = try view.fault(inTensors: file.path) { faults.append(fault) }
             }
         }
-        if view.hasFolder("optimizer_0") {
-            faults += try DCP().inspect(view.view(of: "optimizer_0")).faults.map { "in optimizer_0, \($0)" }
-        }
+        if let folder = DCP.optimizerFolder(view) { faults += try DCP().faults(in: folder, of: view) }
         return faults
     }
 
@@ -119,15 +115,8 @@ struct Accelerate: Layout {
     var allowsMoving: Bool { true }
 
     func assembly(of view: CheckpointView) throws -> Assembly? {
-        if view.hasFolder(Self.sharded) {
-            guard var assembly = try DCP().assembly(of: view.view(of: Self.sharded))?.below(Self.sharded)
-            else { return nil }
-            if view.hasFolder("optimizer_0"), let state = try DCP().assembly(of: view.view(of: "optimizer_0"))
-            {
-                assembly.optimizer = state.below("optimizer_0").optimizer
-            }
-            return assembly
-        }
-        return view.hasFolder(Self.deepSpeed) ? nil : try HuggingFace().assembly(of: view)
+        if let assembly = try DCP().assembly(ofSharded: view) { return assembly }
+        guard view.hasFolder(Self.deepSpeed) else { return try HuggingFace().assembly(of: view) }
+        return try DeepSpeed().assembly(of: view.view(of: Self.deepSpeed))?.below(Self.deepSpeed)
     }
 }

@@ -88,16 +88,13 @@ extension DCP {
             assembly.tensors.append(
                 .init(
                     name: tensor.name, dtype: tensor.dtype, shape: tensor.shape,
-                    pieces: tensor.chunks.map { chunk in
+                    pieces: tensor.chunks.filter { !$0.shape.contains(0) }.map { chunk in
                         .init(
                             file: metadata.files[chunk.place!.file], tensor: tensor.name,
                             place: .box(offset: chunk.offsets, shape: chunk.shape))
                     }))
         }
-        assembly.files = view.names().filter {
-            view.has($0) && ModelFiles.part(of: $0) == .other || $0 == "config.json"
-        }
-        .map { ($0, $0) }
+        assembly.files = view.names().filter { view.has($0) && HuggingFace.isBeside($0) }.map { ($0, $0) }
         return assembly
     }
 }

@@ -25,7 +25,10 @@ struct DCP: Layout {
             try output.hasFolder(name) && StepNames.step(of: name) == nil && !Self.isPart(name)
                 && Self.isOwn(name, in: output)
         }
-        return named + others.map { Candidate(name: $0, path: $0, step: CheckpointName($0).order) }
+        return named
+            + others.map {
+                Candidate(name: $0, path: $0, step: CheckpointName($0).order, mayBeAnything: true)
+            }
     }
 
     private static func isOwn(_ folder: String, in output: OutputFolder) throws -> Bool {
@@ -142,7 +145,11 @@ struct DCP: Layout {
         for tensor in metadata.tensors {
             var whole = Assembly.Tensor(
                 name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, pieces: [])
-            for case let (chunk, place?) in tensor.chunks.map({ ($0, $0.place) }) {
+            for chunk in tensor.chunks where !chunk.shape.contains(0) {
+                guard let place = chunk.place, place.transforms.isEmpty else {
+                    whole.problem = "a part of it is compressed, or nowhere"
+                    continue
+                }
                 whole.pieces.append(
                     .init(
                         file: metadata.files[place.file],

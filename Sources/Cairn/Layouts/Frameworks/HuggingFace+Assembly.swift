@@ -3,7 +3,9 @@ internal import TensorFormats
 
 extension HuggingFace {
     func assembly(of view: CheckpointView) throws -> Assembly? {
-        guard let (files, name) = try modelFiles(view) else { return nil }
+        guard let (files, name) = try modelFiles(view) else {
+            return try shardedAssembly(view) ?? deepSpeedAssembly(view)
+        }
         var assembly = Assembly(fileName: name)
         for file in files {
             guard let map = try view.tensors(in: file) else {
@@ -18,7 +20,16 @@ extension HuggingFace {
             }
             if !file.hasSuffix(".safetensors") { assembly.tensors += try unlisted(view, file) }
         }
-        assembly.files = view.files.map(\.path).filter(Self.isBeside).map { ($0, $0) }
+        assembly.files = beside(view)
+        return assembly
+    }
+
+    /// What FSDP's ranks have.
+    private func shardedAssembly(_ view: CheckpointView) throws -> Assembly? {
+        guard var assembly = try DCP().assembly(ofSharded: view) else { return nil }
+        assembly.files = view.files.map(\.path).filter { !$0.contains("/") && Self.isBeside($0) }.map {
+            ($0, $0)
+        }
         return assembly
     }
 
@@ -63,11 +74,17 @@ extension HuggingFace {
     private static let models: [(file: String, shards: NamePattern)] = [
         ("model.safetensors", "model-#-of-#.safetensors"),
         ("pytorch_model.bin", "pytorch_model-#-of-#.bin"),
+        // What FSDP put together when it was saved.
+        ("pytorch_model_fsdp.bin", "pytorch_model_fsdp-#-of-#.bin"),
     ]
     private static let adapters = ["adapter_model.safetensors", "adapter_model.bin"]
 
+    func beside(_ view: CheckpointView) -> [(path: String, name: String)] {
+        view.files.map(\.path).filter(Self.isBeside).map { ($0, $0) }
+    }
+
     /// What goes with the model: all that describes it, and what is nobody's.
-    private static func isBeside(_ path: String) -> Bool {
+    static func isBeside(_ path: String) -> Bool {
         switch ModelFiles.part(of: path) {
         case .other: true
         case .model: path.hasSuffix(".json") && !path.hasSuffix(".index.json")

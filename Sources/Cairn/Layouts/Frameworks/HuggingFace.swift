@@ -49,6 +49,7 @@ struct HuggingFace: Layout {
         if isTrainer { try readState(view, &result) }
         result.faults += try weights(view)
         if isTrainer { try checkState(view, &result) }
+        try checkDeepSpeed(view, &result)
         return result
     }
 
@@ -86,52 +87,52 @@ struct HuggingFace: Layout {
             view.has(name) && ModelFiles.part(of: name) == .model && !name.hasSuffix(".json")
         }
         let whole = try single.compactMap { try view.fault(inTensors: $0) }
-        if !single.isEmpty { return whole }
-        if try isElsewhere(view) { return [] }
-        return ["the model's weights are missing"]
-    }
-
-    /// Whether the weights lie in a folder of the library that shards them.
-    private func isElsewhere(_ view: CheckpointView) throws -> Bool {
-        view.folders.contains {
-            NamePattern("pytorch_model_fsdp_#").matches($0) || NamePattern("global_step#").matches($0)
+        if single.contains(where: { $0.hasPrefix("adapter_model.") }) {
+            return whole + [try view.fault(inJSON: "adapter_config.json")].compactMap(\.self)
         }
+        if !single.isEmpty { return whole }
+        if let folder = DCP.modelFolder(view) { return try DCP().faults(in: folder, of: view) }
+        if view.folders.contains(where: NamePattern("global_step#").matches) { return [] }
+        return ["the model's weights are missing"]
     }
 
     /// The optimizer's state and what goes with it: all of it, or nothing, as `save_only_model` leaves it.
     private func checkState(_ view: CheckpointView, _ result: inout Inspection) throws {
         let ranks = view.files("rng_state_#.pth").map(\.numbers[0])
         if let last = ranks.last {
-            result.worldSize = Int(last) + 1
+            // One process alone leaves the number away.
+            result.worldSize = max(Int(last) + 1, 2)
         } else if view.has("rng_state.pth") {
             result.worldSize = 1
         }
-        let isSharded = view.folders.contains {
-            NamePattern("optimizer_#").matches($0) || NamePattern("global_step#").matches($0)
-        }
+        let optimizer = DCP.optimizerFolder(view)
+        let isDeepSpeed = view.folders.contains(where: NamePattern("global_step#").matches)
         let parts = [
             (
                 "the optimizer's state", "optimizer.pt",
-                isSharded || view.has("optimizer.pt") || view.has("optimizer.bin")
+                optimizer != nil || isDeepSpeed || view.has("optimizer.pt") || view.has("optimizer.bin")
             ),
-            (
-                "the scheduler's state", "scheduler.pt",
-                view.has("scheduler.pt") || isSharded && !view.has("optimizer.pt")
-            ),
+            ("the scheduler's state", "scheduler.pt", isDeepSpeed || view.has("scheduler.pt")),
             ("the random numbers' state", "rng_state.pth", result.worldSize != nil),
         ]
+        if let optimizer { result.faults += try DCP().faults(in: optimizer, of: view) }
         let absent = parts.filter { !$0.2 }
         result.missing = absent.map(\.0)
         if absent.count < parts.count {
             result.faults += absent.map { "\($0.1) is missing, though other state of the training is there" }
         }
-        for rank in 0..<(ranks.last ?? 0) where !ranks.contains(rank) {
-            result.faults.append("rng_state_\(rank).pth is missing")
+        // One file alone is that of one of two ranks.
+        let missing = CheckpointView.gap(in: ranks) ?? (ranks == [0] ? 1 : nil)
+        if let missing { result.faults.append("rng_state_\(missing).pth is missing") }
+        let isState = { (name: String) in
+            Self.state(name) || NamePattern("rng_state_#.pth").matches(name)
         }
-        for name in view.names()
-        where view.has(name) && ["optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt"].contains(name)
-        {
+        for name in view.names() where view.has(name) && isState(name) {
             if let fault = try view.fault(inTensors: name) { result.faults.append(fault) }
         }
+    }
+
+    private static func state(_ name: String) -> Bool {
+        ["optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth", "scaler.pt"].contains(name)
     }
 }

@@ -53,16 +53,15 @@ struct LlamaFactory1: Layout {
         }
         guard view.hasFolder("model") else { return ["model is missing"] }
         let model = view.view(of: "model")
-        let faults =
-            try DCP().recognises(model) ? DCP().inspect(model).faults : HuggingFace().inspect(model).faults
-        return faults.map { "in model, \($0)" }
+        if try DCP().recognises(model) { return try DCP().faults(in: "model", of: view) }
+        return try HuggingFace().inspect(model).faults.map { "in model, \($0)" }
     }
 
     /// The optimizer's state and what each rank keeps of its own.
     private func checkState(_ view: CheckpointView, _ result: inout Inspection) throws {
         let optimizer = view.view(of: "optimizer")
         if try DCP().recognises(optimizer) {
-            result.faults += try DCP().inspect(optimizer).faults.map { "in optimizer, \($0)" }
+            result.faults += try DCP().faults(in: "optimizer", of: view)
         } else if view.has("optimizer/state_dict.pt") {
             if let fault = try view.fault(inTensors: "optimizer/state_dict.pt") {
                 result.faults.append(fault)

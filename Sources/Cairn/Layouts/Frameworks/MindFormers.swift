@@ -1,8 +1,9 @@
 internal import Platform
 internal import TensorFormats
 
-/// What MindSpore Transformers writes as version 2.0: `iteration_00000500/` with files of model and optimizer, `common.json` with the step, and
-/// `metadata.json` with where each slice is; beside them the number of the last one. (mindformers, `checkpoint/checkpoint.py`)
+/// What MindSpore Transformers writes as version 2.0: `iteration_00000500/` with files of model and optimizer, `common.json` with
+/// the step, and `metadata.json` with where each slice is; beside them the number of the last one. (mindformers,
+/// `checkpoint/checkpoint.py`)
 struct MindFormers: Layout {
     var name: String { "mindformers" }
     var abilities: LayoutAbilities {
@@ -43,16 +44,12 @@ struct MindFormers: Layout {
         result.faults += Self.gaps(files.map(\.name))
         let (metadata, faults) = try readMetadata(view)
         result.faults += faults
-        let stored = Set(metadata?.slices.flatMap { $0.places.map(\.fileName) } ?? [])
-        let names = stored.union(files.map(\.path))
-        for name in names.sorted() where result.faults.count < CheckpointView.faultLimit {
-            if let fault = try view.fault(inTensors: name) { result.faults.append(fault) }
-        }
+        let names = Set(metadata?.slices.flatMap { $0.places.map(\.fileName) } ?? []).union(files.map(\.path))
+        result.faults += try Self.faults(inFiles: names.sorted(), metadata, view)
         if !names.contains(where: { MindFormersFileName(parsing: $0)?.kind == .optimizer }) {
             result.missing.append("the optimizer's state")
         }
         if let metadata {
-            if result.faults.isEmpty { result.faults = try Self.absentTensors(metadata, view) }
             describe(metadata, &result)
         } else if files.contains(where: { $0.name.count > 1 }), faults.isEmpty {
             result.faults.append("\(MindFormersMetadata.fileName) is missing, which several ranks need")
@@ -113,19 +110,23 @@ struct MindFormers: Layout {
         }
     }
 
-    /// Slices that are not in the files that should have them.
-    private static func absentTensors(_ metadata: MindFormersMetadata, _ view: CheckpointView) throws
-        -> [String]
-    {
-        var tensors: [String: Set<String>] = [:]
-        for place in metadata.slices.flatMap(\.places) where tensors[place.fileName] == nil {
-            tensors[place.fileName] = Set(try view.tensors(in: place.fileName)?.tensors.map(\.name) ?? [])
+    /// Files that are not whole, and slices that are not in the files that should have them.
+    private static func faults(
+        inFiles names: [String], _ metadata: MindFormersMetadata?, _ view: CheckpointView
+    ) throws -> [String] {
+        let slices = metadata?.slices ?? []
+        var wanted: [String: [Int]] = [:]
+        for (index, slice) in slices.enumerated() {
+            for place in slice.places { wanted[place.fileName, default: []].append(index) }
         }
         var faults: [String] = []
-        for slice in metadata.slices where faults.count < CheckpointView.faultLimit {
-            for place in slice.places where tensors[place.fileName]?.contains(slice.tensor) != true {
-                faults.append("\(place.fileName) lacks the tensor \(slice.tensor)")
-            }
+        for name in names where faults.count < CheckpointView.faultLimit {
+            let (map, fault) = try view.tensorsOrFault(in: name)
+            if let fault { faults.append(fault) }
+            guard let map else { continue }
+            let present = Set(map.tensors.map(\.name))
+            let absent = (wanted[name] ?? []).map { slices[$0].tensor }.filter { !present.contains($0) }
+            faults += absent.prefix(CheckpointView.faultLimit).map { "\(name) lacks the tensor \($0)" }
         }
         return faults
     }
@@ -211,8 +212,10 @@ struct MindFormers: Layout {
                 shape: tensor.shape,
                 pieces: [])
             for slice in slices {
-                // One that lies nobody knows where leaves a hole, so that putting it together names it.
-                guard let area = try? tensor.area(ofSlice: slice.slice) else { continue }
+                guard let area = try? tensor.area(ofSlice: slice.slice) else {
+                    whole.problem = "where its slices lie is not known"
+                    continue
+                }
                 let place = Assembly.Piece.Place.box(
                     offset: area.map(\.lowerBound), shape: area.map { $0.upperBound - $0.lowerBound })
                 whole.pieces += slice.places.map {

@@ -80,27 +80,43 @@ extension MindFormers1 {
 
         /// - Parameter slice: nil where the strategy says nothing of it; nil inside where that is not of its shape.
         mutating func add(_ stored: StoredTensor, _ file: String, _ slice: Slice??) {
-            var (offset, shape) = ([UInt64](repeating: 0, count: stored.shape.count), stored.shape)
-            var isKnown = true
-            if case .some(let slice) = slice {
-                isKnown = slice != nil
-                if let slice {
-                    for (axis, part) in slice.parts.enumerated() {
-                        let (length, overflow) = stored.shape[axis].multipliedReportingOverflow(
-                            by: part.count)
-                        guard !overflow else { return }
-                        (offset[axis], shape[axis]) = (part.index * stored.shape[axis], length)
-                    }
-                }
-            }
+            let box = Self.place(of: stored, slice)
             let place = places[stored.name] ?? tensors.count
             if place == tensors.count {
                 places[stored.name] = place
-                tensors.append(.init(name: stored.name, dtype: stored.dtype, shape: shape, pieces: []))
+                tensors.append(
+                    .init(
+                        name: stored.name, dtype: stored.dtype, shape: box?.shape ?? stored.shape, pieces: [])
+                )
             }
-            // What contradicts the first rank leaves a hole, so that putting it together names it.
-            guard isKnown, tensors[place].shape == shape, tensors[place].dtype == stored.dtype else { return }
-            tensors[place].pieces += stored.pieces(file, offset, shape)
+            guard let box else {
+                tensors[place].problem = "its strategy is none for what \(file) has of it"
+                return
+            }
+            guard tensors[place].shape == box.shape, tensors[place].dtype == stored.dtype else {
+                tensors[place].problem = "what \(file) has of it contradicts the files of other ranks"
+                return
+            }
+            let pieces = stored.pieces(file, box.offset, box.shape)
+            if pieces.isEmpty {
+                tensors[place].problem = "\(file) has it in several pieces and in slices that are no rows"
+            }
+            tensors[place].pieces += pieces
+        }
+
+        /// Where what is stored lies in the whole, and the shape of that; nil where the strategy is none of it.
+        private static func place(of stored: StoredTensor, _ slice: Slice??) -> (
+            offset: [UInt64], shape: [UInt64]
+        )? {
+            var (offset, shape) = ([UInt64](repeating: 0, count: stored.shape.count), stored.shape)
+            guard case .some(let known) = slice else { return (offset, shape) }
+            guard let known else { return nil }
+            for (axis, part) in known.parts.enumerated() {
+                let (length, overflow) = stored.shape[axis].multipliedReportingOverflow(by: part.count)
+                guard !overflow else { return nil }
+                (offset[axis], shape[axis]) = (part.index * stored.shape[axis], length)
+            }
+            return (offset, shape)
         }
     }
 }

@@ -1,9 +1,9 @@
 internal import Platform
 internal import TensorFormats
 
-/// What MindSpore Transformers writes as version 1.0: a folder for each rank with a file of each step in it, `rank_0/meta.json` with the last
-/// one, and beside them how the tensors are spread over the ranks. (mindformers, `core/callback/callback.py:CheckpointMonitor`,
-/// `tools/resume_ckpt.py`)
+/// What MindSpore Transformers writes as version 1.0: a folder for each rank with a file of each step in it, `rank_0/meta.json`
+/// with the last one, and beside them how the tensors are spread over the ranks. (mindformers,
+/// `core/callback/callback.py:CheckpointMonitor`, `tools/resume_ckpt.py`)
 struct MindFormers1: Layout {
     var name: String { "mindformers1" }
     var abilities: LayoutAbilities {
@@ -34,7 +34,8 @@ struct MindFormers1: Layout {
         let beside = ranks.map { place.meta($0.step!) } + (place.prefix.isEmpty ? [] : [Self.health])
         return found.values.map { name, files in
             Candidate(
-                name: name.stem, path: "", step: name.epoch == 1 ? UInt64(name.step) : nil,
+                name: name.stem, path: "",
+                step: name.epoch == 1 && UInt64(name.step) <= Step.maximum ? UInt64(name.step) : nil,
                 files: (files + shared).sorted(), shared: shared, beside: beside)
         }
     }
@@ -116,11 +117,9 @@ struct MindFormers1: Layout {
     ) throws {
         var hasOptimizer = false
         for (_, file) in files.sorted(by: { $0.key < $1.key }) {
-            if let fault = try view.fault(inTensors: file.path) {
-                result.faults.append(fault)
-                continue
-            }
-            guard let map = try? view.tensors(in: file.path) else { continue }
+            let (known, fault) = try view.tensorsOrFault(in: file.path)
+            if let fault { result.faults.append(fault) }
+            guard let map = known else { continue }
             hasOptimizer = hasOptimizer || TensorGroups(map.tensors.map(\.name)).hasOptimizer
             let number =
                 try view.number("global_step", in: file, map) ?? view.number("step_num", in: file, map)

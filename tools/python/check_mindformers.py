@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Loads what `cairn export` wrote with MindSpore Transformers' own code, for other numbers of devices: run by
+test_mindformers_exports.py with the Python of an environment that has the library.
+
+usage: check_mindformers.py TENSORS CHECKPOINT...       2.0: folders `iteration_00000001`
+       check_mindformers.py --older TENSORS OUTPUT...   1.0: folders with `rank_0/` and `strategy/`
+
+TENSORS is a .npz with the values of all tensors; the axes of a mesh dp, tp that cut each are in CUTS.
+"""
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+logs = tempfile.TemporaryDirectory(prefix="mindformers.")
+os.environ |= {"GLOG_v": "4", "RANK_ID": "0", "RANK_SIZE": "1", "LOG_MF_PATH": logs.name}
+import mindspore as ms
+import numpy as np
+from mindformers.checkpoint import checkpoint, metadata, reshard, sharded_tensor
+from mindformers.checkpoint.utils import verify_ckpt_valid
+from mindspore.parallel import Layout
+
+CUTS = {
+    "embedding.weight": ("tp", "None"), "fc1.weight": ("None", "tp"), "out.weight": (("dp", "tp"), "None"), "norm.weight": ("None",),
+    "adam_m.fc1.weight": ("None", "tp")}
+MESHES = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4), (4, 1), (8, 1)]
+TYPES = {"float32": ms.float32, "float16": ms.float16, "int64": ms.int64}
+
+
+def check_newer(tensors, folder):
+    """The values that each rank of each mesh gets are its own."""
+    verify_ckpt_valid(str(folder))
+    common = checkpoint.CommonInfo.load_common(str(folder / "common.json"))
+    assert common.global_step == 1, common.global_step
+    source, files = metadata.get_metadata_of_checkpoint(str(folder))
+    assert sorted(source) == sorted(tensors), (sorted(source), sorted(tensors))
+    count = 0
+    for sizes in MESHES:
+        ranks = list(range(sizes[0] * sizes[1]))
+        wanted = {
+            name: [Layout(sizes, ("dp", "tp"), ranks)(*CUTS[name]), TYPES[str(values.dtype)], values.shape]
+            for name, values in tensors.items()}
+        for rank in ranks:
+            reshard.get_real_rank = lambda: rank
+            loaded = reshard.ReshardLoader(
+                checkpoint_dir=str(folder), dst_sharded_tensor_metas=sharded_tensor.get_sharded_tensor_from_strategy_metadata(wanted, rank),
+                src_sharded_tensor_metas=source, param_file_mappings=files, reshard_worker_num=1, template=None).load()
+            for name, values in tensors.items():
+                layout = wanted[name][0].to_dict()
+                area = reshard.infer_slice_area_by_rank(layout["device_matrix"], layout["tensor_map"], rank, values.shape)
+                expected = values[tuple(slice(*bounds) for bounds in area)]
+                got = loaded[name].asnumpy()
+                assert got.shape == expected.shape and got.dtype == expected.dtype and (got == expected).all(), (folder, sizes, rank, name)
+                count += 1
+    return count
+
+
+def check_older(tensors, folder):
+    """Slices come together to the tensors, by what the strategies say."""
+    strategies = folder / "strategy"
+    place = Path(tempfile.mkdtemp(prefix="whole.", dir=logs.name))
+    for rank in sorted(folder.glob("rank_*")):
+        last = ms.load_checkpoint(str(next(rank.glob("*.safetensors"))), format="safetensors")
+        assert {"epoch_num", "step_num", "global_step"} <= set(last), sorted(last)
+        (place / "from" / rank.name).mkdir(parents=True)
+        parameters = [{"name": name, "data": last[name]} for name in tensors]
+        ms.save_checkpoint(parameters, str(place / "from" / rank.name / "part.ckpt"))
+    strategy = str(strategies / "ckpt_strategy_rank_0.ckpt") if strategies.exists() else None
+    if strategy is None:
+        loaded = last
+    else:
+        found = ms.build_searched_strategy(strategy)
+        assert set(tensors) <= set(found), sorted(found)
+        ms.transform_checkpoints(str(place / "from"), str(place / "to"), "whole", strategy, None)
+        loaded = ms.load_checkpoint(str(place / "to/rank_0/whole0.ckpt"))
+    for name, values in tensors.items():
+        got = loaded[name].asnumpy()
+        assert got.shape == values.shape and (got == values).all(), (folder, name)
+    return len(tensors)
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    check = check_older if arguments[0] == "--older" else check_newer
+    tensors, *folders = arguments[1:] if check is check_older else arguments
+    tensors = dict(np.load(tensors))
+    print("checked", sum(check(tensors, Path(folder)) for folder in folders))
