@@ -52,11 +52,21 @@ struct Intake {
             }
             moving.note(found, time: output.time(of: candidate))
             return .found(found)
-        } catch let error as CairnError where error.code != .interrupted {
+        } catch {
+            let outcome = SavedIteration.Outcome.failed(try Self.failure(error))
             return .failed(
-                SavedIteration(
-                    name: candidate.name, layout: nil, step: candidate.step, outcome: .failed(error)))
+                SavedIteration(name: candidate.name, layout: nil, step: candidate.step, outcome: outcome))
         }
+    }
+
+    /// What went wrong with one iteration, which is no reason to give up the others.
+    /// - Throws: the error where it is an interruption.
+    private static func failure(_ error: any Error) throws -> CairnError {
+        guard let error = error as? CairnError else {
+            return CairnError(CairnError.Code(rawValue: "internal"), "\(error)")
+        }
+        if error.code == .interrupted { throw error }
+        return error
     }
 
     /// Whether the store has a candidate, as far as its name says its step and its content need not be read.
@@ -81,8 +91,8 @@ struct Intake {
         var result = SavedIteration(found, .known)
         do {
             if try !isKnown(found, output) { result.outcome = try outcome(found, output) }
-        } catch let error as CairnError where error.code != .interrupted {
-            result.outcome = .failed(error)
+        } catch {
+            result.outcome = .failed(try Self.failure(error))
         }
         switch result.outcome {
         case .saved, .known: moving.stored(found.candidate)
@@ -150,11 +160,11 @@ struct Intake {
         do {
             result.kept = try remove(candidate, step, output)
             result.isMoved = result.kept == nil
-        } catch let error as CairnError where error.code != .interrupted {
+        } catch {
+            let error = try Self.failure(error)
             if isGone(candidate, output) {
-                moving.forget(candidate)
-                result.kept = "it is gone"
-                return
+                // Another one was faster.
+                return moving.forget(candidate)
             }
             moving.failed(candidate, error.message)
             result.outcome = .failed(error)
@@ -170,8 +180,9 @@ struct Intake {
         for (candidate, step, layout) in moving.movable(try output.pointers()) {
             var result = SavedIteration(name: candidate.name, layout: layout, step: step, outcome: .known)
             try move(candidate, in: output, &result)
-            guard let kept = result.kept else { return result }
-            moving.failed(candidate, kept)
+            if result.isMoved { return result }
+            if case .failed = result.outcome { return result }
+            if let kept = result.kept { moving.failed(candidate, kept) }
         }
         return nil
     }
@@ -188,12 +199,13 @@ struct Intake {
         for path in candidate.own where try FileSystem.status(output.path.appending(path))?.kind == .link {
             return "\(path) is a link"
         }
+        let subject = try SaveSubject(candidate, in: output)
+        let changed = "it is not what was saved"
+        guard try store.isUnchanged(subject, since: info) else { return changed }
         try store.readBack(info, progress)
         // That may have taken long.
         if let why = moving.reason(toKeep: candidate, try output.pointers()) { return why }
-        guard try store.isUnchanged(SaveSubject(candidate, in: output), since: info) else {
-            return "it is not what was saved"
-        }
+        guard try store.isUnchanged(subject, since: info) else { return changed }
         try OriginalRemoval.delete(candidate.own, in: output.path)
         moving.forget(candidate)
         return nil

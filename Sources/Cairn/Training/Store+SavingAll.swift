@@ -28,6 +28,7 @@ extension Store {
         }
         var found: [Found] = []
         for candidate in try output.candidates() {
+            try progress.checkInterruption()
             switch try intake.look(at: candidate, in: output) {
             case .found(let one): found.append(one)
             case .failed(let one): say(one)
