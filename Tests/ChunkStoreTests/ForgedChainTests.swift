@@ -4,7 +4,7 @@ import Testing
 @testable import ChunkStore
 
 /// Packs whose records lean on each other as no save makes them: errors, and never a crash, a circle without end, or more memory.
-@Suite(.timeLimit(.minutes(1))) struct ForgedChainTests {
+@Suite(.timeLimit(.minutes(5))) struct ForgedChainTests {
     let toy: ToyStore
     let store: ChunkStore
     let sound: UInt64

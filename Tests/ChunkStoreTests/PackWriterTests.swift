@@ -6,7 +6,7 @@ import Testing
 
 /// Packs that can't be written to their end: whoever goes on writing is told so, and does not wait for ever.
 @Suite struct PackWriterTests {
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func aPackThatCannotBeCompletedKeepsNobodyWaiting() async {
         await #expect(processExitsWith: .success) {
             alarm(50)
@@ -41,7 +41,7 @@ import Testing
         #expect(try PackReaders(folder: folder, store: toy.open().id).table(summary) == entries)
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func aPackFitsIntoTheLongestFileThatMayBe() async {
         await #expect(processExitsWith: .success) {
             alarm(50)
@@ -66,7 +66,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func aBufferThatCannotBeHadKeepsNobodyWaiting() async {
         await #expect(processExitsWith: .success) {
             alarm(50)

@@ -82,7 +82,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func manifestsOfALaterVersionStopNobody() throws {
         try saveOfLaterVersion()
         try FileSystem.removeFile(index)

@@ -1,7 +1,7 @@
 import Platform
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct ErrandsTests {
+@Suite(.timeLimit(.minutes(5))) struct ErrandsTests {
     struct Failure: Error {}
 
     @Test func aCallIsMadeOnceByAnotherThread() throws {
