@@ -24,7 +24,7 @@ struct Brought {
 
     init(
         _ store: Store, _ info: IterationInfo, _ view: CheckpointView, _ layout: any Layout,
-        _ options: ResumeOptions, _ output: Path
+        _ inspection: Inspection, _ options: ResumeOptions, _ output: Path
     ) throws {
         guard let place = try store.place(of: info) else {
             throw CairnError(
@@ -33,7 +33,7 @@ struct Brought {
         }
         (self.store, self.info, self.view, self.layout) = (store, info, view, layout)
         (manifest, lock) = try store.manifest(of: info)
-        inspection = try layout.inspect(view)
+        self.inspection = inspection
         isWhole = place.isWhole
         target = place.path.isEmpty ? output : output.appending(place.path)
         let readers = options.ranks == nil ? [:] : try layout.readers(in: view)

@@ -4,17 +4,13 @@ internal import Platform
 /// How an iteration of the store gets into the folder.
 extension Resumption {
     /// Writes what is not there yet under a name of its own; nothing that a framework sees is changed.
-    mutating func prepare(
-        _ info: IterationInfo, _ view: CheckpointView, _ layout: any Layout
-    ) throws -> Brought {
-        var brought = try Brought(store, info, view, layout, options, path)
+    mutating func prepare(_ brought: inout Brought) throws {
         let missing = try missing(of: brought)
-        guard !missing.isEmpty else { return brought }
+        guard !missing.isEmpty else { return }
         let staged = try stage().appending("iteration")
         try brought.restore(missing, to: staged, progress)
         brought.staged = (staged, missing.count == brought.wanted.count)
         if brought.isWhole { try mendPaths(in: staged, of: brought.layout, brought.view, brought.target) }
-        return brought
     }
 
     /// The files to write: those that are wanted and not there, or all of a folder that holds anything else.
@@ -32,8 +28,8 @@ extension Resumption {
     }
 
     /// Puts what was prepared in its place.
-    mutating func bringBack(_ brought: Brought, _ info: IterationInfo) throws {
-        result.id = info.id.hex
+    mutating func bringBack(_ brought: Brought) throws {
+        result.id = brought.info.id.hex
         if let staged = brought.staged {
             try progress.checkInterruption("nothing was brought back")
             if brought.isWhole {
@@ -42,7 +38,7 @@ extension Resumption {
                 try placeFiles(staged.path, brought)
             }
         }
-        try finish(brought.candidate, brought.layout, brought.inspection, info.step, .store)
+        try finish(brought.candidate, brought.layout, brought.inspection, brought.info.step, .store)
         if brought.layout.wantsOneStep { try leaveAlone(brought) }
     }
 

@@ -17,18 +17,24 @@ extension Resumption {
         }
         // Of a step that was gone back from, the folder may have what the training wrote when it came by again.
         if info.superseded, step != nil, let own { return try goBack(to: own) }
+        try goBack(to: info)
+        if info.superseded { try count(info) }
+    }
+
+    /// To an iteration of the store, of which nothing is held any more when this returns.
+    private mutating func goBack(to info: IterationInfo) throws {
         let view = try store.view(of: info)
         guard let layout = try Layouts.layout(of: view) else {
             throw CairnError(
                 .usage,
                 "\(info.run)@\(info.step) is in no layout that can be gone on from; use `cairn restore`")
         }
+        var brought = try Brought(store, info, view, layout, try layout.inspect(view), options, path)
         // What can't be read changes nothing.
-        let brought = try prepare(info, view, layout)
+        try prepare(&brought)
         _ = try store.rewind(to: "#\(info.id.hex)")
         try setAside { ($1.step ?? .max) > info.step }
-        try bringBack(brought, info)
-        if info.superseded { try count(info) }
+        try bringBack(brought)
     }
 
     /// Makes an iteration count again that the training had gone back from.

@@ -104,28 +104,52 @@ struct Resumption {
 
     // MARK: The newest
 
-    private typealias Saved = (info: IterationInfo, view: CheckpointView, layout: any Layout)
+    /// What there is to go on from. Nothing of the store is held where it is the folder's: that may have to take the place of it.
+    private enum Choice {
+        case found(Found)
+        case saved(Brought)
+        case nothing
+    }
 
     private mutating func goOn() throws {
         let newest = newestFound()
         var tried = [IterationInfo](all.filter { !$0.superseded }.reversed())[...]
         while true {
-            let saved = try newestSaved(&tried)
-            if let newest, try saved.map({ try isAhead(newest, of: $0) }) ?? true {
+            switch try choose(newest, &tried) {
+            case .found(let newest):
                 try mentionPointer(newest.layout, newest.candidate, newest.step!)
                 return try take(newest)
-            }
-            guard let saved else { break }
-            do {
-                let (info, view, layout) = saved
-                let brought = try prepare(info, view, layout)
-                try mentionPointer(layout, brought.candidate, info.step)
-                try setAside { !$0.isValid($1) && ($1.step ?? .max) > info.step }
-                return try bringBack(brought, info)
-            } catch let error as CairnError where error.code == .damage {
-                result.notes.append(error.message)
+            case .saved(let brought):
+                do {
+                    return try goOn(from: brought)
+                } catch let error as CairnError where error.code == .damage {
+                    result.notes.append(error.message)
+                }
+            case .nothing: return try goOnFromNothing()
             }
         }
+    }
+
+    private mutating func choose(_ newest: Found?, _ tried: inout ArraySlice<IterationInfo>) throws -> Choice
+    {
+        let saved = try newestSaved(&tried)
+        guard let saved else { return newest.map { .found($0) } ?? .nothing }
+        guard let newest, newest.step! >= saved.info.step else { return .saved(saved) }
+        // Of one step, the folder's counts, unless it is a part of the store's.
+        let isPart = try newest.step! == saved.info.step && saved.presence().isPart
+        return isPart ? .saved(saved) : .found(newest)
+    }
+
+    private mutating func goOn(from saved: Brought) throws {
+        var brought = saved
+        try prepare(&brought)
+        let step = brought.info.step
+        try mentionPointer(brought.layout, brought.candidate, step)
+        try setAside { !$0.isValid($1) && ($1.step ?? .max) > step }
+        try bringBack(brought)
+    }
+
+    private mutating func goOnFromNothing() throws {
         guard all.isEmpty else {
             throw CairnError(
                 .damage,
@@ -146,18 +170,8 @@ struct Resumption {
         return nil
     }
 
-    /// Whether the folder's newest is what to go on from, and not the store's.
-    private func isAhead(_ newest: Found, of saved: Saved) throws -> Bool {
-        if newest.step! != saved.info.step { return newest.step! > saved.info.step }
-        // Of one step, the folder's counts, unless it is a part of the store's.
-        let brought = try Brought(store, saved.info, saved.view, saved.layout, options, path)
-        return try !brought.presence().isPart
-    }
-
     /// The newest of those that were not tried that is complete and healthy.
-    private mutating func newestSaved(
-        _ tried: inout ArraySlice<IterationInfo>
-    ) throws -> Saved? {
+    private mutating func newestSaved(_ tried: inout ArraySlice<IterationInfo>) throws -> Brought? {
         while let info = tried.popFirst() {
             do {
                 let view = try store.view(of: info)
@@ -166,7 +180,9 @@ struct Resumption {
                 else { continue }
                 let inspection = try layout.inspect(view)
                 let why = inspection.unhealthy ?? inspection.faults.first
-                if why == nil, try store.incomplete([info]).isEmpty { return (info, view, layout) }
+                if why == nil, try store.incomplete([info]).isEmpty {
+                    return try Brought(store, info, view, layout, inspection, options, path)
+                }
                 result.notes.append(
                     "\(run)@\(info.step) is skipped: \(why ?? "some of its bytes are damaged")")
             } catch let error as CairnError where error.code == .damage {

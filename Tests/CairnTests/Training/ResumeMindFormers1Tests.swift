@@ -136,7 +136,7 @@ import Testing
         }
         let info = try #require(try bench.store.iteration(run: "r", step: 3))
         let output = try OutputFolder(Path(bench.path("fresh")))
-        let subject = SaveSubject(try #require(try output.candidates().first), in: output)
+        let subject = try SaveSubject(#require(output.candidates().first), in: output)
         #expect(try bench.store.isUnchanged(subject, since: info))
     }
 

@@ -136,7 +136,7 @@ import Testing
     }
 
     @Test func ofMegatronsTreesTheFoldersAreKnownByTheirRanks() throws {
-        let view = try LayoutSamples.library("megatron").view("torch/iter_0000020")
+        let view = try LayoutSamples.library("ranks-megatron").view("biases/iter_0000020")
         #expect(
             try Megatron().readers(in: view) == [
                 "mp_rank_00/model_optim_rng.pt": RankReaders(first: 0, step: 2),
@@ -145,7 +145,7 @@ import Testing
         // Where experts are divided, where all ranks share everything, and where nothing says how many there are.
         let experts = try LayoutSamples.library("ranks-megatron").view("experts/iter_0000020")
         let shared = try LayoutSamples.checkpoints.view("megatron/torch_dist/iter_0000020")
-        let silent = try LayoutSamples.checkpoints.view("megatron/legacy_torch_tp2/iter_0000020")
+        let silent = try LayoutSamples.library("megatron").view("torch/iter_0000020")
         for view in [experts, shared, silent] {
             #expect(try Megatron().readers(in: view).isEmpty, "\(view.folders)")
         }

@@ -216,7 +216,7 @@ import Testing
 
     @Test func whatTheTrainingWentBackFromIsNoNewest() throws {
         for step in [1, 2, 3] { try bench.store.save(try checkpoint(step, content: UInt8(step))) }
-        try bench.store.rewind(to: "1")
+        _ = try bench.store.rewind(to: "1")
         let result = try resume()
         #expect(result.step == 1 && result.source == .folder)
         #expect(
@@ -239,13 +239,13 @@ import Testing
         #expect(result.id == (try bench.store.resolve("latest").idText))
         #expect(try resume().step == 2)
         // A pinned one can't be replaced, so that it can't count again either, which is said.
-        try bench.store.pin("3", name: "keep")
+        _ = try bench.store.pin("3", name: "keep")
         #expect(try resume(ResumeOptions(reference: "3")).notes.contains { $0.contains("pinned") })
     }
 
     @Test func ofAStepThatWasGoneBackFromTheFoldersIsMeantWhereItIsAnother() throws {
         for step in [1, 2] { try bench.store.save(try checkpoint(step, content: UInt8(step))) }
-        try bench.store.rewind(to: "1")
+        _ = try bench.store.rewind(to: "1")
         let path = try checkpoint(2, content: 22)
         let mine = FileManager.default.contents(atPath: path + "/model.safetensors")
         let result = try resume(ResumeOptions(reference: "2"))

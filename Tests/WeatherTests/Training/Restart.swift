@@ -137,10 +137,15 @@ struct Restart: Sendable, CustomStringConvertible {
         let left = try training.names().filter { $0.hasPrefix(".cairn-") && $0 != ".cairn-set-aside-0" }
         try require(left.isEmpty, "left \(left)")
         guard state == .cut || state == .ahead else { return }
-        let name = victim(state == .cut ? 2 : 3).split(separator: "/")[0]
-        try require(
-            FileManager.default.fileExists(atPath: training.path(".cairn-set-aside-0/\(name)")),
-            "what was in the way is lost")
+        // Of a folder all of it, of files those that were there.
+        let moved = files(state == .cut ? 2 : 3).keys.filter {
+            framework != .mindformers1 || ($0 == victim(state == .cut ? 2 : 3)) == (state == .cut)
+        }
+        for name in Set(moved.map { framework == .mindformers1 ? $0 : String($0.split(separator: "/")[0]) }) {
+            try require(
+                FileManager.default.fileExists(atPath: training.path(".cairn-set-aside-0/\(name)")),
+                "\(name) was in the way, and is lost")
+        }
     }
 
     /// Whatever a framework finds is what somebody wrote, and what it is pointed to is whole.

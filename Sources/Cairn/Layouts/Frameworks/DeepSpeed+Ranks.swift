@@ -3,8 +3,10 @@ extension DeepSpeed {
     func readers(in view: CheckpointView) throws -> [String: RankReaders] {
         let files = DeepSpeedFiles(view)
         let divided = files.statesAreDivided ? files.states : [:]
-        let isModelWhole = [files.states, files.optimizers].allSatisfy { $0.keys.allSatisfy { $0.model == 0 } }
-        guard isModelWhole, files.layers.isEmpty, files.experts.isEmpty else { return [:] }
+        let ranks = Array(files.states.keys) + Array(files.optimizers.keys)
+        guard ranks.allSatisfy({ $0.model == 0 }), files.layers.isEmpty, files.experts.isEmpty else {
+            return [:]
+        }
         var readers: [String: RankReaders] = [:]
         for (rank, path) in Array(divided) + Array(files.optimizers) {
             if let number = Int(exactly: rank.data) { readers[path] = RankReaders(first: number) }
