@@ -135,7 +135,9 @@ import Testing
                 layout.pointers(to: one.candidate).contains(where: pointer.agrees)
             }
             let isMoved = results.contains { $0.name == one.candidate.name && $0.isMoved }
-            #expect(isThere != isMoved && (isThere || !isNamed && one.layout!.allowsMoving), "\(one.candidate.name)")
+            #expect(
+                isThere != isMoved && (isThere || !isNamed && one.layout!.allowsMoving),
+                "\(one.candidate.name)")
         }
         #expect(try FileSystem.names(in: Path(out)).allSatisfy { !$0.starts(with: ".cairn-".utf8) })
         #expect(try bench.store.resume(out, options: ResumeOptions(run: "r")).step == before.last?.step)
@@ -143,7 +145,12 @@ import Testing
 
     @Test func whatAPointerNamesStays() throws {
         for step in 1...3 {
-            try bench.write("out/global_step\(step)", ["mp_rank_00_model_states.pt": try LoopTests.torch([("global_steps", .integer(Int64(step)))], model: "module")])
+            try bench.write(
+                "out/global_step\(step)",
+                [
+                    "mp_rank_00_model_states.pt": try LoopTests.torch(
+                        [("global_steps", .integer(Int64(step)))], model: "module")
+                ])
         }
         try bench.write("out", ["latest": Array("global_step2".utf8)])
         let results = try move()
