@@ -2,8 +2,8 @@ internal import Platform
 
 /// Deletes the files of an iteration from an output folder so that all of them are there or none, whenever the process is killed.
 enum OriginalRemoval {
-    /// What holds the files until all of them are in it, and then.
-    private static let (gathering, doomed) = (".cairn-moving-", ".cairn-moved-")
+    /// What holds the files until all of them are in it, and then. The number is for accelerate, as in `Staging`.
+    private static let (gathering, doomed) = (".cairn-moving-0-", ".cairn-moved-0-")
     /// In the first: the files by their paths.
     private static let filesName = "files"
 

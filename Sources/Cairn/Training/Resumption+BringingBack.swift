@@ -10,7 +10,9 @@ extension Resumption {
         let staged = try stage().appending("iteration")
         try brought.restore(missing, to: staged, progress)
         brought.staged = (staged, missing.count == brought.wanted.count)
-        if brought.isWhole { try mendPaths(in: staged, of: brought.layout, brought.view, brought.target) }
+        if brought.isWhole, options.relocate {
+            try mendPaths(in: staged, of: brought.layout, brought.view, brought.target)
+        }
     }
 
     /// The files to write: those that are wanted and not there, or all of a folder that holds anything else.

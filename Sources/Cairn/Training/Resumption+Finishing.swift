@@ -13,14 +13,8 @@ extension Resumption {
             result.notes.append(
                 "\(candidate.name) lacks \(inspection.missing.joined(separator: " and ")), which starts anew")
         }
-        if source == .folder {
-            try noteOptimizer(candidate, layout)
-            if candidate.files == nil {
-                let place = path.appending(candidate.path)
-                let view = try CheckpointView(place)
-                try mendPaths(in: place, of: layout, view, place)
-            }
-        }
+        if source == .folder { try noteOptimizer(candidate, layout) }
+        try mendPaths(of: candidate, layout)
         try beNewest(candidate)
         for pointer in layout.pointers(to: candidate) { try write(pointer) }
         let argument = layout.argument(for: candidate)
@@ -92,6 +86,14 @@ extension Resumption {
         }
     }
 
+    private mutating func mendPaths(of candidate: Candidate, _ layout: any Layout) throws {
+        guard candidate.files == nil || candidate.files?.count == 1 else { return }
+        let place = path.appending(candidate.files?[0] ?? candidate.path)
+        guard let status = try FileSystem.status(place, followLinks: true) else { return }
+        let folder = status.kind == .folder ? place : place.parent
+        try mendPaths(in: folder, of: layout, CheckpointView(place), place)
+    }
+
     /// Says which paths in the files of an iteration lead elsewhere, and writes them anew where that is wanted and possible.
     /// - Parameters:
     ///   - folder: where it lies now.
@@ -103,13 +105,13 @@ extension Resumption {
             let file = folder.appending(said.file)
             let new = try said.path.hasPrefix("/") ? Self.absolute(right) : right
             guard said.key != nil else {
-                result.notes.append(
+                note(
                     "\(said.file) says that \(said.meaning) is \(said.path), which is elsewhere; that stands in a pickle and stays, "
                         + said.consequence)
                 continue
             }
             guard options.relocate else {
-                result.notes.append(
+                note(
                     "\(said.file) names \(said.path) as \(said.meaning), which is elsewhere; pass --relocate to write \(new.text) "
                         + "there instead")
                 continue
@@ -126,6 +128,11 @@ extension Resumption {
             result.notes.append(
                 "\(said.file) names \(new.text) as \(said.meaning) now, instead of \(said.path)")
         }
+    }
+
+    /// The same is said once.
+    private mutating func note(_ sentence: String) {
+        if !result.notes.contains(sentence) { result.notes.append(sentence) }
     }
 
     /// Whether a path that a framework wrote leads to a place, as far as can be told without the folder that it was started in.

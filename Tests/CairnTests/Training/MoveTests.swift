@@ -186,11 +186,14 @@ import Testing
         try bench.write(
             "out",
             [
-                ".cairn-moved-0011/model.safetensors": [1], ".cairn-moved-0022": [2],
-                ".cairn-moving-3/lock": [], ".cairn-moving-3/files/rank_0/a": [3],
-                ".cairn-moving-3/files/rank_1/a": [4],
+                ".cairn-moved-0-0011/model.safetensors": [1], ".cairn-moved-0-0022": [2],
+                ".cairn-moving-0-3/lock": [], ".cairn-moving-0-3/files/rank_0/a": [3],
+                ".cairn-moving-0-3/files/rank_1/a": [4],
                 "rank_1/a": [5], "rank_2/a": [6],
             ])
+        // Killed before there was a lock.
+        try FileManager.default.createDirectory(
+            atPath: out + "/.cairn-moving-0-4", withIntermediateDirectories: true)
         try OriginalRemoval.finish(in: Path(out))
         #expect(try bench.names() == ["rank_0", "rank_1", "rank_2"])
         let contents = ["rank_0/a", "rank_1/a", "rank_2/a"].map {
@@ -200,17 +203,17 @@ import Testing
     }
 
     @Test func whatALivingProcessMovesIsLeftToIt() throws {
-        try bench.write("out", [".cairn-moving-3/lock": [], ".cairn-moving-3/files/a": [3]])
-        let lock = try File(Path(out + "/.cairn-moving-3/lock"), .write)
+        try bench.write("out", [".cairn-moving-0-3/lock": [], ".cairn-moving-0-3/files/a": [3]])
+        let lock = try File(Path(out + "/.cairn-moving-0-3/lock"), .write)
         #expect(try lock.tryLock(.exclusive, at: 0))
         try OriginalRemoval.finish(in: Path(out))
-        #expect(FileManager.default.fileExists(atPath: out + "/.cairn-moving-3/files/a"))
+        #expect(FileManager.default.fileExists(atPath: out + "/.cairn-moving-0-3/files/a"))
         withExtendedLifetime(lock) {}
     }
 
     @Test func theNextMoveFinishesWhatAKilledOneBegan() throws {
         for step in 1...2 { try bench.checkpoint(step) }
-        try bench.write("out/.cairn-moved-0011", ["model.safetensors": [1]])
+        try bench.write("out/.cairn-moved-0-0011", ["model.safetensors": [1]])
         try bench.store.saveAll(out)
         #expect(try bench.names().count == 3, "without --move nothing is deleted")
         try move()

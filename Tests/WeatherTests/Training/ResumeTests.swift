@@ -46,6 +46,12 @@ extension Weather {
             try training.cairn(elsewhere).mustFail(2, mentioning: "pass --run")
             let first = try training.cairn(elsewhere + ["--run", "other", "--first-run"])
             #expect(first.status == 0 && first.output.isEmpty)
+            // What it would miss.
+            let check = ["verify", "main@1", "--resumable"]
+            let checked = try training.cairn(check)
+            #expect(checked.status == 1)
+            #expect(checked.output.contains("main@1 (hf) lacks: the optimizer's state; "))
+            try training.cairn(check + ["--quick"]).mustFail(2, mentioning: "--quick")
             // None that is valid.
             let lost = try Training()
             try lost.write(1)
@@ -137,6 +143,39 @@ extension Weather {
                 }
                 try restart.checkWhole(training)
             }
+        }
+
+        @Test("All nodes may go back at once, and mend paths", arguments: Restart.Framework.allCases)
+        func backAtOnce(_ framework: Restart.Framework) throws {
+            let restart = Restart(framework: framework, state: .behind)
+            let training = try restart.make()
+            let state = "checkpoint-1/trainer_state.json"
+            if framework == .trainer {
+                let text = "{\"global_step\": 1, \"best_model_checkpoint\": \"/elsewhere/checkpoint-1\"}"
+                try training.write([UInt8](text.utf8), state)
+                try training.cairn(["save", training.path("checkpoint-1"), "--run", "r", "--replace"])
+                    .mustSucceed()
+                try training.remove("checkpoint-1")
+            }
+            let command = restart.command(training) + ["--ref", "1", "--relocate"]
+            let nodes = try (0..<5).map { _ in try training.start(command) }
+            for node in nodes {
+                let ending = try node.wait()
+                try require(ending.status == 0, ending.summary)
+                let printed = restart.printed(training).replacing("checkpoint-2", with: "checkpoint-1")
+                    .replacing("iteration_00000002", with: "iteration_00000001")
+                try require(ending.output == printed, "printed \(ending.output)")
+            }
+            #expect(try !training.names().contains { $0.hasPrefix(".cairn-") })
+            #expect(try training.steps() == [1] && training.steps(superseded: true) == [2])
+            for (name, bytes) in restart.files(1).merging(restart.pointers(1), uniquingKeysWith: { $1 })
+            where name != state {
+                let found = FileManager.default.contents(atPath: training.path(name))
+                #expect(found == Data(bytes), "\(name)")
+            }
+            guard framework == .trainer else { return }
+            let mended = try String(contentsOfFile: training.path(state), encoding: .utf8)
+            #expect(mended.contains("\"\(training.path("checkpoint-1"))\""))
         }
 
         @Test("One that is killed among others costs them nothing")
