@@ -113,4 +113,44 @@ import Testing
         let options = ResumeOptions(reference: "pointer", layout: "megatron")
         #expect(bench.code { _ = try bench.store.resume(out, options: options) } == .notFound)
     }
+
+    // MARK: MindSpore Transformers 2.0
+
+    private func iteration(_ step: Int, status: String) throws {
+        let state =
+            "{\"epoch_num\": 1, \"step_num\": \(step), \"global_step\": \(step), \"loss_scale\": null, "
+            + "\"global_batch_size\": 1, \"ckpt_status\": \(status)}"
+        try bench.write(
+            "out/iteration_0000000\(step)",
+            [
+                "model-0000000-0000001.safetensors": Stored.safetensors([.numbers("w", [1], [Int32(step)])]),
+                "common.json": Array(state.utf8),
+            ])
+    }
+
+    private func iterationPointer() throws -> String {
+        try String(contentsOfFile: out + "/latest_checkpointed_iteration.txt", encoding: .utf8)
+    }
+
+    @Test func whatIsNotHealthyIsShownAndSkippedAndNoPointerNamesIt() throws {
+        try iteration(1, status: "0")
+        try iteration(2, status: "null")
+        try iteration(3, status: "1")
+        try bench.write("out", ["latest_checkpointed_iteration.txt": Array("3".utf8)])
+        let result = try resume()
+        #expect(result.step == 2 && result.path == out + "/iteration_00000002")
+        #expect(result.notes.contains { $0.hasPrefix("iteration_00000003 is not healthy: ") })
+        #expect(result.setAside.map(\.path) == [out + "/iteration_00000003"])
+        #expect(try iterationPointer() == "2")
+    }
+
+    @Test func whatTheStoreHasAndIsNotHealthyIsSkippedToo() throws {
+        try iteration(1, status: "0")
+        try iteration(2, status: "1")
+        try bench.store.saveAll(out)
+        try FileManager.default.removeItem(atPath: out)
+        let result = try resume()
+        #expect(result.step == 1 && result.notes.contains { $0.hasPrefix("main@2 is skipped: ") })
+        #expect(try iterationPointer() == "1")
+    }
 }

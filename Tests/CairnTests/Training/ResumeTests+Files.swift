@@ -1,3 +1,4 @@
+import ChunkStore
 import Foundation
 import Platform
 import Testing
@@ -69,6 +70,17 @@ extension ResumeTests {
         for folder in [path, "\(out)/\(aside)/checkpoint-5"] {
             try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: folder)
         }
+    }
+
+    @Test func anotherOneIsWaitedForUntilSomebodyAsksToEnd() throws {
+        try checkpoint(5)
+        let lock = try bench.store.chunks.resuming(FileSystem.expected(Path(out))) {}
+        let stopped = Progress(isInterrupted: { true })
+        #expect(bench.code { _ = try bench.store.resume(out, progress: stopped) } == .interrupted)
+        #expect(try bench.store.iterations().isEmpty)
+        // Another folder is nobody's business.
+        #expect(try bench.store.resume(bench.path("other")).path == nil)
+        withExtendedLifetime(lock) {}
     }
 
     @Test func whatAKilledOneLeftIsRemoved() throws {
