@@ -102,7 +102,10 @@ def check_once(tensors, folder):
     # It waits for as long as half of the machine's memory is in use.
     transform_safetensors.psutil = types.SimpleNamespace(virtual_memory=lambda: types.SimpleNamespace(percent=0))
     place = Path(tempfile.mkdtemp(prefix="whole.", dir=logs.name))
-    ms.unified_safetensors(str(folder), strategy, str(place), merge_with_redundancy=False)
+    # As MindSpore Transformers does it for `auto_trans_ckpt`. (mindformers, `utils/load_checkpoint_utils.py`)
+    merged = str(place / "merged.ckpt")
+    ms.merge_pipeline_strategys(str(folder / "strategy"), merged)
+    ms.unified_safetensors(str(folder), merged, str(place), merge_with_redundancy=False)
     found = {}
     for path in place.glob("*.safetensors"):
         found |= load_file(path)
