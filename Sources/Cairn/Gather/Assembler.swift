@@ -5,12 +5,17 @@ internal import TensorFormats
 /// Puts tensors together from the pieces that a layout names, and checks that these fit.
 struct Assembler {
     private var pieces: PieceFinder
-    private let comparison: ByteComparison
+    /// nil where it is not checked that pieces have the same bytes.
+    private let comparison: ByteComparison?
 
-    init(_ chunks: ChunkStore, _ manifest: Manifest) {
+    /// - Parameter checksOverlaps: whether pieces that hold the same elements are compared, of which bytes may have to be read.
+    init(_ chunks: ChunkStore, _ manifest: Manifest, checksOverlaps: Bool = true) {
         pieces = PieceFinder(SourceTensors(manifest))
-        comparison = ByteComparison(chunks)
+        comparison = checksOverlaps ? ByteComparison(chunks, memory: Self.memory) : nil
     }
+
+    /// Bytes for what is compared.
+    private static let memory = 32 << 20
 
     /// Where the bytes of the stored tensors are, of which so far tensors were put together.
     var sources: [Gather.Source] { pieces.stored.sources }
@@ -18,7 +23,7 @@ struct Assembler {
     /// A tensor from its pieces. Of its bytes only those are read that two pieces hold in different chunks.
     /// - Throws: `.inconsistent`, naming the tensor, the file and the region, where pieces don't fit or don't tile it.
     mutating func tensor(_ wanted: Assembly.Tensor) throws -> GatheredTensor {
-        if let problem = wanted.problem { throw wanted.error(problem) }
+        if let problem = wanted.problem { throw wanted.error(problem.text, problem.file) }
         let (bits, boxes) = try pieces.boxes(of: wanted)
         var result = GatheredTensor(
             name: wanted.name, dtype: wanted.dtype, bits: bits, shape: wanted.shape, bytes: .empty)
@@ -33,6 +38,18 @@ struct Assembler {
             throw Self.error(wanted, failure)
         }
         return result
+    }
+
+    /// Whether stored bytes are those of a piece.
+    mutating func isCopy(_ copy: Assembly.Stored, of wanted: Assembly.Tensor) -> Bool {
+        guard let number = try? pieces.number(of: copy) else { return false }
+        return wanted.pieces.contains { piece in
+            guard let other = try? pieces.number(of: .init(file: piece.file, tensor: piece.tensor)) else {
+                return false
+            }
+            return sources[number] == sources[other]
+                && pieces.stored.tensors[number].length == pieces.stored.tensors[other].length
+        }
     }
 
     private static func bytes(
@@ -50,7 +67,7 @@ struct Assembler {
         let sides = try [overlap.elements.0, overlap.elements.1].map { elements in
             Gather(name: wanted.name, sources: sources, bytes: try Self.bytes(elements, wanted, bits))
         }
-        guard try !comparison.areEqual(sides[0], sides[1]) else { return }
+        guard let comparison, try !comparison.areEqual(sides[0], sides[1]) else { return }
         let files = [overlap.elements.0, overlap.elements.1].map { elements in
             var file = ""
             elements.forEachRun(in: 0..<1) { source, _, _ in file = pieces.stored.tensors[source].file }
@@ -83,7 +100,10 @@ extension Assembly.Tensor {
 extension Assembly.Piece {
     /// Of the tensor's elements as one row.
     var isRun: Bool {
-        if case .box = place { false } else { true }
+        switch place {
+        case .run, .shares: true
+        case .box, .view: false
+        }
     }
 }
 

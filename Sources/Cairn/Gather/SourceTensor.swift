@@ -72,6 +72,25 @@ struct SourceTensors {
         return tensors.count - 1
     }
 
+    /// The number of a storage, all of it as one row of elements, of which a file has views.
+    /// - Parameters:
+    ///   - range: of the file, one blob.
+    ///   - bits: of an element.
+    mutating func number(
+        ofStorage range: Range<UInt64>, _ dtype: String, bits: UInt64, in path: String
+    ) throws(Missing) -> Int {
+        let file = try file(path)
+        guard let blob = file.schema.blob(at: range) else { throw .tensor }
+        let length = range.upperBound - range.lowerBound
+        let shape = [min(length, 1 << 60) * 8 / bits]
+        let memory = Memory(blob: blob, offset: 0, dtype: dtype, shape: shape)
+        if let number = file.numbers[memory] { return number }
+        file.numbers[memory] = tensors.count
+        tensors.append(SourceTensor(file: path, dtype: dtype, shape: shape, length: length))
+        sources.append(.init(blob: file.blobs[blob], offset: 0))
+        return tensors.count - 1
+    }
+
     private mutating func file(_ path: String) throws(Missing) -> File {
         if let known = files[ExactText(path)] { return known }
         guard let entry = manifest.file(path) else { throw .file }
@@ -91,5 +110,21 @@ extension Manifest {
         case .link(let target): return roots.file(behind: target, from: entry.path)
         case .folder: return nil
         }
+    }
+}
+
+extension Schema {
+    /// The blob that is just these bytes of the file.
+    fileprivate func blob(at range: Range<UInt64>) -> Int? {
+        var offset: UInt64 = 0
+        for part in parts {
+            guard offset <= range.lowerBound else { return nil }
+            let length = length(of: part)
+            if case .blob(let index) = part, offset == range.lowerBound {
+                return length == range.upperBound - range.lowerBound ? index : nil
+            }
+            offset += length
+        }
+        return nil
     }
 }
