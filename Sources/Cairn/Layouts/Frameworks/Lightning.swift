@@ -159,7 +159,9 @@ struct Lightning: Layout {
                 TorchContent.part(ofKey: $0.split(separator: ".").first.map(String.init) ?? "")
             } ?? .model
         }
-        if path.hasSuffix("optim_states.pt") { return .optimizer }
+        // In the folder of DeepSpeed's strategy.
+        let name = path.split(separator: "/").last.map(String.init) ?? ""
+        if DeepSpeedFiles.isOptimizer(name) { return DeepSpeed().part(of: name, tensor: tensor) }
         if path == Self.meta { return .trainerState }
         return path.hasSuffix("zero_to_fp32.py") || path.hasSuffix("latest") ? .marker : .model
     }
