@@ -94,13 +94,13 @@ struct DiffCommand: StoreCommand {
     private static func table(_ changes: [IterationDiff.Change], _ style: Style) -> String {
         var table = Table([
             .text("TENSOR", minimum: 20), .number("ELEMENTS"), .number("CHANGED"), .number("BYTES"),
-            .number("LARGEST"), .text("FORM", minimum: 10, .end),
+            .number("LARGEST"), .text("FORM", minimum: 10, .end), .text("FILE", minimum: 8),
         ])
         for change in changes {
             table.add([
                 change.name, Units.grouped(change.elements),
                 Units.percent(change.changedElements, of: change.elements), Units.size(change.changedBytes),
-                change.maxAbsDifference.map(Units.value) ?? "", form(change),
+                change.maxAbsDifference.map(Units.value) ?? "", form(change), change.after.file ?? "",
             ])
         }
         return table.text(style)
