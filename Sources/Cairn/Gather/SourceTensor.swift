@@ -31,6 +31,13 @@ struct SourceTensors {
         var shape: [UInt64]
     }
 
+    /// A storage of which there are views.
+    private struct Storage: Hashable {
+        var file: ExactText
+        var start: UInt64
+        var dtype: String
+    }
+
     /// A file's tensors, looked at when the first of them is asked for.
     private final class File {
         let schema: Schema
@@ -51,6 +58,7 @@ struct SourceTensors {
     private(set) var sources: [Gather.Source] = []
     private let manifest: Manifest
     private var files: [ExactText: File] = [:]
+    private var storages: [Storage: Int] = [:]
 
     init(_ manifest: Manifest) { self.manifest = manifest }
 
@@ -74,21 +82,32 @@ struct SourceTensors {
 
     /// The number of a storage, all of it as one row of elements, of which a file has views.
     /// - Parameters:
-    ///   - range: of the file, one blob.
+    ///   - range: of the file: one blob, or of one that has no other tensors and so is kept as it is, a part of that.
     ///   - bits: of an element.
     mutating func number(
         ofStorage range: Range<UInt64>, _ dtype: String, bits: UInt64, in path: String
     ) throws(Missing) -> Int {
-        let file = try file(path)
-        guard let blob = file.schema.blob(at: range) else { throw .tensor }
+        let key = Storage(file: ExactText(path), start: range.lowerBound, dtype: dtype)
+        if let number = storages[key] { return number }
+        let source = try source(of: range, in: path)
+        storages[key] = tensors.count
         let length = range.upperBound - range.lowerBound
         let shape = [min(length, 1 << 60) * 8 / bits]
-        let memory = Memory(blob: blob, offset: 0, dtype: dtype, shape: shape)
-        if let number = file.numbers[memory] { return number }
-        file.numbers[memory] = tensors.count
         tensors.append(SourceTensor(file: path, dtype: dtype, shape: shape, length: length))
-        sources.append(.init(blob: file.blobs[blob], offset: 0))
+        sources.append(source)
         return tensors.count - 1
+    }
+
+    private mutating func source(
+        of range: Range<UInt64>, in path: String
+    ) throws(Missing) -> Gather.Source {
+        if case .file(.opaque(let blob)) = manifest.file(path)?.kind {
+            guard range.upperBound <= blob.length else { throw .tensor }
+            return Gather.Source(blob: blob, offset: range.lowerBound)
+        }
+        let file = try file(path)
+        guard let blob = file.schema.blob(at: range) else { throw .tensor }
+        return Gather.Source(blob: file.blobs[blob], offset: 0)
     }
 
     private mutating func file(_ path: String) throws(Missing) -> File {

@@ -89,6 +89,18 @@ import Testing
         #expect(bench.failure(view(start + 1..<whole.upperBound))?.contains("holds no blob") == true)
     }
 
+    @Test func `views of a file that is kept as it is, for it has no other tensors, lie in that`() throws {
+        let bench = try GatherBench([:], others: ["b.bin": [9, 9] + (0..<6)])
+        func view(_ storage: Range<UInt64>) -> Assembly.Tensor {
+            let place = Assembly.Piece.Place.view(storage: storage, start: 0, stride: [1, 3])
+            return .init(
+                name: "t", dtype: "U8", shape: [3, 2],
+                pieces: [.init(file: "b.bin", tensor: "t", place: place)])
+        }
+        #expect(try bench.bytes([view(2..<8)]) == [0, 3, 1, 4, 2, 5])
+        #expect(bench.failure(view(3..<9))?.contains("holds no blob") == true)
+    }
+
     /// The digests are of what torch loads, `tensor.contiguous()`.
     @Test func `views of a file of torch's are exported, and what is not stored is named`() throws {
         let bench = try Workbench()

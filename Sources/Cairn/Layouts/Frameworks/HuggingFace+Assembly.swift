@@ -7,17 +7,19 @@ extension HuggingFace {
         guard let (files, name) = try modelFiles(view) else { return try shardedAssembly(view) }
         var assembly = Assembly(fileName: name)
         for file in files {
-            guard let map = try view.tensors(in: file) else {
+            let map = try view.tensors(in: file)
+            let views = file.hasSuffix(".safetensors") ? [] : try unlisted(view, file, isKnown: map != nil)
+            guard map != nil || !views.isEmpty else {
                 throw CairnError(
                     .usage,
                     "\(file) is kept as it is, without its tensors being known, so it can't be written anew; "
                         + "use `cairn restore`", path: file)
             }
-            for tensor in map.tensors {
+            for tensor in map?.tensors ?? [] {
                 assembly.tensors.append(
                     .init(whole: tensor.name, dtype: tensor.dtype, shape: tensor.shape, file: file))
             }
-            if !file.hasSuffix(".safetensors") { assembly.tensors += try unlisted(view, file) }
+            assembly.tensors += views
         }
         assembly.files = beside(view)
         return assembly
@@ -44,7 +46,10 @@ extension HuggingFace {
     }
 
     /// Tensors of a PyTorch file that are not stored element by element, such as transposed ones, so that the file's map does not list them.
-    private func unlisted(_ view: CheckpointView, _ path: String) throws -> [Assembly.Tensor] {
+    /// - Parameter isKnown: whether it has a map. A file in which all are such has none in a store, and neither has one that can't be read.
+    private func unlisted(
+        _ view: CheckpointView, _ path: String, isKnown: Bool
+    ) throws -> [Assembly.Tensor] {
         guard let file = view[path] else { return [] }
         do {
             let tree = try TorchTree(pyTorch: file.size) { try view.read(file, $0) }
@@ -52,6 +57,7 @@ extension HuggingFace {
                 .init(whole: names.map(\.name).joined(separator: "."), tensor, file: path)
             }
         } catch let error as PyTorchError {
+            guard isKnown else { return [] }
             throw CairnError(.usage, "\(path) can't be read: \(error.message)", path: path)
         }
     }
