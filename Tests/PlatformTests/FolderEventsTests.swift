@@ -29,10 +29,12 @@ import Testing
         #expect(events.watch(folder))
         let start = Clock.monotonic
         #expect(events.wait(seconds: 0.1) == FolderEvents.Changes())
-        #expect(0.1..<1 ~= Clock.monotonic - start)
+        // Other tests may keep this one from running for seconds.
+        #expect(0.1..<10 ~= Clock.monotonic - start)
+        let written = Clock.monotonic
         try write("a")
-        #expect(events.wait(seconds: 10)?.folders == [folder])
-        #expect(Clock.monotonic - start < 5)
+        #expect(events.wait(seconds: 100)?.folders == [folder])
+        #expect(Clock.monotonic - written < 50)
     }
 
     @Test func namesAreToldFromContents() throws {

@@ -44,6 +44,10 @@ struct Assembly: Sendable {
         var pieces: [Piece]
         /// Stored tensors that are of the same elements once more, and are not looked at: a rank's copy of what all ranks have.
         var copies: [Stored] = []
+        /// In the place of pieces: what ranks have of it, each of which has to be put together first.
+        var parts: [Part] = []
+        /// The shape in which these lie, where that is another one of as many elements.
+        var partShape: [UInt64]?
         /// Why it can't be put together though it is there; nil where it can.
         var problem: Problem?
     }
@@ -63,6 +67,20 @@ struct Assembly: Sendable {
         var text: String { file.map { "in \($0) \(why)" } ?? why }
     }
 
+    /// What a rank has of a tensor, and where that lies in it.
+    struct Part: Sendable, Hashable {
+        /// A box of the part.
+        struct Box: Sendable, Hashable {
+            /// Along each axis of the part.
+            var region: [Range<UInt64>]
+            /// Where its first element is in the tensor, along each axis.
+            var offset: [UInt64]
+        }
+
+        var tensor: Tensor
+        var boxes: [Box]
+    }
+
     /// The model's, in the order in which the layout names them.
     var tensors: [Tensor] = []
     /// The optimizer's state, where it is kept by the names of the parameters: `exp_avg.model.embed.weight`.
@@ -74,6 +92,11 @@ struct Assembly: Sendable {
 }
 
 extension Assembly.Tensor {
+    /// The files that it is put together from, each once.
+    var files: Set<String> {
+        parts.reduce(into: Set(pieces.map(\.file))) { $0.formUnion($1.tensor.files) }
+    }
+
     /// A tensor that one file holds whole.
     init(whole name: String, dtype: String, shape: [UInt64], file: String, tensor: String? = nil) {
         self.init(
@@ -84,6 +107,11 @@ extension Assembly.Tensor {
                     place: .box(offset: [UInt64](repeating: 0, count: shape.count), shape: shape))
             ])
     }
+}
+
+extension Assembly.Tensor {
+    /// Those of its parts as well.
+    var allPieces: [Assembly.Piece] { pieces + parts.flatMap(\.tensor.allPieces) }
 }
 
 extension Layout {
@@ -119,6 +147,9 @@ extension Assembly {
                 copy.pieces = tensor.pieces.map { moved($0) }
                 copy.copies = tensor.copies.map { .init(file: prefix + $0.file, tensor: $0.tensor) }
                 copy.problem?.file = tensor.problem?.file.map { prefix + $0 }
+                for index in copy.parts.indices {
+                    copy.parts[index].tensor = moved([copy.parts[index].tensor])[0]
+                }
                 return copy
             }
         }

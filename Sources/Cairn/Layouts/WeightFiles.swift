@@ -31,7 +31,7 @@ struct WeightFiles {
     /// None where nothing is put together: then the names of the files have to tell.
     private static func model(of view: CheckpointView, _ layout: (any Layout)?) throws -> [Assembly.Piece] {
         do {
-            return try layout?.assembly(of: view)?.tensors.flatMap(\.pieces) ?? []
+            return try layout?.assembly(of: view)?.tensors.flatMap(\.allPieces) ?? []
         } catch let error as CairnError where error.code != .inconsistent && error.code != .usage {
             throw error
         } catch {

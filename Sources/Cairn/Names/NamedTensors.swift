@@ -74,7 +74,7 @@ struct NamedTensors {
             return
         }
         var pieces = 0
-        for piece in wanted.pieces {
+        for piece in wanted.allPieces {
             if case .shares(let ranks, _, let count, let share, _) = piece.place {
                 // As many ranks as it takes; where it is empty, none.
                 pieces += min(ranks.tensors.count, Int(clamping: count == 0 ? 0 : (count - 1) / share + 1))
@@ -99,7 +99,7 @@ struct NamedTensors {
         let (length, overflow) = (wanted.shape.product ?? 0).multipliedReportingOverflow(by: bits)
         let info = TensorInfo(
             name: wanted.name, dtype: wanted.dtype, shape: wanted.shape, bytes: overflow ? 0 : length / 8,
-            group: part.rawValue, pieces: max(1, wanted.pieces.count))
+            group: part.rawValue, pieces: max(1, wanted.allPieces.count))
         tensors.append(Tensor(info: info, bytes: .empty))
     }
 

@@ -59,9 +59,11 @@ import Testing
         #expect(try watcher.look() == [candidate(2)])
         #expect(Clock.monotonic - written >= 2)
         #expect(watcher.isStill(candidate(2)))
+        let changed = Clock.monotonic
         try bench.write("out/checkpoint-2", ["config.json": [1, 2, 3]])
         #expect(!watcher.isStill(candidate(2)))
-        #expect(try watcher.look().isEmpty)
+        // Unless other tests kept this one from running for so long that it is quiet again.
+        #expect(try watcher.look().isEmpty || Clock.monotonic - changed >= 2)
     }
 
     @Test(arguments: [true, false])

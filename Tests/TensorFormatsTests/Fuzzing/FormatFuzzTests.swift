@@ -15,22 +15,14 @@ struct FormatFuzzTests {
 
     @Test(arguments: folders)
     func `damaged files crash nothing and are never cut badly`(_ folder: String) throws {
-        let seed = UInt64.random(in: 0..<1_000_000)
-        var random = SeededGenerator(seed: seed)
         let originals = try Self.originals(folder)
-        let clock = ContinuousClock()
-        let end = clock.now + .seconds(2)
-        var (tried, accepted) = (0, 0)
-        while clock.now < end {
+        Fuzz.run("files of \(folder)") { random in
             var (fileExtension, file) = originals.randomElement(using: &random)!
-            for _ in 0..<Int.random(in: 1...3, using: &random) { damage(&file, &random) }
-            tried += 1
-            guard let map = try? TensorMap(fileExtension, Fixture(bytes: file)) else { continue }
-            accepted += 1
-            #expect(map.isSound(fileSize: file.count), "seed \(seed)")
+            for _ in 0..<Int.random(in: 1...3, using: &random) { Self.damage(&file, &random) }
+            guard let map = try? TensorMap(fileExtension, Fixture(bytes: file)) else { return false }
+            Fuzz.expect(map.isSound(fileSize: file.count))
+            return true
         }
-        print("fuzz: seed \(seed), \(tried) files of \(folder) tried, \(accepted) accepted")
-        #expect(accepted > 0, "seed \(seed)")
     }
 
     @Test(arguments: folders)
@@ -70,36 +62,19 @@ struct FormatFuzzTests {
     }
 
     @Test func `damaged strategies crash nothing`() throws {
-        let seed = UInt64.random(in: 0..<1_000_000)
-        var random = SeededGenerator(seed: seed)
         let original = try Fixtures.bytes("mindspore/ckpt_strategy_rank_0.ckpt")
-        var accepted = 0
-        for _ in 0..<20_000 {
+        Fuzz.run("strategies") { random in
             var file = original
-            for _ in 0..<Int.random(in: 1...3, using: &random) { damage(&file, &random) }
-            guard let strategy = try? ParallelStrategy(parsing: file) else { continue }
-            accepted += 1
-            #expect(strategy.parameters.allSatisfy { $0.name.utf8.count <= file.count }, "seed \(seed)")
+            for _ in 0..<Int.random(in: 1...3, using: &random) { Self.damage(&file, &random) }
+            guard let strategy = try? ParallelStrategy(parsing: file) else { return false }
+            Fuzz.expect(strategy.parameters.allSatisfy { $0.name.utf8.count <= file.count })
+            return true
         }
-        #expect(accepted > 0, "seed \(seed)")
     }
 
-    private func damage(_ file: inout [UInt8], _ random: inout SeededGenerator) {
-        guard !file.isEmpty else { return }
-        // The structure is mostly at the start, and of zip files at the end as well.
-        let range = [0..<file.count, 0..<min(file.count, 400), max(0, file.count - 400)..<file.count]
-        let place = Int.random(in: range.randomElement(using: &random)!, using: &random)
-        switch Int.random(in: 0..<6, using: &random) {
-        case 0: file[place] ^= 1 << UInt8.random(in: 0..<8, using: &random)
-        case 1: file[place] = [0, 1, 0x7F, 0x80, 0xFF].randomElement(using: &random)!
-        case 2: file.removeSubrange(place..<min(file.count, place + Int.random(in: 1...4, using: &random)))
-        case 3:
-            file.insert(contentsOf: file[place...].prefix(Int.random(in: 1...9, using: &random)), at: place)
-        case 4:
-            let digits = file.indices.filter { (0x30...0x39).contains(file[$0]) }
-            guard let digit = digits.randomElement(using: &random) else { return }
-            file[digit] = 0x30 + UInt8.random(in: 0...9, using: &random)
-        default: file.removeSubrange(place...)
-        }
+    /// The structure is mostly at the start, and of zip files at the end as well.
+    private static func damage(_ file: inout [UInt8], _ random: inout SeededGenerator) {
+        let ranges = [0..<file.count, 0..<min(file.count, 400), max(0, file.count - 400)..<file.count]
+        Fuzz.damage(&file, in: ranges.randomElement(using: &random)!, &random)
     }
 }
