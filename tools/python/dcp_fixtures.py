@@ -125,7 +125,7 @@ def distcp_expected(data, metadata, name):
     infos = [info for info in metadata.storage_data.values() if info.relative_path == name]
     for info in sorted(infos, key=lambda info: info.offset):
         if getattr(info, "transform_descriptors", None):
-            return {"refused": "invalid-archive"}
+            return {"refused": "compressed"}
         value = torch.load(io.BytesIO(data[info.offset:info.offset + info.length]), weights_only=False)
         for path, one in found(value):
             tensors.append({

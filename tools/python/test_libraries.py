@@ -26,7 +26,7 @@ import make
 from workbench import CAIRN, Workbench
 
 # What is checked of every tree, in this order, by the methods below.
-CHECKS = ["check_files", "check_layouts", "check_damage", "check_model"]
+CHECKS = ["check_files", "check_layouts", "check_damage", "check_model", "check_optimizer"]
 
 # The names of the layouts, by the families of expected.json.
 LAYOUTS = {
@@ -62,6 +62,22 @@ def safetensors(folder):
                 start, end = (8 + size + offset for offset in entry["data_offsets"])
                 found[name] = {
                     "dtype": entry["dtype"], "shape": entry["shape"], "sha256": hashlib.sha256(data[start:end]).hexdigest()}
+    return found
+
+
+def by_parameter(optimizer):
+    """A state as the store names it: `exp_avg.embed.weight`, what is kept for a parameter in front of its name. Libraries write that as
+    `optimizer.state.embed.weight.exp_avg`, as `optimizer.state.exp_avg.embed.weight` (Megatron), and as `embed.weight.exp_avg` (DeepSpeed's
+    universal checkpoints). What is no parameter's, or that of a number, is left out."""
+    kinds = {"exp_avg", "exp_avg_sq", "step"}
+    found = {}
+    for name, tensor in optimizer.items():
+        keys = name.removeprefix("optimizer.").removeprefix("state.").split(".")
+        if keys[-1] in kinds:
+            keys = [keys[-1], *keys[:-1]]
+        is_numbered = len(keys) == 2 and keys[1].isdigit()
+        if len(keys) > 1 and not is_numbered and (keys[0] in kinds or not name.startswith("optimizer.")):
+            found[".".join(keys)] = tensor
     return found
 
 
@@ -220,11 +236,24 @@ class LibraryTests(Workbench):
             left_out = set(iteration["tied"]) - set(got)
             self.assertEqual(got, {name: tensor for name, tensor in wanted.items() if name not in left_out})
 
+    def check_optimizer(self, folder, tree):
+        """Where it is kept by the names of the parameters, the optimizer's state is listed so, whole, and exported bit for bit."""
+        for iteration in filter(lambda iteration: iteration["complete"], tree["iterations"]):
+            wanted = by_parameter(iteration.get("optimizer", {}))
+            if not wanted or tree["layout"] in KEPT:
+                continue
+            reference = self.saved(folder, tree, iteration)
+            self.assertEqual(self.shown(reference, wanted, "optimizer"), self.unread(wanted))
+            place = Path(tempfile.mkdtemp(dir=self.folder)) / "all"
+            self.cairn("export", reference, place, "--layout", "safetensors", "--all")
+            got = safetensors(place)
+            self.assertEqual({name: got.get(name) for name in wanted}, wanted)
+
     def shown(self, reference, wanted, group=None):
-        """Dtypes and shapes by name of those tensors among the wanted that the store lists."""
+        """Dtypes and shapes by name of those tensors among the wanted that the store lists, whole where a group is given."""
         listed = self.cairn("show", reference, "--tensors")["tensors"]
         return {tensor["name"]: {"dtype": tensor["dtype"], "shape": tensor["shape"]} for tensor in listed
-                if tensor["name"] in wanted and group in (None, tensor["group"])}
+                if tensor["name"] in wanted and (group is None or group == tensor["group"] and tensor["file"] is None)}
 
     def unread(self, tensors):
         return {name: {"dtype": tensor["dtype"], "shape": tensor["shape"]} for name, tensor in tensors.items()}

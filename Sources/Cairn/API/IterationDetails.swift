@@ -10,7 +10,8 @@ extension IterationInfo {
 /// One iteration with everything in it.
 public struct IterationDetails: Sendable {
     public var info: IterationInfo
-    /// In the order of the files, and within a file in the order of their bytes.
+    /// Those of the model, and of the optimizer where that keeps them by the names of the parameters, whole, as the layout puts them together;
+    /// behind them whatever else the files hold, in their order.
     public var tensors: [TensorInfo]
     /// In the order of their paths.
     public var files: [FileInfo]
@@ -33,8 +34,9 @@ public struct IterationDetails: Sendable {
     }
 }
 
-/// A saved tensor.
+/// A tensor: one that is whole, from however many files its layout puts it together, or one as a file holds it.
 public struct TensorInfo: Sendable, Hashable {
+    /// The name that the framework's users know; of one as a file holds it, the one that it has there.
     public var name: String
     /// As safetensors names it, such as `BF16`.
     public var dtype: String
@@ -43,13 +45,22 @@ public struct TensorInfo: Sendable, Hashable {
     public var bytes: UInt64
     /// What it belongs to: `model`, `optimizer` or what the layout says; empty where it says nothing.
     public var group: String
+    /// How many stored tensors it is put together from.
+    public var pieces: Int
+    /// The path of the file that holds it; nil where its layout puts it together.
+    public var file: String?
 
-    public init(name: String, dtype: String, shape: [UInt64], bytes: UInt64, group: String = "") {
+    public init(
+        name: String, dtype: String, shape: [UInt64], bytes: UInt64, group: String = "", pieces: Int = 1,
+        file: String? = nil
+    ) {
         self.name = name
         self.dtype = dtype
         self.shape = shape
         self.bytes = bytes
         self.group = group
+        self.pieces = pieces
+        self.file = file
     }
 }
 

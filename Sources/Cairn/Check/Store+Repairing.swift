@@ -173,9 +173,8 @@ final class Filling {
             }
             let own = Roots.Entry(top, path: [], contents)
             try fill(roots: [own] + entries)
-            try fill(
-                roots: [own] + entries.filter { $0.kind == .folder || ModelFiles.part(of: $0.path).isOfModel }
-            )
+            guard let weights = try? WeightFiles(CheckpointView(top.source)) else { continue }
+            try fill(roots: [own] + entries.filter { $0.kind == .folder || weights.has($0.path) })
         }
     }
 

@@ -7,6 +7,13 @@ struct ElementDifference {
     /// nil where the dtype has no numbers that can be told apart here.
     var largest: Double?
 
+    /// Takes in that of another stretch.
+    mutating func add(_ other: ElementDifference) {
+        elements += other.elements
+        bytes += other.bytes
+        largest = [largest, other.largest].compactMap(\.self).max()
+    }
+
     /// - Parameter width: bytes of an element; 1 where elements are smaller or unknown.
     mutating func add(_ a: [UInt8], _ b: [UInt8], dtype: DType?, width: Int) {
         precondition(a.count == b.count)

@@ -6,11 +6,17 @@ internal import TensorFormats
 struct Assembler {
     private var pieces: PieceFinder
     private let comparison: ByteComparison
+    private let checksOverlaps: Bool
 
-    init(_ chunks: ChunkStore, _ manifest: Manifest) {
+    /// - Parameter checksOverlaps: whether pieces that hold the same elements are compared, of which bytes may have to be read.
+    init(_ chunks: ChunkStore, _ manifest: Manifest, checksOverlaps: Bool = true) {
         pieces = PieceFinder(SourceTensors(manifest))
-        comparison = ByteComparison(chunks)
+        comparison = ByteComparison(chunks, memory: Self.memory)
+        self.checksOverlaps = checksOverlaps
     }
+
+    /// Bytes for what is compared.
+    private static let memory = 32 << 20
 
     /// Where the bytes of the stored tensors are, of which so far tensors were put together.
     var sources: [Gather.Source] { pieces.stored.sources }
@@ -31,7 +37,7 @@ struct Assembler {
     }
 
     private mutating func elements(of wanted: Assembly.Tensor) throws -> (bits: UInt64, Elements) {
-        if let problem = wanted.problem { throw wanted.error(problem) }
+        if let problem = wanted.problem { throw wanted.error(problem.text, problem.file) }
         var (bits, boxes) = try pieces.boxes(of: wanted)
         var wanted = wanted
         if let shape = wanted.partShape {
@@ -89,6 +95,18 @@ struct Assembler {
         return Tiling.Box(elements: elements, bounds: bounds.isEmpty ? [0..<1] : bounds)
     }
 
+    /// Whether stored bytes are those of a piece.
+    mutating func isCopy(_ copy: Assembly.Stored, of wanted: Assembly.Tensor) -> Bool {
+        guard let number = try? pieces.number(of: copy) else { return false }
+        return wanted.pieces.contains { piece in
+            guard let other = try? pieces.number(of: .init(file: piece.file, tensor: piece.tensor)) else {
+                return false
+            }
+            return sources[number] == sources[other]
+                && pieces.stored.tensors[number].length == pieces.stored.tensors[other].length
+        }
+    }
+
     private static func bytes(
         _ elements: Elements, _ wanted: Assembly.Tensor, _ bits: UInt64
     ) throws -> Elements {
@@ -104,7 +122,7 @@ struct Assembler {
         let sides = try [overlap.elements.0, overlap.elements.1].map { elements in
             Gather(name: wanted.name, sources: sources, bytes: try Self.bytes(elements, wanted, bits))
         }
-        guard try !comparison.areEqual(sides[0], sides[1]) else { return }
+        guard checksOverlaps, try !comparison.areEqual(sides[0], sides[1]) else { return }
         let files = [overlap.elements.0, overlap.elements.1].map { elements in
             var file = ""
             elements.forEachRun(in: 0..<1) { source, _, _ in file = pieces.stored.tensors[source].file }
@@ -137,7 +155,10 @@ extension Assembly.Tensor {
 extension Assembly.Piece {
     /// Of the tensor's elements as one row.
     var isRun: Bool {
-        if case .box = place { false } else { true }
+        switch place {
+        case .run, .shares: true
+        case .box, .view: false
+        }
     }
 }
 

@@ -1,32 +1,61 @@
 internal import ChunkStore
 internal import Platform
 
-/// Whether stored bytes are equal: told by their chunks where these lie alike, else by reading them.
-struct ByteComparison {
-    /// Bytes of both that are looked at in one go.
-    private static let window: UInt64 = 4 << 20
-    /// Bytes of memory for lists of chunks.
-    private static let listLimit = 32 << 20
+/// Whether stored bytes are equal, and where not: told by their chunks where these lie alike, else by reading them.
+final class ByteComparison: Sendable {
+    /// Bytes of both that are looked at in one go, at most.
+    private static let window: UInt64 = 1 << 20
 
     private let chunks: ChunkStore
     private let lists: ChunkLists
+    private let recent: RecentChunks
 
-    init(_ chunks: ChunkStore) {
+    /// - Parameter memory: bytes for what may be asked for again, for all threads together; each takes up to 32 MiB besides.
+    init(_ chunks: ChunkStore, memory: Int) {
         self.chunks = chunks
-        lists = ChunkLists(chunks, limit: Self.listLimit)
+        lists = ChunkLists(chunks, limit: memory / 4)
+        recent = RecentChunks(chunks, limit: memory / 4 * 3)
     }
 
     /// - Throws: `.damage` where bytes that have to be read can't be.
     func areEqual(_ a: Gather, _ b: Gather) throws -> Bool {
         guard a.length == b.length else { return false }
-        var start: UInt64 = 0
-        while start < a.length {
-            let end = min(start + Self.window, a.length)
-            let (some, others) = (try stretches(a, start..<end), try stretches(b, start..<end))
-            if some != others, try !haveSameBytes(some, others) { return false }
-            start = end
+        var areEqual = true
+        try forEachDifference(a, b, in: 0..<a.length) { _, _ in
+            areEqual = false
+            return false
         }
-        return true
+        return areEqual
+    }
+
+    /// Gives the stretches of a range in which bytes differ, of both sides equally long, until `body` returns false.
+    /// - Parameter width: bytes of an element, none of which is cut in two where the range begins with one.
+    /// - Precondition: both reach to the range's end.
+    func forEachDifference(
+        _ a: Gather, _ b: Gather, in range: Range<UInt64>, width: Int = 1,
+        _ body: (_ a: [UInt8], _ b: [UInt8]) throws -> Bool
+    ) throws {
+        let window = min(UInt64(chunks.chunkSize), Self.window)
+        // Where both begin with a chunk, each window is one.
+        let step = max(window - window % UInt64(width), UInt64(width))
+        var start = range.lowerBound
+        while start < range.upperBound {
+            let end = min(start + step, range.upperBound)
+            defer { start = end }
+            let (some, others) = (runs(a, start..<end), runs(b, start..<end))
+            guard some != others else { continue }
+            let (left, right) = (try stretches(some), try stretches(others))
+            guard left != right else { continue }
+            let (bytes, otherBytes) = (try read(left), try read(right))
+            guard try bytes == otherBytes || body(bytes, otherBytes) else { return }
+        }
+    }
+
+    /// Bytes of a blob.
+    private struct Run: Equatable {
+        var blob: BlobRef
+        var offset: UInt64
+        var count: UInt64
     }
 
     /// Bytes of a chunk.
@@ -36,16 +65,29 @@ struct ByteComparison {
         var count: Int
     }
 
-    private func stretches(_ gather: Gather, _ range: Range<UInt64>) throws -> [Stretch] {
+    private func runs(_ gather: Gather, _ range: Range<UInt64>) -> [Run] {
+        var runs: [Run] = []
+        gather.forEachRun(in: range) { source, offset, count in
+            runs.append(Run(blob: gather.sources[source].blob, offset: offset, count: count))
+        }
+        return runs
+    }
+
+    private func stretches(_ runs: [Run]) throws -> [Stretch] {
         let size = UInt64(chunks.chunkSize)
         var stretches: [Stretch] = []
-        try gather.forEachRun(in: range) { source, offset, count in
-            let ids = try lists.ids(of: gather.sources[source].blob)
-            var (offset, left) = (offset, count)
+        var (blob, ids) = (BlobRef.empty, [ChunkID]())
+        for run in runs {
+            if run.blob != blob { (blob, ids) = (run.blob, try lists.ids(of: run.blob)) }
+            var (offset, left) = (run.offset, run.count)
             while left > 0 {
                 let step = min(left, size - offset % size)
-                stretches.append(
-                    Stretch(id: ids[Int(offset / size)], from: Int(offset % size), count: Int(step)))
+                let next = Stretch(id: ids[Int(offset / size)], from: Int(offset % size), count: Int(step))
+                if let last = stretches.last, last.id == next.id, last.from + last.count == next.from {
+                    stretches[stretches.count - 1].count += next.count
+                } else {
+                    stretches.append(next)
+                }
                 offset += step
                 left -= step
             }
@@ -53,53 +95,19 @@ struct ByteComparison {
         return stretches
     }
 
-    private func haveSameBytes(_ a: [Stretch], _ b: [Stretch]) throws -> Bool {
-        var (a, b) = (Reading(chunks, a), Reading(chunks, b))
-        while let count = a.left, let other = b.left {
-            let step = min(count, other)
-            if !a.isAt(b), try a.next(step) != b.next(step) { return false }
-            a.pass(step)
-            b.pass(step)
-        }
-        return true
-    }
-
-    /// Goes through stretches, with the last chunk that was read.
-    private struct Reading {
-        private let chunks: ChunkStore
-        private let stretches: [Stretch]
-        private var index = 0
-        private var passed = 0
-        private var last: (id: ChunkID, bytes: [UInt8])?
-
-        init(_ chunks: ChunkStore, _ stretches: [Stretch]) {
-            self.chunks = chunks
-            self.stretches = stretches
-        }
-
-        /// Bytes of the stretch that it is in; nil at the end.
-        var left: Int? { index < stretches.count ? stretches[index].count - passed : nil }
-
-        /// Whether both stand at the same byte of the same chunk.
-        func isAt(_ other: Reading) -> Bool {
-            stretches[index].id == other.stretches[other.index].id
-                && stretches[index].from + passed == other.stretches[other.index].from + other.passed
-        }
-
-        mutating func next(_ count: Int) throws -> ArraySlice<UInt8> {
-            let stretch = stretches[index]
-            if last?.id != stretch.id { last = (stretch.id, try chunks.chunk(stretch.id)) }
-            let from = stretch.from + passed
-            guard last!.bytes.count >= from + count else {
+    private func read(_ stretches: [Stretch]) throws -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(stretches.reduce(0) { $0 + $1.count })
+        var last: (id: ChunkID, bytes: [UInt8])?
+        for stretch in stretches {
+            if last?.id != stretch.id { last = (stretch.id, try recent.chunk(stretch.id)) }
+            let chunk = last!.bytes
+            guard chunk.count >= stretch.from + stretch.count else {
                 throw CairnError(
                     .damage, "the chunk \(stretch.id.hex.prefix(16)) is shorter than the blob that it is in")
             }
-            return last!.bytes[from..<from + count]
+            bytes += chunk[stretch.from..<stretch.from + stretch.count]
         }
-
-        mutating func pass(_ count: Int) {
-            passed += count
-            if passed == stretches[index].count { (index, passed) = (index + 1, 0) }
-        }
+        return bytes
     }
 }

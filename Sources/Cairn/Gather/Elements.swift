@@ -7,6 +7,8 @@ enum Elements: Sendable, Hashable {
     case source(Int, start: UInt64, count: UInt64)
     /// Of each source in turn, `share` elements from `start` on, until there are `count`.
     indirect case shares([Int], start: UInt64, share: UInt64, count: UInt64)
+    /// Of a source, those that a view of it has.
+    case view(Int, StridedView)
     /// Of each of `rows` rows, which are `width` elements long, `length` from `start` on: a slice along an axis.
     indirect case slice(Elements, rows: UInt64, width: UInt64, start: UInt64, length: UInt64)
     /// `rows` times by turns the next elements of each part: a concatenation along an axis. At least one part.
@@ -26,6 +28,7 @@ enum Elements: Sendable, Hashable {
         switch self {
         case .source(_, _, let count): count
         case .shares(_, _, _, let count): count
+        case .view(_, let view): view.count
         case .slice(_, let rows, _, _, let length): rows * length
         case .join(let parts, let rows): rows * (parts.last!.start + parts.last!.width)
         }
@@ -122,6 +125,8 @@ extension Elements {
                 return nil
             }
             return .shares(sources, start: start, share: share, count: count)
+        case .view(let source, let view):
+            return view.scaled(bits: bits).map { .view(source, $0) }
         case .slice(let inner, let rows, let width, let start, let length):
             guard let inner = inner.scaled(bits: bits), let width = bytes(width), let start = bytes(start),
                 let length = bytes(length)
@@ -155,6 +160,8 @@ extension Elements {
             try Self.forEachRow(of: share, in: range) { place, part in
                 try body(sources[Int(place)], start + part.lowerBound, part.upperBound - part.lowerBound)
             }
+        case .view(let source, let view):
+            try view.forEachRun(in: range) { try body(source, $0, $1) }
         case .slice(let inner, _, let width, let start, let length):
             try Self.forEachRow(of: length, in: range) { row, part in
                 let base = row * width + start
@@ -191,6 +198,7 @@ extension Elements {
     var streams: Int {
         switch self {
         case .source, .shares: 1
+        case .view(_, let view): view.streams
         case .slice(let inner, _, _, _, _): inner.streams
         case .join(let parts, 1): parts.reduce(1) { max($0, $1.elements.streams) }
         case .join(let parts, _): parts.reduce(0) { $0 + $1.elements.streams }

@@ -21,9 +21,14 @@ struct PieceFinder {
 
     init(_ stored: SourceTensors) { self.stored = stored }
 
+    /// The number of a stored tensor, whatever its dtype.
+    mutating func number(of tensor: Assembly.Stored) throws(SourceTensors.Missing) -> Int {
+        try stored.number(of: tensor.tensor, in: tensor.file)
+    }
+
     /// The boxes that a tensor's pieces are, in the order of the pieces, without empty ones; where one of them is a run, all are.
     mutating func boxes(of wanted: Assembly.Tensor) throws -> (bits: UInt64, boxes: [Tiling.Box]) {
-        let numbers = try wanted.pieces.map { try number($0.tensor, in: $0.file, wanted) }
+        let numbers = try wanted.pieces.map { try number(of: $0, wanted) }
         guard let bits = Self.bits(wanted.dtype, numbers.first.map { stored.tensors[$0] }),
             let count = Self.count(wanted.shape, bits)
         else { throw wanted.error("its \(wanted.shape.text) of \(wanted.dtype) can't be counted") }
@@ -37,6 +42,30 @@ struct PieceFinder {
         return (bits, boxes)
     }
 
+    private mutating func number(of piece: Assembly.Piece, _ wanted: Assembly.Tensor) throws -> Int {
+        guard case .view(let storage, _, _) = piece.place else {
+            return try number(piece.tensor, in: piece.file, wanted)
+        }
+        guard let bits = Self.bits(wanted.dtype, nil) else {
+            throw wanted.error("its elements are \(wanted.dtype), of an unknown length", piece.file)
+        }
+        do {
+            return try stored.number(ofStorage: storage, wanted.dtype, bits: bits, in: piece.file)
+        } catch {
+            throw Self.error(error, wanted, "blob that is the storage of \(piece.tensor)", piece.file)
+        }
+    }
+
+    private static func error(
+        _ missing: SourceTensors.Missing, _ wanted: Assembly.Tensor, _ what: String, _ file: String
+    ) -> CairnError {
+        switch missing {
+        case .file: wanted.error("\(file) is missing", file)
+        case .split: wanted.error("\(file) is kept as it is, without its tensors being known", file)
+        case .tensor: wanted.error("\(file) holds no \(what)", file)
+        }
+    }
+
     /// The number of a stored tensor, which has the wanted dtype.
     private mutating func number(
         _ name: String, in file: String, _ wanted: Assembly.Tensor
@@ -45,13 +74,7 @@ struct PieceFinder {
         do {
             number = try stored.number(of: name, in: file)
         } catch {
-            let why =
-                switch error {
-                case .file: "\(file) is missing"
-                case .split: "\(file) is kept as it is, without its tensors being known"
-                case .tensor: "\(file) holds no tensor \(name)"
-                }
-            throw wanted.error(why, file)
+            throw Self.error(error, wanted, "tensor \(name)", file)
         }
         let tensor = stored.tensors[number]
         guard tensor.dtype == wanted.dtype else {
@@ -88,6 +111,14 @@ struct PieceFinder {
             let numbers = try numbers(ranks, wanted, bits, count: count, share: share, from: from)
             return Tiling.Box(
                 elements: .shares(numbers, start: from, share: share, count: count), bounds: [start..<end])
+        case .view(_, let start, let stride):
+            let shape = wanted.shape
+            guard let end = StridedView.end(start: start, shape: shape, stride: stride, bits: bits),
+                end <= tensor.length * 8
+            else { throw error("would have elements beyond its storage") }
+            return Tiling.Box(
+                elements: .view(number, StridedView(start: start, shape: shape, stride: stride)),
+                bounds: shape.isEmpty ? [0..<1] : shape.map { 0..<$0 })
         case .box(let offset, let shape):
             guard Self.count(tensor.shape, bits).map({ $0 * bits / 8 }) == tensor.length else {
                 throw error("has another length than its shape says")

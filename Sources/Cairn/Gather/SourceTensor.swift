@@ -31,6 +31,13 @@ struct SourceTensors {
         var shape: [UInt64]
     }
 
+    /// A storage of which there are views.
+    private struct Storage: Hashable {
+        var file: ExactText
+        var start: UInt64
+        var dtype: String
+    }
+
     /// A file's tensors, looked at when the first of them is asked for.
     private final class File {
         let schema: Schema
@@ -51,6 +58,7 @@ struct SourceTensors {
     private(set) var sources: [Gather.Source] = []
     private let manifest: Manifest
     private var files: [ExactText: File] = [:]
+    private var storages: [Storage: Int] = [:]
 
     init(_ manifest: Manifest) { self.manifest = manifest }
 
@@ -72,6 +80,36 @@ struct SourceTensors {
         return tensors.count - 1
     }
 
+    /// The number of a storage, all of it as one row of elements, of which a file has views.
+    /// - Parameters:
+    ///   - range: of the file: one blob, or of one that has no other tensors and so is kept as it is, a part of that.
+    ///   - bits: of an element.
+    mutating func number(
+        ofStorage range: Range<UInt64>, _ dtype: String, bits: UInt64, in path: String
+    ) throws(Missing) -> Int {
+        let key = Storage(file: ExactText(path), start: range.lowerBound, dtype: dtype)
+        if let number = storages[key] { return number }
+        let source = try source(of: range, in: path)
+        storages[key] = tensors.count
+        let length = range.upperBound - range.lowerBound
+        let shape = [min(length, 1 << 60) * 8 / bits]
+        tensors.append(SourceTensor(file: path, dtype: dtype, shape: shape, length: length))
+        sources.append(source)
+        return tensors.count - 1
+    }
+
+    private mutating func source(
+        of range: Range<UInt64>, in path: String
+    ) throws(Missing) -> Gather.Source {
+        if case .file(.opaque(let blob)) = manifest.file(path)?.kind {
+            guard range.upperBound <= blob.length else { throw .tensor }
+            return Gather.Source(blob: blob, offset: range.lowerBound)
+        }
+        let file = try file(path)
+        guard let blob = file.schema.blob(at: range) else { throw .tensor }
+        return Gather.Source(blob: file.blobs[blob], offset: 0)
+    }
+
     private mutating func file(_ path: String) throws(Missing) -> File {
         if let known = files[ExactText(path)] { return known }
         guard let entry = manifest.file(path) else { throw .file }
@@ -91,5 +129,21 @@ extension Manifest {
         case .link(let target): return roots.file(behind: target, from: entry.path)
         case .folder: return nil
         }
+    }
+}
+
+extension Schema {
+    /// The blob that is just these bytes of the file.
+    fileprivate func blob(at range: Range<UInt64>) -> Int? {
+        var offset: UInt64 = 0
+        for part in parts {
+            guard offset <= range.lowerBound else { return nil }
+            let length = length(of: part)
+            if case .blob(let index) = part, offset == range.lowerBound {
+                return length == range.upperBound - range.lowerBound ? index : nil
+            }
+            offset += length
+        }
+        return nil
     }
 }

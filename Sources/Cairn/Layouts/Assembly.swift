@@ -1,3 +1,5 @@
+internal import Platform
+
 /// A model's tensors as they are without parallelism, and what each is put together from.
 struct Assembly: Sendable {
     /// Elements of a stored tensor, and where they are in the one that is put together.
@@ -10,6 +12,9 @@ struct Assembly: Sendable {
             /// The same where several tensors have a share each, one behind the other: of `count` elements the first `share` are this
             /// one's, the next those of the next of `ranks`, all from `from` on. One piece for as many ranks as there are.
             case shares(ranks: Ranks, start: UInt64, count: UInt64, share: UInt64, from: UInt64)
+            /// All of the tensor, whose elements stand in a storage from this element on, so many apart along each axis. The storage is
+            /// these bytes of the file, one blob.
+            case view(storage: Range<UInt64>, start: UInt64, stride: [UInt64])
         }
 
         /// Tensors in files of ranks, the first of which is a piece's own. Made once for all pieces that lie in them.
@@ -25,7 +30,7 @@ struct Assembly: Sendable {
 
         /// The file that holds the stored tensor, below the checkpoint's folder.
         var file: String
-        /// What it is called there, as in the file's `TensorMap`.
+        /// What it is called there, as in the file's `TensorMap`, which lists no views.
         var tensor: String
         var place: Place
     }
@@ -37,12 +42,29 @@ struct Assembly: Sendable {
         var shape: [UInt64]
         /// They tile the tensor; where several hold the same elements, these have the same bytes.
         var pieces: [Piece]
+        /// Stored tensors that are of the same elements once more, and are not looked at: a rank's copy of what all ranks have.
+        var copies: [Stored] = []
         /// In the place of pieces: what ranks have of it, each of which has to be put together first.
         var parts: [Part] = []
         /// The shape in which these lie, where that is another one of as many elements.
         var partShape: [UInt64]?
-        /// Why it can't be put together though it is there, as a sentence's middle; nil where it can.
-        var problem: String?
+        /// Why it can't be put together though it is there; nil where it can.
+        var problem: Problem?
+    }
+
+    /// A tensor that a file has.
+    struct Stored: Sendable, Hashable {
+        var file: String
+        var tensor: String
+    }
+
+    struct Problem: Sendable, Hashable {
+        /// A sentence's middle.
+        var why: String
+        /// The file of which that is said.
+        var file: String?
+
+        var text: String { file.map { "in \($0) \(why)" } ?? why }
     }
 
     /// What a rank has of a tensor, and where that lies in it.
@@ -87,9 +109,26 @@ extension Assembly.Tensor {
     }
 }
 
+extension Assembly.Tensor {
+    /// Those of its parts as well.
+    var allPieces: [Assembly.Piece] { pieces + parts.flatMap(\.tensor.allPieces) }
+}
+
+extension Layout {
+    /// What is put together from a folder of a larger checkpoint. Files have their paths in that, also in errors.
+    func assembly(of view: CheckpointView, below folder: String) throws -> Assembly? {
+        let inner = view.view(of: folder)
+        do {
+            return try assembly(of: inner)?.below(folder)
+        } catch let error as CairnError {
+            throw error.below(folder, inner)
+        }
+    }
+}
+
 extension Assembly {
     /// The same of a folder that lies in a larger checkpoint.
-    func below(_ folder: String) -> Assembly {
+    fileprivate func below(_ folder: String) -> Assembly {
         let prefix = folder + "/"
         var ranks: [Piece.Ranks: Piece.Ranks] = [:]
         func moved(_ piece: Piece) -> Piece {
@@ -106,6 +145,8 @@ extension Assembly {
             tensors.map { tensor in
                 var copy = tensor
                 copy.pieces = tensor.pieces.map { moved($0) }
+                copy.copies = tensor.copies.map { .init(file: prefix + $0.file, tensor: $0.tensor) }
+                copy.problem?.file = tensor.problem?.file.map { prefix + $0 }
                 for index in copy.parts.indices {
                     copy.parts[index].tensor = moved([copy.parts[index].tensor])[0]
                 }
@@ -115,5 +156,20 @@ extension Assembly {
         return Assembly(
             tensors: moved(tensors), optimizer: moved(optimizer), fileName: fileName,
             files: files.map { (prefix + $0.path, $0.name) })
+    }
+}
+
+extension CairnError {
+    /// The same of files of a folder that lies in a larger checkpoint.
+    fileprivate func below(_ folder: String, _ view: CheckpointView) -> CairnError {
+        let names = Set(view.files.map(\.path) + (path.map { [$0] } ?? []))
+        let words = message.split(separator: " ", omittingEmptySubsequences: false).map { word in
+            let end = word.reversed().prefix { ",:;)".contains($0) }.count
+            return names.contains(String(word.dropLast(end))) ? "\(folder)/\(word)" : String(word)
+        }
+        let isInside = path.map { !$0.hasPrefix("/") } ?? false
+        return CairnError(
+            code, words.joined(separator: " "), path: isInside ? path.map { "\(folder)/\($0)" } : path,
+            errno: errno)
     }
 }

@@ -62,7 +62,7 @@ struct TorchModel {
 
     /// The tensors below a key of the root, or all of them, by the names that `state_dict()` gives them.
     ///
-    /// Those that are not stored element by element (transposed, say) are there with what hinders.
+    /// Those whose values do not stand in the file (conjugated ones, say) are there with what hinders.
     /// - Returns: nil where they are parts of distributed ones.
     func tensors(below key: String?) -> [Assembly.Tensor]? {
         guard let state = key.map({ tree.root[$0] }) ?? tree.root, !Self.isOfOneRank(state) else {
@@ -75,16 +75,7 @@ struct TorchModel {
                 guard names.first == key, names.count > 1 else { continue }
                 names.removeFirst()
             }
-            let name = Self.plain(names).joined(separator: ".")
-            guard let stored = tensor.name, let dtype = tensor.dtype else {
-                let why = CheckpointView.inner(tensor.problem ?? "It is not known how it is stored.")
-                found.append(
-                    .init(
-                        name: name, dtype: tensor.dtype ?? "", shape: tensor.shape, pieces: [],
-                        problem: "in \(file) \(why)"))
-                continue
-            }
-            found.append(.init(whole: name, dtype: dtype, shape: tensor.shape, file: file, tensor: stored))
+            found.append(.init(whole: Self.plain(names).joined(separator: "."), tensor, file: file))
         }
         return found
     }

@@ -35,14 +35,21 @@ extension Assembly {
 }
 
 extension Assembly.Tensor {
-    /// A tensor that a file of PyTorch holds whole.
+    /// A tensor that a file of PyTorch holds whole: element by element, or in another order, as one that was transposed.
     init(whole name: String, _ tensor: TorchTree.Tensor, file: String) {
         if let stored = tensor.name, let dtype = tensor.dtype {
             self.init(whole: name, dtype: dtype, shape: tensor.shape, file: file, tensor: stored)
+        } else if let storage = tensor.viewedStorage, let dtype = tensor.dtype, DType(rawValue: dtype) != nil
+        {
+            let place = Assembly.Piece.Place.view(
+                storage: storage, start: tensor.storageOffset, stride: tensor.stride)
+            self.init(
+                name: name, dtype: dtype, shape: tensor.shape,
+                pieces: [.init(file: file, tensor: name, place: place)])
         } else {
             self.init(
                 name: name, dtype: tensor.dtype ?? "unknown", shape: tensor.shape, pieces: [],
-                problem: "in \(file) \(tensor.why)")
+                problem: .init(why: tensor.why, file: file))
         }
     }
 }

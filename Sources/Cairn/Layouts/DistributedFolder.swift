@@ -43,22 +43,23 @@ struct DistributedFolder {
     }
 
     /// A tensor of the metadata, as it is put together.
-    /// - Throws: `.inconsistent` where a part of it has no bytes, or went through something on its way to the file.
-    func tensor(_ tensor: DCPMetadata.Tensor, of metadata: DCPMetadata, name: String) throws
+    func tensor(_ tensor: DCPMetadata.Tensor, of metadata: DCPMetadata, name: String)
         -> Assembly.Tensor
     {
         var pieces: [Assembly.Piece] = []
+        var problem: Assembly.Problem?
         for chunk in tensor.chunks where !chunk.shape.contains(0) {
             guard let place = chunk.place, place.transforms.isEmpty else {
-                throw Assembly.refused(
-                    "a part of \(name) is compressed or missing", prefix + Self.metadataName)
+                problem = chunk.problem(in: metadata.files.map { prefix + $0 })
+                continue
             }
             pieces.append(
                 .init(
                     file: prefix + metadata.files[place.file], tensor: "@\(place.offset)",
                     place: .box(offset: chunk.offsets, shape: chunk.shape)))
         }
-        return .init(name: name, dtype: tensor.dtype, shape: tensor.shape, pieces: pieces)
+        return .init(
+            name: name, dtype: tensor.dtype, shape: tensor.shape, pieces: pieces, problem: problem)
     }
 
     /// What `torch.save` wrote of an object; nil where there is none of that name, or it can't be read.
@@ -76,5 +77,16 @@ struct DistributedFolder {
         } catch is PyTorchError {
             return nil
         }
+    }
+}
+
+extension DCPMetadata.Chunk {
+    /// Why nothing can be put together from it.
+    func problem(in files: [String]) -> Assembly.Problem {
+        guard let place else { return .init(why: "nothing says where a part of it is") }
+        let steps = place.transforms.joined(separator: ", ")
+        return .init(
+            why: "it is compressed (\(steps)), which only PyTorch undoes; use `cairn restore`",
+            file: files[place.file])
     }
 }

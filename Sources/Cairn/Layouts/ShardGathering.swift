@@ -16,6 +16,7 @@ struct ShardGathering {
         var shape: [UInt64]
         var dtype: String
         var pieces: [Assembly.Piece] = []
+        var copies: [Assembly.Stored] = []
         /// Where those begin: ranks that have the same do not count.
         var offsets: Set<[UInt64]> = []
         var count: UInt64 = 0
@@ -29,7 +30,7 @@ struct ShardGathering {
     mutating func add(_ name: String, _ value: TorchTree.Value, file: String) throws {
         do {
             if let tensor = value.tensor {
-                guard wholes[name] == nil else { return }
+                guard wholes[name] == nil else { return note(copy: tensor, of: name, file) }
                 let offset = [UInt64](repeating: 0, count: tensor.shape.count)
                 try add(name, Part(shape: tensor.shape, offset: offset, tensor: tensor), file)
             } else if let tensor = try value.distributedTensor() {
@@ -85,10 +86,16 @@ struct ShardGathering {
             throw Assembly.refused(
                 "\(file) has another shape or dtype for \(name) than the files before it", file)
         }
-        guard part.tensor.count > 0, wholes[name]!.offsets.insert(part.offset).inserted else { return }
+        guard part.tensor.count > 0, wholes[name]!.offsets.insert(part.offset).inserted else {
+            return note(copy: part.tensor, of: name, file)
+        }
         wholes[name]!.count += part.tensor.count
         wholes[name]!.pieces.append(
             .init(file: file, tensor: stored, place: .box(offset: part.offset, shape: part.tensor.shape)))
+    }
+
+    private mutating func note(copy tensor: TorchTree.Tensor, of name: String, _ file: String) {
+        if let stored = tensor.name { wholes[name]!.copies.append(.init(file: file, tensor: stored)) }
     }
 
     /// - Throws: `.inconsistent` where something is missing of a tensor, or is there twice.
@@ -99,7 +106,9 @@ struct ShardGathering {
                 throw Assembly.refused(
                     "the ranks have \(whole.count) elements of \(name), which has \(whole.shape)")
             }
-            return .init(name: name, dtype: whole.dtype, shape: whole.shape, pieces: whole.pieces)
+            return .init(
+                name: name, dtype: whole.dtype, shape: whole.shape, pieces: whole.pieces,
+                copies: whole.copies)
         }
     }
 }

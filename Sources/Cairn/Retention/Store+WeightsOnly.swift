@@ -97,19 +97,18 @@ extension Store {
     private func weightsHead(_ info: IterationInfo, _ session: SaveSession) throws -> Head? {
         let (manifest, lock) = try manifest(of: info)
         defer { withExtendedLifetime(lock) {} }
-        let entries = try weights(info, manifest)
+        let entries = try weights(info, manifest, lock)
         guard entries.count < manifest.roots.entries.count else { return nil }
         return try head(info, manifest, entries, session)
     }
 
-    /// The entries of what an export of the model takes along.
-    private func weights(_ info: IterationInfo, _ manifest: Manifest) throws -> [Roots.Entry] {
-        let layout = Layouts.named(info.layout)
-        let kept = manifest.roots.entries.filter { entry in
-            if entry.kind == .folder { return true }
-            let path = String(decoding: entry.path, as: UTF8.self)
-            return (layout?.part(of: path, tensor: nil) ?? ModelFiles.part(of: entry.path)).isOfModel
-        }
+    /// The entries of the weights, and what goes with them.
+    private func weights(
+        _ info: IterationInfo, _ manifest: Manifest, _ lock: ReaderLock
+    ) throws -> [Roots.Entry] {
+        let files = try WeightFiles(
+            try view(of: info, manifest, lock), layout: Layouts.named(info.layout))
+        let kept = manifest.roots.entries.filter { $0.kind == .folder || files.has($0.path) }
         // A folder of nothing else goes as well.
         return kept.filter { entry in
             entry.kind != .folder || entry.path.isEmpty

@@ -22,11 +22,12 @@ extension Store {
         defer { progress.end() }
         if let pin = options.pin { _ = try PinName(pin) }
         if let run = options.run { _ = try RunName(run) }
+        let weights = options.modelOnly ? try weightFiles(subject) : nil
         let tree = try SourceTree(
             subject.path, files: subject.files, followsLinks: options.followLinks, store: chunks.folder,
             isIncluded: { path, kind in
                 subject.includes(path, kind)
-                    && (kind == .folder || !options.modelOnly || ModelFiles.part(of: path).isOfModel)
+                    && (kind == .folder || weights?.has(path) ?? true)
             })
         let identity = try Identity(subject, tree, options)
         let run = try self.run(options.run, identity.origin)
@@ -61,6 +62,11 @@ extension Store {
             }
         }
         preconditionFailure("the loop only ends by returning or throwing")
+    }
+
+    /// What is saved where only weights are wanted.
+    private func weightFiles(_ subject: SaveSubject) throws -> WeightFiles {
+        try WeightFiles(subject.view(FileSystem.resolved(subject.path)))
     }
 
     /// The run to save into: the given one; else the one that was first saved from this output folder; else the only one, or `main`.

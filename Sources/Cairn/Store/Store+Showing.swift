@@ -10,30 +10,18 @@ extension Store {
         info.metadata = try metadata(of: info, manifest.head)
         // That is for `resume`; whoever saved it gave no such thing.
         info.metadata[SavedPlace.key] = nil
-        let layout = Layouts.named(info.layout)
-        var tensors: [TensorInfo] = []
-        var files: [FileInfo] = []
-        for entry in manifest.roots.entries where !entry.path.isEmpty {
-            files.append(FileInfo(entry, size: manifest.size(of: entry)))
-            guard case .file(.split(let schema, _)) = entry.kind else { continue }
-            let path = String(decoding: entry.path, as: UTF8.self)
-            tensors += manifest.schemas[schema]!.tensors.map { tensor in
-                let part = layout?.part(of: path, tensor: tensor.name) ?? ModelFiles.part(of: entry.path)
-                return TensorInfo(
-                    name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes: tensor.length,
-                    group: part.rawValue)
-            }
-        }
+        let view = try view(of: info, manifest, lock)
+        let named = try NamedTensors(chunks, info, manifest, view, isComparing: false)
+        let files = manifest.roots.entries.filter { !$0.path.isEmpty }
         return IterationDetails(
-            info: info, tensors: tensors, files: files, understood: try understood(info, manifest, tensors))
+            info: info, tensors: named.tensors.map(\.info),
+            files: files.map { FileInfo($0, size: manifest.size(of: $0)) },
+            understood: try understood(view) + named.facts)
     }
 
-    /// What the layout says of it, and what its tensors tell.
-    private func understood(
-        _ info: IterationInfo, _ manifest: Manifest, _ tensors: [TensorInfo]
-    ) throws -> [IterationDetails.Fact] {
+    /// What the layout says of it.
+    private func understood(_ view: CheckpointView) throws -> [IterationDetails.Fact] {
         var facts: [IterationDetails.Fact] = []
-        let view = try view(of: info)
         if let layout = try Layouts.layout(of: view) {
             let inspection = try layout.inspect(view)
             facts.append(.init(name: "written by", value: layout.abilities.title))
@@ -134,6 +122,13 @@ extension Store {
             uniqueBytes: census.rawBytes - inTensors.bytes,
             storedBytes: census.storedBytes - shares.values.reduce(0) { $0 + $1.storedBytes })
         return shares.values.sorted { $0.uniqueBytes > $1.uniqueBytes } + [other]
+    }
+}
+
+extension NamedTensors {
+    /// Why tensors have the names of the files.
+    fileprivate var facts: [IterationDetails.Fact] {
+        listedProblems.map { .init(name: "not whole", value: $0) }
     }
 }
 

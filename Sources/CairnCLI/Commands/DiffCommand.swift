@@ -6,8 +6,13 @@ struct DiffCommand: StoreCommand {
         commandName: "diff",
         abstract: "Compare the tensors of two iterations.",
         discussion: """
+            Tensors are compared by the names that they have in the model, whole, whatever files and \
+            ranks they lie in: iterations of different layouts that hold the same weights have the same \
+            tensors. Whatever no layout puts together is compared as the files hold it.
+
             Examples:
               cairn diff main@500 main@1000
+              cairn diff zero3@500 handover@500
               cairn diff sft@latest base@latest --json
             """)
 
@@ -25,20 +30,30 @@ struct DiffCommand: StoreCommand {
 
     func perform(_ session: Session) throws -> Answer {
         let diff = try session.store.diff(first, second, progress: session.progress)
-        return Answer(json: Self.json(diff), text: Self.text(diff, session.style))
+        var answer = Answer(json: Self.json(diff), text: Self.text(diff, session.style))
+        answer.warnings = diff.warnings
+        return answer
     }
 
     static func json(_ diff: IterationDiff) -> JSON {
         .fields(
             ("added", .list(diff.added) { JSON($0) }), ("removed", .list(diff.removed) { JSON($0) }),
             ("changed", .list(diff.changed) { json($0) }), ("unchanged", JSON(diff.unchanged)),
-            ("addedFiles", .list(diff.addedFiles)), ("removedFiles", .list(diff.removedFiles)),
-            ("changedFiles", .list(diff.changedFiles)))
+            ("parts", .list(diff.parts) { json($0) }), ("addedFiles", .list(diff.addedFiles)),
+            ("removedFiles", .list(diff.removedFiles)),
+            ("changedFiles", .list(diff.changedFiles)), ("warnings", .list(diff.warnings)))
+    }
+
+    private static func json(_ part: IterationDiff.Part) -> JSON {
+        .fields(
+            ("name", JSON(part.name)), ("changed", JSON(part.changed)), ("added", JSON(part.added)),
+            ("removed", JSON(part.removed)), ("unchanged", JSON(part.unchanged)))
     }
 
     private static func json(_ change: IterationDiff.Change) -> JSON {
         .fields(
-            ("name", JSON(change.name)), ("elements", JSON(change.elements)),
+            ("name", JSON(change.name)), ("aspects", .list(change.aspects.map(\.rawValue))),
+            ("elements", JSON(change.elements)),
             ("changedElements", JSON(change.changedElements)), ("changedBytes", JSON(change.changedBytes)),
             ("maxAbsDifference", change.maxAbsDifference.map { .number($0) } ?? .null),
             ("before", JSON(change.before)), ("after", JSON(change.after)))
@@ -51,27 +66,58 @@ struct DiffCommand: StoreCommand {
             "\(Units.grouped(diff.removed.count)) removed", "\(Units.grouped(diff.unchanged)) unchanged",
         ]
         var parts = [counts.joined(separator: ", ")]
+        if diff.parts.count > 1 { parts.append(table(diff.parts, style)) }
         if !diff.changed.isEmpty { parts.append(table(diff.changed, style)) }
         let lines =
-            diff.added.map { "+ tensor \($0.name)" } + diff.removed.map { "- tensor \($0.name)" }
+            diff.added.map { "+ \(named($0))" } + diff.removed.map { "- \(named($0))" }
             + diff.addedFiles.map { "+ file \($0)" } + diff.removedFiles.map { "- file \($0)" }
             + diff.changedFiles.map { "~ file \($0)" }
         if !lines.isEmpty { parts.append(Sentences.lines(lines.map(\.printable))) }
         return parts.joined(separator: "\n\n")
     }
 
+    private static func named(_ tensor: TensorInfo) -> String {
+        "tensor \(tensor.name)" + (tensor.file.map { " in \($0)" } ?? "")
+    }
+
+    private static func table(_ parts: [IterationDiff.Part], _ style: Style) -> String {
+        var table = Table([
+            .text("PART"), .number("CHANGED"), .number("ADDED"), .number("REMOVED"), .number("UNCHANGED"),
+        ])
+        for part in parts {
+            let counts = [part.changed, part.added, part.removed, part.unchanged]
+            table.add([part.name] + counts.map { Units.grouped($0) })
+        }
+        return table.text(style)
+    }
+
     private static func table(_ changes: [IterationDiff.Change], _ style: Style) -> String {
         var table = Table([
             .text("TENSOR", minimum: 20), .number("ELEMENTS"), .number("CHANGED"), .number("BYTES"),
-            .number("LARGEST"),
+            .number("LARGEST"), .text("FORM", minimum: 10, .end), .text("FILE", minimum: 8),
         ])
         for change in changes {
             table.add([
                 change.name, Units.grouped(change.elements),
                 Units.percent(change.changedElements, of: change.elements), Units.size(change.changedBytes),
-                change.maxAbsDifference.map(Units.value) ?? "",
+                change.maxAbsDifference.map(Units.value) ?? "", form(change), change.after.file ?? "",
             ])
         }
         return table.text(style)
+    }
+
+    /// How dtype and shape have changed; empty where they have not.
+    private static func form(_ change: IterationDiff.Change) -> String {
+        let forms = [change.before, change.after].map { tensor in
+            let parts = change.aspects.compactMap { aspect -> String? in
+                switch aspect {
+                case .dtype: tensor.dtype
+                case .shape: ShowCommand.text(tensor.shape)
+                case .values: nil
+                }
+            }
+            return parts.joined(separator: " ")
+        }
+        return forms[0].isEmpty ? "" : forms.joined(separator: " -> ")
     }
 }

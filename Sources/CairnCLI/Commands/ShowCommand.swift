@@ -6,6 +6,10 @@ struct ShowCommand: StoreCommand {
         commandName: "show",
         abstract: "Show one iteration.",
         discussion: """
+            Tensors are those of the model, whole, under the names that it has for them, whatever files and \
+            ranks they lie in, and those of the optimizer where it is kept by the names of the parameters. \
+            Whatever else the files hold is listed as it is stored, with its file.
+
             With --json, tensors and files are always part of the document.
 
             Examples:
@@ -81,7 +85,10 @@ struct ShowCommand: StoreCommand {
     /// What the tensors of the model and of the optimizer come to: elements, bytes, and types.
     private static func groups(_ tensors: [TensorInfo]) -> [(name: String, value: String)] {
         ["model", "optimizer"].compactMap { group in
-            let own = tensors.filter { $0.group == group }
+            let all = tensors.filter { $0.group == group }
+            // What is put together lies in files as well, perhaps in another precision.
+            let whole = all.filter { $0.file == nil }
+            let own = whole.isEmpty ? all : whole
             guard !own.isEmpty else { return nil }
             let elements = own.reduce(0 as UInt64) { $0 &+ $1.shape.reduce(1, &*) }
             let types = Set(own.map(\.dtype)).sorted().joined(separator: ", ")
@@ -94,13 +101,19 @@ struct ShowCommand: StoreCommand {
         guard !tensors.isEmpty else { return "no tensors" }
         var table = Table([
             .text("TENSOR", minimum: 20), .text("DTYPE"), .text("SHAPE", minimum: 8, .end), .number("SIZE"),
-            .text("GROUP", minimum: 6, .end),
+            .text("PIECES", minimum: 6), .text("GROUP", minimum: 6, .end), .text("FILE", minimum: 8),
         ])
         for tensor in tensors {
-            let shape = "[" + tensor.shape.map { "\($0)" }.joined(separator: ", ") + "]"
-            table.add([tensor.name, tensor.dtype, shape, Units.size(tensor.bytes), tensor.group])
+            table.add([
+                tensor.name, tensor.dtype, text(tensor.shape), Units.size(tensor.bytes),
+                tensor.pieces > 1 ? Units.grouped(tensor.pieces) : "", tensor.group, tensor.file ?? "",
+            ])
         }
         return table.text(style)
+    }
+
+    static func text(_ shape: [UInt64]) -> String {
+        "[" + shape.map { "\($0)" }.joined(separator: ", ") + "]"
     }
 
     static func table(_ files: [FileInfo], _ style: Style) -> String {

@@ -46,7 +46,8 @@ extension JSON {
         self = .fields(
             ("name", JSON(tensor.name)), ("dtype", JSON(tensor.dtype)),
             ("shape", .list(tensor.shape) { JSON($0) }),
-            ("bytes", JSON(tensor.bytes)), ("group", JSON(tensor.group)))
+            ("bytes", JSON(tensor.bytes)), ("group", JSON(tensor.group)), ("pieces", JSON(tensor.pieces)),
+            ("file", JSON(optional: tensor.file)))
     }
 
     init(_ file: FileInfo) {

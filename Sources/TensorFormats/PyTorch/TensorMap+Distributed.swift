@@ -8,8 +8,8 @@ extension TensorMap {
     /// the chunk that the file has. Each storage is cut as in `init(pyTorch:read:)`.
     ///
     /// There is no directory of the items. But each is a zip file, whose end says how long it is, so the items are
-    /// found from the last to the first. They must tile the file. One that has been compressed or that another
-    /// writer made is none, and the file is then refused as a whole.
+    /// found from the last to the first. They must tile the file. One that has been compressed, as
+    /// `FileSystemWriter` does it with extensions, or that another writer made is none, and the file is then refused as a whole.
     ///
     /// Small items that stand side by side are read together; of each large one a few KiB are read.
     ///
@@ -20,7 +20,13 @@ extension TensorMap {
     public init(distributed size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
         var items = DistributedItems(end: size)
         var maps: [(start: UInt64, map: TensorMap)] = []
-        while let item = try PyTorchError.from({ try items.previous(read) }) { maps.append(item) }
+        do {
+            while let item = try PyTorchError.from({ try items.previous(read) }) { maps.append(item) }
+        } catch let error as PyTorchError where error.code == .invalidArchive {
+            guard let name = CompressedStream.name(try read(0..<min(size, CompressedStream.prefixLength)))
+            else { throw error }
+            throw PyTorchError(.compressed, "Its items are compressed with \(name).")
+        }
         self.init(format: "distcp", extents: [], tensors: [])
         for (start, map) in maps.reversed() {
             for var tensor in map.tensors {
@@ -29,6 +35,20 @@ extension TensorMap {
             }
             extents += map.extents.map { $0.moved(by: start) }
         }
+    }
+}
+
+/// Bytes that a program has compressed, each item by itself, so that a file begins as they do.
+private enum CompressedStream {
+    static let prefixLength: UInt64 = 6
+
+    private static let magics: [(name: String, bytes: [UInt8])] = [
+        ("zstd", [0x28, 0xB5, 0x2F, 0xFD]), ("gzip", [0x1F, 0x8B, 8]), ("lz4", [0x04, 0x22, 0x4D, 0x18]),
+        ("xz", [0xFD, 0x37, 0x7A, 0x58, 0x5A, 0]), ("bzip2", [0x42, 0x5A, 0x68]),
+    ]
+
+    static func name(_ prefix: [UInt8]) -> String? {
+        magics.first { prefix.starts(with: $0.bytes) }?.name
     }
 }
 

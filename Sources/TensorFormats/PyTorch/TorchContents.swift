@@ -15,6 +15,13 @@ struct TorchContents {
     var tensors: [TorchTensor]
     /// In the order of the file.
     var pieces: [Piece]
+
+    /// Where the storages lie in the file, by the nodes that name them.
+    var storageRanges: [Pickle.Index: Range<UInt64>] {
+        var ranges = [Range<UInt64>?](repeating: nil, count: storages.all.count)
+        for piece in pieces { if let storage = piece.storage { ranges[storage] = piece.range } }
+        return storages.ofNode.compactMapValues { ranges[$0] }
+    }
 }
 
 extension TorchContents {

@@ -81,6 +81,18 @@ struct TorchTensor {
         return overflow || beyond ? nil : start..<end
     }
 
+    /// Elements of the storage up to the last one that it has; nil where that is beyond 64 bits. It has at least one.
+    var reach: UInt64? {
+        var reach = offset
+        for (length, step) in zip(shape, stride) {
+            let (distance, overflow) = (length &- 1).multipliedReportingOverflow(by: step)
+            let (end, beyond) = reach.addingReportingOverflow(distance)
+            if length == 0 || overflow || beyond { return nil }
+            reach = end
+        }
+        return reach == .max ? nil : reach + 1
+    }
+
     /// The shape as safetensors counts it: single numbers along the last axis, where PyTorch counts pairs.
     var unpackedShape: [UInt64]? {
         guard let packed = dtype?.packed, packed > 1 else { return shape }

@@ -19,6 +19,9 @@ extension TorchTree {
         public let storageKey: String
         /// Where its bytes lie in the file; nil where it has no name.
         public let range: Range<UInt64>?
+        /// Where its storage lies in the file, for one whose values all stand there, but by `stride` and not in the order of its shape:
+        /// a transposed tensor, or columns of another one. An extent of the file's `TensorMap`; nil for all others.
+        public let viewedStorage: Range<UInt64>?
     }
 
     /// A step of the path to a tensor.
@@ -137,10 +140,21 @@ extension TorchTree.Source {
     func tensor(_ position: Int) -> TorchTree.Tensor {
         guard let map else { preconditionFailure("only a file has tensors") }
         let tensor = tensors[position]
-        guard entries[position] >= 0 else { return TorchTree.Tensor(tensor, problem: tensor.problem) }
+        guard entries[position] >= 0 else {
+            return TorchTree.Tensor(
+                tensor, problem: tensor.problem, viewedStorage: viewedStorage(tensor))
+        }
         let entry = map.tensors[Int(entries[position])]
         let start = map.extents[entry.extent].offset + entry.offset
         return TorchTree.Tensor(tensor, name: entry.name, range: start..<start + entry.length)
+    }
+
+    private func viewedStorage(_ tensor: TorchTensor) -> Range<UInt64>? {
+        guard !tensor.isContiguous, !tensor.isFlagged, let dtype = tensor.dtype, dtype.packed == 1,
+            let range = storages[tensor.storage], let reach = tensor.reach
+        else { return nil }
+        let (length, overflow) = reach.multipliedReportingOverflow(by: dtype.elementLength)
+        return overflow || length > range.upperBound - range.lowerBound ? nil : range
     }
 
     func path(ofTensor position: Int) -> [TorchTree.Step] {
@@ -158,20 +172,21 @@ extension TorchTree.Source {
 
 extension TorchTree.Tensor {
     fileprivate init(
-        _ tensor: TorchTensor, name: String? = nil, problem: String? = nil, range: Range<UInt64>? = nil
+        _ tensor: TorchTensor, name: String? = nil, problem: String? = nil, range: Range<UInt64>? = nil,
+        viewedStorage: Range<UInt64>? = nil
     ) {
         self.init(
             name: name, problem: problem, dtype: tensor.dtype?.name, shape: tensor.shape,
             stride: tensor.stride,
-            storageOffset: tensor.offset, storageKey: tensor.key, range: range)
+            storageOffset: tensor.offset, storageKey: tensor.key, range: range, viewedStorage: viewedStorage)
     }
 }
 
 extension TorchTensor {
     /// Why no map lists it.
     fileprivate var problem: String {
-        if !isContiguous { return "Its elements are not in the order of its shape." }
         if isFlagged { return "Its values are to be conjugated or negated." }
+        if !isContiguous { return "Its elements are not in the order of its shape." }
         return "The length of its elements is not known."
     }
 }

@@ -48,19 +48,22 @@ extension TorchTree {
         let entries: [Int32]
         /// For the arguments of each tensor the first tensor that is made with them.
         let tensorOfArguments: [Pickle.Index: Int32]
+        /// Where the storages of tensors lie in the file, by the nodes that name them.
+        let storages: [Pickle.Index: Range<UInt64>]
         let meshes: [Pickle.Index: Result<DeviceMesh, PyTorchError>]
 
         init(_ pickle: Pickle) {
             self.pickle = pickle
             classes = TorchClass.all(in: pickle)
-            (walk, map, tensors, entries, tensorOfArguments) = (nil, nil, [], [], [:])
+            (walk, map, tensors, entries, tensorOfArguments, storages) = (nil, nil, [], [], [:], [:])
             meshes = DeviceMesh.all(in: Source(pickle, classes: classes))
         }
 
         /// One without the meshes, to read these with.
         private init(_ pickle: Pickle, classes: [Pickle.Index: TorchClass]) {
             (self.pickle, self.classes) = (pickle, classes)
-            (walk, map, tensors, entries, tensorOfArguments, meshes) = (nil, nil, [], [], [:], [:])
+            (walk, map, tensors, entries, tensorOfArguments) = (nil, nil, [], [], [:])
+            (storages, meshes) = ([:], [:])
         }
 
         init(_ cut: TorchCut) {
@@ -75,6 +78,7 @@ extension TorchTree {
                 tensorOfArguments[tensor.arguments] = Int32(index)
             }
             self.tensorOfArguments = tensorOfArguments
+            storages = cut.contents.storageRanges
             meshes = DeviceMesh.all(in: Source(pickle, classes: classes))
         }
     }

@@ -104,6 +104,11 @@ extension CheckpointView {
     private func bytes(of tensor: Assembly.Tensor, _ maps: inout [String: TensorMap]) throws -> [UInt8] {
         var canvas = Canvas(tensor)
         for piece in tensor.pieces.flatMap(\.ofOneRank) {
+            if case .view(let storage, let start, let stride) = piece.place {
+                try canvas.draw(
+                    try read(self[piece.file]!, storage), from: start, apart: stride.map { Int($0) })
+                continue
+            }
             if maps[piece.file] == nil { maps[piece.file] = try self.tensors(in: piece.file) }
             let stored = try #require(
                 maps[piece.file]?.tensors.first { $0.name == piece.tensor },
@@ -173,6 +178,7 @@ private struct Canvas {
         case .run(let start, let count, let from):
             for index in 0..<Int(count) { set(Int(start) + index, source, Int(from) + index) }
         case .shares: Issue.record("shares of ranks lie in several tensors, which are given one by one")
+        case .view: Issue.record("views lie in no stored tensor")
         case .box(let offset, let box):
             #expect(box == stored)
             try #require(box.count == shape.count && source.count == box.reduce(1, *) * UInt64(elementLength))
@@ -187,6 +193,19 @@ private struct Canvas {
                 }
                 set(place, source, index)
             }
+        }
+    }
+
+    /// All of it from a storage.
+    mutating func draw(_ storage: [UInt8], from start: UInt64, apart stride: [Int]) throws {
+        for index in isSet.indices {
+            var (rest, place) = (index, Int(start))
+            for axis in shape.indices.reversed() {
+                place += rest % shape[axis] * stride[axis]
+                rest /= shape[axis]
+            }
+            try #require((place + 1) * elementLength <= storage.count)
+            set(index, storage, place)
         }
     }
 

@@ -354,7 +354,7 @@ import Testing
                 try bench.write("out/strategy", ["ckpt_strategy_rank_\(number).ckpt": strategy.bytes])
             }
             #expect(
-                try assembly()?.tensors.first?.problem?.hasPrefix(
+                try assembly()?.tensors.first?.problem?.text.hasPrefix(
                     "its strategy is none for what checkpoint/rank_") == true)
         }
     }

@@ -102,7 +102,7 @@ struct Accelerate: Layout {
 
     func part(of path: String, tensor: String?) -> ModelFiles.Part {
         guard path.hasPrefix(Self.deepSpeed + "/") else { return ModelFiles.part(of: path) }
-        return path.hasSuffix("optim_states.pt") ? .optimizer : .model
+        return DeepSpeed().part(of: String(path.dropFirst(Self.deepSpeed.count + 1)), tensor: tensor)
     }
 
     func pointers(to iteration: Candidate) -> [Pointer] { [] }
@@ -117,6 +117,6 @@ struct Accelerate: Layout {
     func assembly(of view: CheckpointView) throws -> Assembly? {
         if let assembly = try DCP().assembly(ofSharded: view) { return assembly }
         guard view.hasFolder(Self.deepSpeed) else { return try HuggingFace().assembly(of: view) }
-        return try DeepSpeed().assembly(of: view.view(of: Self.deepSpeed))?.below(Self.deepSpeed)
+        return try DeepSpeed().assembly(of: view, below: Self.deepSpeed)
     }
 }

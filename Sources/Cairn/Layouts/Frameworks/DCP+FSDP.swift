@@ -20,10 +20,10 @@ extension DCP {
     /// Model and optimizer together; nil where the model is not in such a folder.
     func assembly(ofSharded view: CheckpointView) throws -> Assembly? {
         guard let model = Self.modelFolder(view),
-            var assembly = try assembly(of: view.view(of: model))?.below(model)
+            var assembly = try assembly(of: view, below: model)
         else { return nil }
-        if let folder = Self.optimizerFolder(view), let state = try self.assembly(of: view.view(of: folder)) {
-            assembly.optimizer = state.below(folder).optimizer
+        if let folder = Self.optimizerFolder(view), let state = try self.assembly(of: view, below: folder) {
+            assembly.optimizer = state.optimizer
         }
         return assembly
     }

@@ -147,7 +147,7 @@ struct DCP: Layout {
                 name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, pieces: [])
             for chunk in tensor.chunks where !chunk.shape.contains(0) {
                 guard let place = chunk.place, place.transforms.isEmpty else {
-                    whole.problem = "a part of it is compressed, or nowhere"
+                    whole.problem = chunk.problem(in: metadata.files)
                     continue
                 }
                 whole.pieces.append(

@@ -3,25 +3,37 @@ internal import TensorFormats
 
 extension HuggingFace {
     func assembly(of view: CheckpointView) throws -> Assembly? {
-        guard let (files, name) = try modelFiles(view) else {
-            return try shardedAssembly(view) ?? deepSpeedAssembly(view)
-        }
+        if deepSpeed(in: view) != nil, try !hasWeights(view) { return try deepSpeedAssembly(view) }
+        guard let (files, name) = try modelFiles(view) else { return try shardedAssembly(view) }
         var assembly = Assembly(fileName: name)
         for file in files {
-            guard let map = try view.tensors(in: file) else {
+            let map = try view.tensors(in: file)
+            let views = file.hasSuffix(".safetensors") ? [] : try unlisted(view, file, isKnown: map != nil)
+            guard map != nil || !views.isEmpty else {
                 throw CairnError(
                     .usage,
                     "\(file) is kept as it is, without its tensors being known, so it can't be written anew; "
                         + "use `cairn restore`", path: file)
             }
-            for tensor in map.tensors {
+            for tensor in map?.tensors ?? [] {
                 assembly.tensors.append(
                     .init(whole: tensor.name, dtype: tensor.dtype, shape: tensor.shape, file: file))
             }
-            if !file.hasSuffix(".safetensors") { assembly.tensors += try unlisted(view, file) }
+            assembly.tensors += views
         }
         assembly.files = beside(view)
         return assembly
+    }
+
+    /// Whether there are weights in the Trainer's own files: with ZeRO 3, an adapter's file may be there without any.
+    func hasWeights(_ view: CheckpointView) throws -> Bool {
+        if DCP.modelFolder(view) != nil { return true }
+        // What is missing of it is no reason to let go of others.
+        guard let (files, _) = try? modelFiles(view) else { return false }
+        return files.contains { file in
+            guard let map = try? view.tensors(in: file) else { return (view[file]?.size ?? 0) > 0 }
+            return map.tensors.contains { $0.length > 0 }
+        }
     }
 
     /// What FSDP's ranks have.
@@ -33,21 +45,19 @@ extension HuggingFace {
         return assembly
     }
 
-    /// Tensors of a PyTorch file that are not stored element by element, such as transposed ones: nothing can be put together from them,
-    /// but they must not get lost silently.
-    private func unlisted(_ view: CheckpointView, _ path: String) throws -> [Assembly.Tensor] {
+    /// Tensors of a PyTorch file that are not stored element by element, such as transposed ones, so that the file's map does not list them.
+    /// - Parameter isKnown: whether it has a map. A file in which all are such has none in a store, and neither has one that can't be read.
+    private func unlisted(
+        _ view: CheckpointView, _ path: String, isKnown: Bool
+    ) throws -> [Assembly.Tensor] {
         guard let file = view[path] else { return [] }
         do {
             let tree = try TorchTree(pyTorch: file.size) { try view.read(file, $0) }
-            return tree.tensors.compactMap { path, tensor -> Assembly.Tensor? in
-                guard tensor.name == nil else { return nil }
-                let why = CheckpointView.inner(tensor.problem ?? "It is not known how it is stored.")
-                return Assembly.Tensor(
-                    name: path.map(\.name).joined(separator: "."), dtype: tensor.dtype ?? "",
-                    shape: tensor.shape,
-                    pieces: [], problem: "in \(file.path) \(why)")
+            return tree.tensors.filter { $0.tensor.name == nil }.map { names, tensor in
+                .init(whole: names.map(\.name).joined(separator: "."), tensor, file: path)
             }
         } catch let error as PyTorchError {
+            guard isKnown else { return [] }
             throw CairnError(.usage, "\(path) can't be read: \(error.message)", path: path)
         }
     }

@@ -18,7 +18,7 @@ extension HuggingFace {
 
     func deepSpeedAssembly(_ view: CheckpointView) throws -> Assembly? {
         guard let folder = deepSpeed(in: view),
-            var assembly = try DeepSpeed().assembly(of: view.view(of: folder))?.below(folder)
+            var assembly = try DeepSpeed().assembly(of: view, below: folder)
         else { return nil }
         assembly.files = beside(view)
         return assembly

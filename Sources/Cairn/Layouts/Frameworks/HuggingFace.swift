@@ -23,8 +23,12 @@ struct HuggingFace: Layout {
         let isModel = view.names().contains { name in
             ModelFiles.part(of: name) == .model && !Self.onlyDescribes.contains(name)
         }
-        return isModel || view.has(Self.state)
-            || NamePattern("checkpoint-#").matches(view.name) && Self.files.contains(where: view.has)
+        if isModel || view.has(Self.state) { return true }
+        // Weights only, of which ZeRO 3 has none in the Trainer's own files.
+        let hasDeepSpeed = deepSpeed(in: view).map { DeepSpeed().recognises(view.view(of: $0)) } ?? false
+        let isNamed = NamePattern("checkpoint-#").matches(view.name)
+        if hasDeepSpeed, isNamed || Self.onlyDescribes.contains(where: view.has) { return true }
+        return isNamed && Self.files.contains(where: view.has)
     }
 
     private static let state = "trainer_state.json"

@@ -177,9 +177,9 @@ struct Lightning: Layout {
                 TorchContent.part(ofKey: $0.split(separator: ".").first.map(String.init) ?? "")
             } ?? .model
         }
-        if path.hasPrefix(Self.tag + "/") {
-            return DeepSpeed().part(of: String(path.dropFirst(Self.tag.utf8.count + 1)), tensor: tensor)
-        }
+        // In the folder of DeepSpeed's strategy.
+        let name = path.split(separator: "/").last.map(String.init) ?? ""
+        if DeepSpeedFiles.isOptimizer(name) { return DeepSpeed().part(of: name, tensor: tensor) }
         if path == Self.meta { return .trainerState }
         return path.hasSuffix("zero_to_fp32.py") || path.hasSuffix("latest") ? .marker : .model
     }
@@ -205,8 +205,8 @@ struct Lightning: Layout {
     }
 
     func assembly(of view: CheckpointView) throws -> Assembly? {
-        if let own = Self.deepSpeed(view) {
-            var assembly = try DeepSpeed().assembly(of: own)?.below(Self.tag)
+        if Self.deepSpeed(view) != nil {
+            var assembly = try DeepSpeed().assembly(of: view, below: Self.tag)
             for index in assembly?.tensors.indices ?? 0..<0 { assembly?.tensors[index].unwrap() }
             return assembly
         }

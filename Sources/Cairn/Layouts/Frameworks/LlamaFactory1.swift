@@ -95,7 +95,7 @@ struct LlamaFactory1: Layout {
     func part(of path: String, tensor: String?) -> ModelFiles.Part {
         if path == Self.metadata { return .trainerState }
         guard path.hasPrefix(Self.deepSpeed + "/") else { return ModelFiles.part(of: path) }
-        return path.hasSuffix("optim_states.pt") ? .optimizer : .model
+        return DeepSpeed().part(of: String(path.dropFirst(Self.deepSpeed.count + 1)), tensor: tensor)
     }
 
     func pointers(to iteration: Candidate) -> [Pointer] { [] }
@@ -112,11 +112,11 @@ struct LlamaFactory1: Layout {
         guard view.hasFolder("model") else { return nil }
         let model = view.view(of: "model")
         guard try DCP().recognises(model) else {
-            return try HuggingFace().assembly(of: model)?.below("model")
+            return try HuggingFace().assembly(of: view, below: "model")
         }
-        guard var assembly = try DCP().assembly(of: model)?.below("model") else { return nil }
-        if let state = try DCP().assembly(of: view.view(of: "optimizer")) {
-            assembly.optimizer = state.below("optimizer").optimizer
+        guard var assembly = try DCP().assembly(of: view, below: "model") else { return nil }
+        if let state = try DCP().assembly(of: view, below: "optimizer") {
+            assembly.optimizer = state.optimizer
         }
         return assembly
     }

@@ -22,14 +22,14 @@ extension Megatron {
         for tensor in metadata.tensors where Self.stateName(tensor.name) == nil {
             guard !Self.isOther(tensor.name) else { continue }
             shapes[tensor.name] = tensor.shape
-            assembly.tensors.append(try folder.tensor(tensor, of: metadata, name: tensor.name))
+            assembly.tensors.append(folder.tensor(tensor, of: metadata, name: tensor.name))
         }
         for tensor in metadata.tensors {
             guard let (part, name) = Self.stateName(tensor.name), let name,
                 // Older versions cut each of them into rows, whose axes are no longer those of the parameter.
                 shapes[name] == tensor.shape
             else { continue }
-            assembly.optimizer.append(try folder.tensor(tensor, of: metadata, name: "\(part).\(name)"))
+            assembly.optimizer.append(folder.tensor(tensor, of: metadata, name: "\(part).\(name)"))
         }
         return assembly
     }

@@ -213,7 +213,7 @@ struct MindFormers: Layout {
                 pieces: [])
             for slice in slices {
                 guard let area = try? tensor.area(ofSlice: slice.slice) else {
-                    whole.problem = "where its slices lie is not known"
+                    whole.problem = .init(why: "where its slices lie is not known")
                     continue
                 }
                 let place = Assembly.Piece.Place.box(

@@ -90,16 +90,19 @@ extension MindFormers1 {
                 )
             }
             guard let box else {
-                tensors[place].problem = "its strategy is none for what \(file) has of it"
+                tensors[place].problem = .init(
+                    why: "its strategy is none for what \(file) has of it")
                 return
             }
             guard tensors[place].shape == box.shape, tensors[place].dtype == stored.dtype else {
-                tensors[place].problem = "what \(file) has of it contradicts the files of other ranks"
+                tensors[place].problem = .init(
+                    why: "what \(file) has of it contradicts the files of other ranks")
                 return
             }
             let pieces = stored.pieces(file, box.offset, box.shape)
             if pieces.isEmpty {
-                tensors[place].problem = "\(file) has it in several pieces and in slices that are no rows"
+                tensors[place].problem = .init(
+                    why: "\(file) has it in several pieces and in slices that are no rows")
             }
             tensors[place].pieces += pieces
         }
