@@ -18,6 +18,8 @@ import Testing
         Case(archive: "checkpoints", folder: "hf-trainer/basic", file: "checkpoint-2/config.json"),
         Case(archive: "checkpoints", folder: "hf-trainer/basic", file: "checkpoint-2/generation_config.json"),
         Case(archive: "checkpoints", folder: "hf-trainer/basic", file: "checkpoint-2/training_args.bin"),
+        Case(
+            archive: "checkpoints", folder: "verl/fsdp", file: "global_step_2/actor/huggingface/config.json"),
         Case(archive: "llamafactory", folder: "one", file: "checkpoint-2/model/config.json"),
         Case(
             archive: "deepspeed", folder: "universal",
