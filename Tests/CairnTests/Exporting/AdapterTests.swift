@@ -103,10 +103,15 @@ import Testing
                     [("model.embed_tokens.weight", [1, 2])] + (hasHead ? [("lm_head.weight", [1, 2])] : [])),
             ])
         let model = try BaseModel(folder: base)
-        let code = bench.code { try model.checkTie(["model.embed_tokens.weight"]) }
+        let embedding = "model.embed_tokens.weight"
+        let code = bench.code { try model.checkTie([embedding], among: [embedding]) }
         #expect(code == (isRefused ? .usage : nil))
-        #expect(bench.code { try model.checkTie(["model.embed_tokens.weight", "lm_head.weight"]) } == nil)
-        #expect(bench.code { try model.checkTie(["model.norm.weight"]) } == nil)
+        #expect(bench.code { try model.checkTie([embedding], among: [embedding, "lm_head.weight"]) } == nil)
+        #expect(bench.code { try model.checkTie(["model.norm.weight"], among: ["model.norm.weight"]) } == nil)
+        // As it is in the base, beside LoRA for it.
+        #expect(try !self.config().isCopied("model.embed_tokens.weight"))
+        let copying = try self.config(#", "modules_to_save": ["embed_tokens"]"#)
+        #expect(copying.isCopied("model.embed_tokens.weight") && !copying.isCopied("lm_head.weight"))
     }
 
     @Test func scalingIsThatOfTheModule() throws {

@@ -13,10 +13,10 @@ extension BaseModel {
     /// That no trained copy takes the place of an embedding alone which the base ties to its head: peft trains with the head as it was, and
     /// whoever loads the merged model would tie both to the copy.
     /// - Throws: `.usage` where one does.
-    func checkTie(_ replaced: Set<String>) throws {
+    func checkTie(_ copied: Set<String>, among replaced: Set<String>) throws {
         let config = try view.json("config.json")
         guard config?["tie_word_embeddings"]?.bool != false,
-            let name = replaced.sorted().first(where: { Self.module(of: $0, isOneOf: Self.embeddings) })
+            let name = copied.sorted().first(where: { Self.module(of: $0, isOneOf: Self.embeddings) })
         else { return }
         let classes = config?["architectures"]?.array?.compactMap(\.stringValue) ?? []
         let hasHead = ["LM", "LMHeadModel", "Generation"].contains { word in
