@@ -3,10 +3,11 @@
 
 usage: rank_fixtures.py deepspeed|megatron|torch|meshes OUTPUT [--commit NAME]
 
-Of deepspeed: a pipeline, experts, parameters that ZeRO aligns, groups that end in the midst of parameters. Of megatron: interleaved stages
-of a pipeline with tied embeddings, a gated and an ungated model, low-rank attention, and experts that are divided as the rest is and
-otherwise. Of torch: what verl keeps of FSDP's first version, and a `torch_dist` of newer versions. Of meshes: what verl keeps of tensors that
-several versions of PyTorch distribute over 2 x 2 ranks; it is run with each.
+Of deepspeed: a pipeline, experts, parameters that ZeRO aligns, groups that end in the midst of parameters, and a division by tensor
+parallelism that patterns of names describe. Of megatron: interleaved stages of a pipeline with tied embeddings, a gated and an ungated
+model, low-rank attention, experts that are divided as the rest is and otherwise, those of a rank in one tensor, and Mamba's layers. Of
+torch: what verl keeps of FSDP's first version, and a `torch_dist` of newer versions. Of meshes: what verl keeps of tensors that several
+versions of PyTorch distribute over 2 x 2 ranks; it is run with each.
 
 It needs the environment of that library (environment.sh deepspeed, environment.sh megatron, environment.sh). Trees are added to those in
 OUTPUT, and to its expected.json, which libraries/expected.py describes: what the library itself loads. With --commit, all that is in OUTPUT
@@ -57,7 +58,7 @@ class Division:
             tensor_model_parallel_size=self.tp, pipeline_model_parallel_size=self.pp,
             virtual_pipeline_model_parallel_size=self.vpp, expert_model_parallel_size=self.ep,
             expert_tensor_parallel_size=self.etp or self.tp, world_size=self.world, params_dtype=torch.float32,
-            untie_embeddings_and_output_weights=not self.tied, **{
+            untie_embeddings_and_output_weights=not self.tied, num_experts=self.settings.get("num_moe_experts"), **{
                 name: self.settings[name] for name in ("q_lora_rank", "kv_lora_rank", "qk_pos_emb_head_dim") if name in self.settings})
 
     def models(self):
@@ -83,9 +84,12 @@ class Division:
             expert_tensor_parallel_size=self.etp) | self.settings
         is_mla = "kv_lora_rank" in settings
         config = (MLATransformerConfig if is_mla else TransformerConfig)(**settings)
+        torch.manual_seed(1 + dist.get_rank())
+        if "mamba_state_dim" in settings:
+            return mamba(config)
         position = "learned_absolute" if settings["normalization"] == "LayerNorm" else "rope"
         spec = get_gpt_layer_local_spec(
-            num_experts=settings.get("num_moe_experts"), normalization=settings["normalization"], multi_latent_attention=is_mla,
+            num_experts=settings.get("num_moe_experts"), moe_grouped_gemm=settings.get("moe_grouped_gemm"), normalization=settings["normalization"], multi_latent_attention=is_mla,
             qk_layernorm=is_mla)
         if is_mla:
             # The attention that needs no GPU takes no lengths of heads.
@@ -100,7 +104,6 @@ class Division:
             # Without Transformer Engine its classes are None, which it compares with all the same.
             from megatron.core.transformer import multi_latent_attention
             multi_latent_attention.TELinear = type("TELinear", (), {})
-        torch.manual_seed(1 + dist.get_rank())
         return GPTModel(
             config=config, transformer_layer_spec=spec, vocab_size=16, max_sequence_length=8, position_embedding_type=position, share_embeddings_and_output_weights=self.tied,
             pre_process=parallel_state.is_pipeline_first_stage(ignore_virtual=False, vp_stage=stage),
@@ -116,6 +119,45 @@ class Division:
         return iteration_folder / name
 
 
+def mamba(config):
+    """Two layers of Mamba, with an MLP behind each, as megatron-core divides them; what computes with them is not there without a GPU."""
+    import contextlib
+    import unittest.mock
+
+    class Norm(torch.nn.Module):
+        def __init__(self, size, **_):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.rand(size))
+
+    kernels = [f"mamba_ssm{name}" for name in ("", ".ops", ".ops.triton", ".ops.triton.layernorm_gated", ".ops.triton.ssd_combined")]
+    for module in ("triton", "triton.language", "einops", *kernels):
+        sys.modules.setdefault(module, unittest.mock.MagicMock(RMSNorm=Norm))
+    from megatron.core.models.mamba import MambaModel
+    from megatron.core.ssm import mamba_block, mamba_mixer
+    from megatron.core.ssm.mamba_block import MambaStack, MambaStackSubmodules
+    from megatron.core.ssm.mamba_layer import MambaLayer, MambaLayerSubmodules
+    from megatron.core.ssm.mlp_layer import MLPLayer
+    from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
+    from megatron.core.transformer.mlp import MLP, MLPSubmodules
+    from megatron.core.transformer.spec_utils import ModuleSpec
+    from megatron.core.transformer.torch_norm import WrappedTorchNorm
+    from megatron.core.transformer.transformer_layer import TransformerLayerSubmodules
+
+    mamba_block.TENorm = WrappedTorchNorm
+    mamba_mixer.get_cuda_rng_tracker = lambda: argparse.Namespace(fork=contextlib.nullcontext)
+    layer = ModuleSpec(module=MambaLayer, submodules=MambaLayerSubmodules(norm=WrappedTorchNorm, mixer=ModuleSpec(
+        module=mamba_mixer.MambaMixer, submodules=mamba_mixer.MambaMixerSubmodules(in_proj=ColumnParallelLinear, out_proj=RowParallelLinear))))
+    mlp = ModuleSpec(module=MLPLayer, submodules=TransformerLayerSubmodules(pre_mlp_layernorm=WrappedTorchNorm, mlp=ModuleSpec(
+        module=MLP, submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear))))
+    model = MambaModel(
+        config=config, mamba_stack_spec=ModuleSpec(module=MambaStack, submodules=MambaStackSubmodules(mamba_layer=layer, mlp_layer=mlp)),
+        vocab_size=16, max_sequence_length=8, hybrid_override_pattern="M-M-")
+    for parameter in model.parameters():
+        # Some are the same whatever their place is.
+        parameter.data.add_(torch.rand_like(parameter))
+    return model
+
+
 LATENT = dict(q_lora_rank=6, kv_lora_rank=4, qk_head_dim=4, qk_pos_emb_head_dim=2, v_head_dim=4, rope_type="rope")
 EXPERTS = dict(num_moe_experts=4, moe_ffn_hidden_size=6, moe_router_topk=2)
 DIVISIONS = [
@@ -123,13 +165,19 @@ DIVISIONS = [
     Division("biases", tp=2, normalization="LayerNorm", add_bias_linear=True, qk_layernorm=False),
     Division("latent", tp=2, multi_latent_attention=True, qk_layernorm=True, **LATENT),
     Division("experts", tp=2, pp=2, ep=2, gated_linear_unit=True, **EXPERTS),
+    Division("experts-halves", tp=4, ep=2, etp=2, gated_linear_unit=True, **EXPERTS | {"num_attention_heads": 4, "num_query_groups": 4}),
+    Division("experts-grouped", tp=2, ep=2, gated_linear_unit=True, moe_grouped_gemm=True, **EXPERTS),
+    Division("experts-grouped-plain", tp=2, ep=2, etp=1, moe_grouped_gemm=True, **EXPERTS),
+    Division("mamba", tp=2, num_layers=4, mamba_state_dim=3, mamba_head_dim=4, mamba_num_groups=2, gated_linear_unit=True),
     Division("experts-apart", tp=2, ep=2, etp=1, gated_linear_unit=True, moe_shared_expert_intermediate_size=6, **EXPERTS),
 ]
 
 
 def megatron_ranks(output, name):
     from megatron.core import dist_checkpointing, parallel_state
-    from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
+    from megatron.core.transformer.moe import grouped_gemm_util
+    # What computes with them is not there without a GPU.
+    grouped_gemm_util.assert_grouped_gemm_is_available = lambda: None
     torch.cuda.synchronize = lambda *_: None
     torch.cuda.current_device = lambda: "cpu"
     torch.Tensor.cuda = lambda tensor, *_, **__: tensor
@@ -183,7 +231,7 @@ def deepspeed_ranks(output, name):
     import deepspeed
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("gloo")
-    {"pipeline": pipeline, "experts": experts, "aligned": aligned, "weights": weights}[name](output / name)
+    {"pipeline": pipeline, "experts": experts, "aligned": aligned, "weights": weights, "patterns": patterns}[name](output / name)
     leave()
 
 
@@ -191,7 +239,7 @@ def engine(model, stage, **options):
     import deepspeed
     optimizer = torch.optim.AdamW(options.pop("parameters", None) or model.parameters(), lr=0.01)
     return deepspeed.initialize(
-        model=model, optimizer=optimizer, dist_init_required=False, config={
+        model=model, optimizer=optimizer, mpu=options.pop("mpu", None), dist_init_required=False, config={
             "train_micro_batch_size_per_gpu": 1, "zero_allow_untested_optimizer": True, "steps_per_print": 1000,
             "zero_optimization": {"stage": stage, **options}})[0]
 
@@ -274,6 +322,69 @@ def weights(tree):
     trained.save_checkpoint(str(tree))
 
 
+# What a model says of how its ranks divide it, as Megatron-DeepSpeed's does. (its megatron/model/gpt_model.py:universal_checkpoint_info)
+PATTERNS = {
+    "universal_checkpoint_version": 0.2, "original_vocab_size": 11,
+    "vocabulary_parameter_patterns": [r"embed.word_embeddings.weight"],
+    "tp_replicated_parameter_patterns": [r"\d+.input_layernorm.weight", r"\d+.self_attention.dense.bias"],
+    "parameter_with_row_parallelism_patterns": [r"\d+.mlp.dense_4h_to_h.weight", r"\d+.self_attention.dense.weight"],
+    "parameter_with_2_sub_params_cat_dim_0": [r"\d+.mlp.dense_h_to_4h.weight"],
+    "parameter_with_sub_params": [{"patterns": [r"[0-9]+\.self_attention\.query_key_value\.weight"], "shape": (3, -1), "partition_dim": 0}]}
+# Along which axis each is divided, and into how many of the same length before that; nothing for what all ranks have.
+LENGTHS = {
+    "embed.word_embeddings.weight": ((12, 4), 0, 1), "1.input_layernorm.weight": ((4,), None, 1),
+    "1.self_attention.query_key_value.weight": ((12, 4), 0, 3), "1.self_attention.query.bias": ((8,), 0, 1),
+    "1.self_attention.dense.weight": ((4, 8), 1, 1), "1.self_attention.dense.bias": ((4,), None, 1),
+    "1.mlp.dense_h_to_4h.weight": ((12, 4), 0, 2), "1.mlp.dense_4h_to_h.weight": ((4, 6), 1, 1)}
+
+
+def patterns(tree):
+    """Two ranks that divide the model themselves, of which each has two that divide the data."""
+    from deepspeed.checkpoint import ds_to_universal
+    rank, (groups, replicas) = dist.get_rank(), ([dist.new_group(list(ranks)) for ranks in pairs] for pairs in (((0, 1), (2, 3)), ((0, 2), (1, 3))))
+
+    class Grid:
+        get_model_parallel_rank = lambda self: rank % 2
+        get_model_parallel_group = lambda self: groups[rank // 2]
+        get_data_parallel_group = lambda self: replicas[rank % 2]
+        get_data_parallel_rank = lambda self: rank // 2
+        get_model_parallel_world_size = get_data_parallel_world_size = lambda self: 2
+
+    torch.manual_seed(1)
+    model, whole = torch.nn.Module(), {}
+    for name, (shape, axis, count) in LENGTHS.items():
+        whole[name] = torch.rand(shape)
+        own = whole[name] if axis is None else torch.cat([part.chunk(2, axis)[rank % 2] for part in whole[name].chunk(count, axis)], axis)
+        *modules, leaf = name.split(".")
+        place = model
+        for module in modules:
+            if not hasattr(place, module):
+                place.add_module(module, torch.nn.Module())
+            place = getattr(place, module)
+        setattr(place, leaf, torch.nn.Parameter(own.clone()))
+    whole["embed.word_embeddings.weight"] = whole["embed.word_embeddings.weight"][:11]
+    model.forward = lambda: sum(parameter.square().sum() for parameter in model.parameters())
+    trained = engine(model, 1, mpu=Grid())
+    trained.save_checkpoint(str(tree), tag="global_step2", client_state={"universal_checkpoint_info": PATTERNS, "iteration": 2, "global_steps": 2})
+    dist.barrier()
+    if rank == 0:
+        folder, universal = tree / "global_step2", tree.parent / "patterns-universal/global_step2_universal"
+        for file in folder.glob("*_optim_states.pt"):
+            # What its optimizer has before the first step.
+            state = torch.load(file, weights_only=False)
+            [flat], base = state["optimizer_state_dict"]["single_partition_of_fp32_groups"], state["optimizer_state_dict"]["base_optimizer_state"]
+            base["state"] = {0: {"step": torch.tensor(1.0), "exp_avg": flat * 2, "exp_avg_sq": flat * 3}}
+            torch.save(state, file)
+        sys.argv = ["", "--input_folder", str(folder), "--output_folder", str(universal), "--num_extract_workers", "1", "--num_merge_workers", "1"]
+        ds_to_universal.main(ds_to_universal.parse_arguments())
+        load = lambda name, part: torch.load(universal / f"zero/{name}/{part}.pt", weights_only=False)["param"]
+        assert all(torch.equal(load(name, "fp32"), tensor) for name, tensor in whole.items())
+        optimizer = {f"{part}.{name}": load(name, part) for name in whole for part in ("exp_avg", "exp_avg_sq")}
+        subprocess.run(["rm", "-r", str(universal.parent)], check=True)
+        expect(tree.parent, tree.name, "deepspeed", [iteration(
+            "global_step2", 2, whole, optimizer=optimizer, world_size=4, required=sorted(file.name for file in folder.iterdir()))])
+
+
 def described(tree):
     """What DeepSpeed's own programs make of it: the weights, and the optimizer's state."""
     from deepspeed.checkpoint import ds_to_universal
@@ -293,8 +404,8 @@ def described(tree):
 
 
 def deepspeed(output):
-    for name in ("pipeline", "experts", "aligned", "weights"):
-        torchrun(3 if name == "weights" else 2, __file__, "deepspeed", output, name)
+    for name, count in (("pipeline", 2), ("experts", 2), ("aligned", 2), ("weights", 3), ("patterns", 4)):
+        torchrun(count, __file__, "deepspeed", output, name)
     described(output / "weights")
 
 

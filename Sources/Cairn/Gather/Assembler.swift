@@ -18,21 +18,69 @@ struct Assembler {
     /// A tensor from its pieces. Of its bytes only those are read that two pieces hold in different chunks.
     /// - Throws: `.inconsistent`, naming the tensor, the file and the region, where pieces don't fit or don't tile it.
     mutating func tensor(_ wanted: Assembly.Tensor) throws -> GatheredTensor {
+        let (bits, elements) = try elements(of: wanted)
+        let bytes = try Self.bytes(elements, wanted, bits)
+        return GatheredTensor(
+            name: wanted.name, dtype: wanted.dtype, bits: bits, shape: wanted.shape, bytes: bytes)
+    }
+
+    private mutating func elements(of wanted: Assembly.Tensor) throws -> (bits: UInt64, Elements) {
         if let problem = wanted.problem { throw wanted.error(problem) }
-        let (bits, boxes) = try pieces.boxes(of: wanted)
-        var result = GatheredTensor(
-            name: wanted.name, dtype: wanted.dtype, bits: bits, shape: wanted.shape, bytes: .empty)
-        guard result.count > 0 else { return result }
+        var (bits, boxes) = try pieces.boxes(of: wanted)
+        var wanted = wanted
+        if let shape = wanted.partShape {
+            guard shape.product == wanted.shape.product else {
+                throw wanted.error("\(shape.text) has other elements than \(wanted.shape.text)")
+            }
+            wanted.shape = shape
+        }
+        for part in wanted.parts {
+            let (own, elements) = try self.elements(of: part.tensor)
+            guard part.tensor.dtype == wanted.dtype else {
+                throw wanted.error("what ranks have of it is of \(part.tensor.dtype) and \(wanted.dtype)")
+            }
+            bits = own
+            boxes += try part.boxes.compactMap { try Self.box($0, of: part.tensor, elements, in: wanted) }
+        }
+        if wanted.shape.contains(0) { return (bits, .empty) }
         // Among runs, all are runs.
         let isFlat = wanted.pieces.contains { $0.isRun } || wanted.shape.isEmpty
         do {
-            let tiling = try Tiling(shape: isFlat ? [result.count] : wanted.shape, boxes: boxes)
+            let shape = isFlat ? [wanted.shape.reduce(1, *)] : wanted.shape
+            let tiling = try Tiling(shape: shape, boxes: boxes)
             for overlap in tiling.overlaps { try check(overlap, wanted, bits) }
-            result.bytes = try Self.bytes(tiling.elements, wanted, bits)
+            return (bits, tiling.elements)
         } catch let failure as Tiling.Failure {
             throw Self.error(wanted, failure)
         }
-        return result
+    }
+
+    /// A box of what a rank has; nil where it is empty.
+    private static func box(
+        _ box: Assembly.Part.Box, of part: Assembly.Tensor, _ elements: Elements, in wanted: Assembly.Tensor
+    ) throws -> Tiling.Box? {
+        let (axes, file) = (wanted.shape.count, part.files.min())
+        guard part.shape.count == axes, box.region.count == axes, box.offset.count == axes else {
+            throw wanted.error(
+                "a rank's \(part.shape.text) has another number of axes than \(wanted.shape.text)", file)
+        }
+        var (elements, lengths, bounds) = (elements, part.shape, [Range<UInt64>]())
+        for (axis, region) in box.region.enumerated() {
+            let length = region.upperBound - region.lowerBound
+            let (end, overflow) = box.offset[axis].addingReportingOverflow(length)
+            guard region.upperBound <= part.shape[axis], !overflow, end <= wanted.shape[axis] else {
+                throw wanted.error(
+                    "a rank's \(part.shape.text) from \(box.offset.text) on is beyond \(wanted.shape.text)",
+                    file)
+            }
+            if length == 0 { return nil }
+            let inner = lengths[(axis + 1)...].reduce(1, *)
+            elements = elements.sliced(
+                rows: lengths[..<axis].reduce(1, *), region.lowerBound * inner..<region.upperBound * inner)
+            lengths[axis] = length
+            bounds.append(box.offset[axis]..<end)
+        }
+        return Tiling.Box(elements: elements, bounds: bounds.isEmpty ? [0..<1] : bounds)
     }
 
     private static func bytes(
@@ -62,7 +110,7 @@ struct Assembler {
     }
 
     private static func error(_ wanted: Assembly.Tensor, _ failure: Tiling.Failure) -> CairnError {
-        let files = Set(wanted.pieces.map(\.file)).sorted()
+        let files = wanted.files.sorted()
         let pieces = files.isEmpty ? "it has no pieces" : "its pieces are in \(listed(files))"
         switch failure {
         case .hole(let region):

@@ -37,8 +37,26 @@ struct Assembly: Sendable {
         var shape: [UInt64]
         /// They tile the tensor; where several hold the same elements, these have the same bytes.
         var pieces: [Piece]
+        /// In the place of pieces: what ranks have of it, each of which has to be put together first.
+        var parts: [Part] = []
+        /// The shape in which these lie, where that is another one of as many elements.
+        var partShape: [UInt64]?
         /// Why it can't be put together though it is there, as a sentence's middle; nil where it can.
         var problem: String?
+    }
+
+    /// What a rank has of a tensor, and where that lies in it.
+    struct Part: Sendable, Hashable {
+        /// A box of the part.
+        struct Box: Sendable, Hashable {
+            /// Along each axis of the part.
+            var region: [Range<UInt64>]
+            /// Where its first element is in the tensor, along each axis.
+            var offset: [UInt64]
+        }
+
+        var tensor: Tensor
+        var boxes: [Box]
     }
 
     /// The model's, in the order in which the layout names them.
@@ -52,6 +70,11 @@ struct Assembly: Sendable {
 }
 
 extension Assembly.Tensor {
+    /// The files that it is put together from, each once.
+    var files: Set<String> {
+        parts.reduce(into: Set(pieces.map(\.file))) { $0.formUnion($1.tensor.files) }
+    }
+
     /// A tensor that one file holds whole.
     init(whole name: String, dtype: String, shape: [UInt64], file: String, tensor: String? = nil) {
         self.init(
@@ -83,6 +106,9 @@ extension Assembly {
             tensors.map { tensor in
                 var copy = tensor
                 copy.pieces = tensor.pieces.map { moved($0) }
+                for index in copy.parts.indices {
+                    copy.parts[index].tensor = moved([copy.parts[index].tensor])[0]
+                }
                 return copy
             }
         }

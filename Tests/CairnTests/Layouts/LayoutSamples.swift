@@ -88,28 +88,37 @@ extension CheckpointView {
         var maps: [String: TensorMap] = [:]
         var found: [String: ExpectedTensor] = [:]
         for tensor in tensors {
-            var canvas = Canvas(tensor)
-            for piece in tensor.pieces.flatMap(\.ofOneRank) {
-                if maps[piece.file] == nil { maps[piece.file] = try self.tensors(in: piece.file) }
-                let stored = try #require(
-                    maps[piece.file]?.tensors.first { $0.name == piece.tensor },
-                    "\(piece.tensor) in \(piece.file)")
-                #expect(stored.dtype == tensor.dtype, "\(tensor.name)")
-                let start = maps[piece.file]!.extents[stored.extent].offset + stored.offset
-                let bytes = try read(self[piece.file]!, start..<start + stored.length)
-                try canvas.draw(piece.place, stored.shape, bytes)
-            }
-            #expect(canvas.isFull, "\(tensor.name) has holes")
+            let bytes = try bytes(of: tensor, &maps)
             #expect(found[tensor.name] == nil, "\(tensor.name) is there twice")
             found[tensor.name] = ExpectedTensor(
                 dtype: tensor.dtype, shape: tensor.shape,
-                sha256: canvas.bytes.withUnsafeBytes { bytes in
+                sha256: bytes.withUnsafeBytes { bytes in
                     SHA256Hasher().digest(bytes).withUnsafeBytes {
                         $0.map { String(format: "%02x", $0) }.joined()
                     }
                 })
         }
         return found
+    }
+
+    private func bytes(of tensor: Assembly.Tensor, _ maps: inout [String: TensorMap]) throws -> [UInt8] {
+        var canvas = Canvas(tensor)
+        for piece in tensor.pieces.flatMap(\.ofOneRank) {
+            if maps[piece.file] == nil { maps[piece.file] = try self.tensors(in: piece.file) }
+            let stored = try #require(
+                maps[piece.file]?.tensors.first { $0.name == piece.tensor },
+                "\(piece.tensor) in \(piece.file)")
+            #expect(stored.dtype == tensor.dtype, "\(tensor.name)")
+            let start = maps[piece.file]!.extents[stored.extent].offset + stored.offset
+            let bytes = try read(self[piece.file]!, start..<start + stored.length)
+            try canvas.draw(piece.place, stored.shape, bytes)
+        }
+        for part in tensor.parts {
+            let bytes = try bytes(of: part.tensor, &maps)
+            for box in part.boxes { try canvas.draw(box, part.tensor.shape, bytes) }
+        }
+        #expect(canvas.isFull, "\(tensor.name) has holes")
+        return canvas.bytes
     }
 }
 
@@ -135,6 +144,9 @@ extension [Assembly.Tensor] {
         map { tensor in
             var copy = tensor
             copy.pieces = tensor.pieces.flatMap(\.ofOneRank)
+            for index in copy.parts.indices {
+                copy.parts[index].tensor = [copy.parts[index].tensor].plain[0]
+            }
             return copy
         }
     }
@@ -149,7 +161,7 @@ private struct Canvas {
 
     init(_ tensor: Assembly.Tensor) {
         elementLength = DType(rawValue: tensor.dtype)!.bitsPerElement / 8
-        shape = tensor.shape.map { Int($0) }
+        shape = (tensor.partShape ?? tensor.shape).map { Int($0) }
         bytes = [UInt8](repeating: 0, count: shape.reduce(1, *) * elementLength)
         isSet = [Bool](repeating: false, count: shape.reduce(1, *))
     }
@@ -175,6 +187,27 @@ private struct Canvas {
                 }
                 set(place, source, index)
             }
+        }
+    }
+
+    /// A box of a part that was put together.
+    mutating func draw(_ box: Assembly.Part.Box, _ part: [UInt64], _ source: [UInt8]) throws {
+        try #require(box.region.count == shape.count && part.count == shape.count)
+        for index in 0..<Int(part.reduce(1, *)) {
+            var (rest, place, step, isInside) = (index, 0, 1, true)
+            for axis in shape.indices.reversed() {
+                let position = UInt64(rest % Int(part[axis]))
+                rest /= Int(part[axis])
+                guard box.region[axis].contains(position) else {
+                    isInside = false
+                    break
+                }
+                let own = Int(box.offset[axis] + position - box.region[axis].lowerBound)
+                try #require(own < shape[axis])
+                place += own * step
+                step *= shape[axis]
+            }
+            if isInside { set(place, source, index) }
         }
     }
 

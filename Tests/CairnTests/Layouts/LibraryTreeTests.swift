@@ -119,7 +119,7 @@ import Testing
             let assembly = try #require(try found.layout?.assembly(of: view))
             #expect(try view.assembled(assembly.tensors) == ExpectedTensor.all(expected["model"]))
             // Of some it is known by name, though the library itself never gives it so.
-            if tree.family == "deepspeed", expected["optimizer"] == nil { continue }
+            if ["deepspeed", "lightning"].contains(tree.family), expected["optimizer"] == nil { continue }
             let optimizer = Dictionary(
                 uniqueKeysWithValues: ExpectedTensor.all(expected["optimizer"]).compactMap { name, tensor in
                     Self.stateName(name).map { ($0, tensor) }

@@ -267,9 +267,56 @@ import Testing
         files["x.ckpt/meta.pt"] = nil
         let cut = try CheckpointView(Path(bench.write("fsdp", files) + "/x.ckpt")).changed(["meta.pt": nil])
         #expect(try Layouts.layout(of: cut)?.name == "dcp")
+        // By its own name, what is written last is missing.
+        let rest = try LayoutSamples.library("lightning").view("fsdp/epoch=1-step=4.ckpt").changed([
+            "meta.pt": nil
+        ])
+        #expect(try Layouts.layout(of: rest)?.name == "lightning")
+        #expect(try Lightning().inspect(rest).faults == ["meta.pt is missing, which is written last"])
         files["x.ckpt/meta.pt"] = Array(meta.dropLast(9))
         let broken = try CheckpointView(Path(bench.write("fsdp2", files) + "/x.ckpt"))
         #expect(try Lightning().inspect(broken).faults.contains { $0.contains("meta.pt is not whole") })
+    }
+
+    @Test func `what DeepSpeed writes for Lightning lies in a folder of its own`() throws {
+        let samples = LayoutSamples.library("lightning")
+        for (tree, lost) in [("deepspeed-2", "mp_rank_00"), ("deepspeed-3", "zero_pp_rank_1_mp_rank_00")] {
+            let view = try samples.view("\(tree)/epoch=1-step=4.ckpt")
+            let inspection = try Lightning().inspect(view)
+            #expect(inspection.isComplete && inspection.step == 4 && inspection.worldSize == 2)
+            #expect(inspection.facts.contains { $0 == ("DeepSpeed version", "0.19.8") })
+            let file = "checkpoint/\(lost)_model_states.pt"
+            let rest = view.changed([file: nil])
+            #expect(try Layouts.layout(of: rest)?.name == "lightning")
+            #expect(
+                try Lightning().inspect(rest).faults == ["in checkpoint, \(lost)_model_states.pt is missing"])
+            let optimizer = "checkpoint/zero_pp_rank_1_mp_rank_00_optim_states.pt"
+            let error = #expect(throws: CairnError.self) {
+                try Lightning().assembly(of: view.changed([optimizer: nil]))
+            }
+            #expect(error?.message.contains("1 of 2 parts of the optimizer's state are there") == true)
+            let cut = view.changed([file: [1, 2, 3]])
+            #expect(try Layouts.layout(of: cut)?.name == "lightning")
+            #expect(try Lightning().inspect(cut).faults.first?.contains(file.dropFirst(11)) == true)
+        }
+        let part = Lightning().part
+        let optimizer = "checkpoint/zero_pp_rank_0_mp_rank_00_optim_states.pt"
+        #expect(part(optimizer, "optimizer_state_dict.fp32_flat_groups.0") == .model)
+        #expect(part(optimizer, "optimizer_state_dict.base_optimizer_state.state.0.exp_avg") == .optimizer)
+    }
+
+    @Test func `before Lightning 2-1 names in DeepSpeed's files had a word in front`() throws {
+        let state = TorchValue.dictionary([
+            (.text("pytorch-lightning_version"), .text("2.0.9")), (.text("loops"), .dictionary([])),
+            (.text("module"), .dictionary([(.text("_forward_module.net.weight"), .tensor(0))])),
+            (.text("param_shapes"), .none), (.text("optimizer"), .dictionary([])),
+        ])
+        let file = "x.ckpt/checkpoint/mp_rank_00_model_states.pt"
+        let folder = try bench.write("old", [file: try TorchFile.of(state, [.init(shape: [2])])])
+        let view = try CheckpointView(Path(folder + "/x.ckpt"))
+        let tensors = try Layouts.layout(of: view)?.assembly(of: view)?.tensors
+        #expect(tensors?.map(\.name) == ["net.weight"])
+        #expect(tensors?.first?.pieces.first?.file == "checkpoint/mp_rank_00_model_states.pt")
     }
 
     // MARK: Other formats

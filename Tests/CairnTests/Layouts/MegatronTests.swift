@@ -117,6 +117,91 @@ import Testing
             ])
     }
 
+    /// A tree that megatron-core wrote, in whose first rank an argument is another number.
+    private func changed(_ tree: String, _ argument: String, _ number: UInt8) throws -> CheckpointView {
+        let view = try LayoutSamples.library("ranks-megatron").view("\(tree)/iter_0000020")
+        let path = "mp_rank_00_000/model_optim_rng.pt"
+        var bytes = try #require(try view.read(path))
+        let name = try #require(bytes.firstRange(of: Array(argument.utf8)))
+        // As a pickle has a number below 256, behind what remembers the name.
+        let place = try #require(bytes[name.upperBound...].prefix(12).firstIndex(of: UInt8(ascii: "K")))
+        bytes[place + 1] = number
+        // The first record is the pickle's; a checksum of zero is one that was not computed.
+        let behind = try #require(bytes.firstRange(of: [0x50, 0x4B, 7, 8])).lowerBound
+        let directory = try #require(bytes.firstRange(of: [0x50, 0x4B, 1, 2])).lowerBound
+        for start in [behind + 4, directory + 16] {
+            bytes.replaceSubrange(start..<start + 4, with: [0, 0, 0, 0])
+        }
+        return view.changed([path: bytes])
+    }
+
+    @Test func expertsOfARankInOneTensorAreToldApartByTheirNumber() throws {
+        #expect(try layout.assembly(of: changed("experts-grouped", "num_experts", 4)) != nil)
+        for experts in [0, 3, 5, 250] as [UInt8] {
+            let error = #expect(throws: CairnError.self) {
+                try layout.assembly(of: try changed("experts-grouped", "num_experts", experts))
+            }
+            #expect(error?.message.contains("mlp.experts.weight1") == true, "\(error?.message ?? "")")
+        }
+    }
+
+    @Test func expertsThatRanksDivideOtherwiseThanInEqualPartsAreRefused() throws {
+        for divided in [3, 8] as [UInt8] {
+            let error = #expect(throws: CairnError.self) {
+                try layout.assembly(of: try changed("experts-halves", "expert_tensor_parallel_size", divided))
+            }
+            #expect(
+                error?.message.contains(
+                    "experts are divided among \(divided) ranks of tensor parallelism, and the rest among 4")
+                    == true)
+        }
+    }
+
+    @Test func whatMambasTensorsDoNotSayIsRefused() throws {
+        let mixer = "decoder.layers.0.mixer."
+        let shapes: [(String, [UInt64])] = [
+            ("in_proj.weight", [24, 8]), ("conv1d.weight", [14, 1, 4]), ("out_proj.weight", [8, 8]),
+            ("dt_bias", [2]),
+        ]
+        func assembly(_ changed: [String: [UInt64]]) throws -> Assembly? {
+            let known = shapes.filter { changed[$0.0] != [] }
+            let model = TorchValue.dictionary(
+                known.enumerated().map { (.text(mixer + $0.element.0), .tensor($0.offset)) })
+            let state = TorchValue.named(["model": model])
+            return try layout.assembly(
+                of: try view(
+                    ["mp_rank_00": state, "mp_rank_01": state],
+                    known.map { .init(shape: changed[$0.0] ?? $0.1) }))
+        }
+        #expect(try assembly([:])?.tensors.map(\.shape) == [[48, 8], [28, 1, 4], [8, 16], [4]])
+        for changed in [
+            ["in_proj.weight": [25, 8]], ["in_proj.weight": [8, 8]], ["conv1d.weight": [15, 1, 4]],
+            ["dt_bias": []],
+            ["out_proj.weight": []], ["dt_bias": [3]], ["in_proj.weight": []],
+        ] as [[String: [UInt64]]] {
+            let error = #expect(throws: CairnError.self) { try assembly(changed) }
+            #expect(error?.message.contains("nothing says along which axis \(mixer)") == true)
+        }
+    }
+
+    @Test func ranksThatDisagreeOnWhatAllHaveAreNamed() throws {
+        let name = "decoder.final_layernorm.weight"
+        var files: [String: [UInt8]] = [:]
+        for rank in 0..<2 {
+            let state = TorchValue.named(["iteration": .integer(3), "model": .named([name: .tensor(0)])])
+            files["mp_rank_0\(rank)/model_optim_rng.pt"] = try TorchFile.of(
+                state, [.init(shape: [4], first: Float(rank))])
+        }
+        try bench.store.save(try bench.write("iter_0000003", files), options: SaveOptions(run: "r", step: 3))
+        let error = #expect(throws: CairnError.self) {
+            try bench.store.export("r@3", to: bench.path("out"), options: ExportOptions(layout: "hf"))
+        }
+        #expect(
+            error?.message
+                == "the tensor \(name) can't be put together: mp_rank_00/model_optim_rng.pt and "
+                + "mp_rank_01/model_optim_rng.pt have different bytes for its elements [0:4]")
+    }
+
     @Test func layersAreNumberedThroughTheStagesOfThePipeline() throws {
         func stage(_ counts: [Int]) -> TorchValue {
             .dictionary(

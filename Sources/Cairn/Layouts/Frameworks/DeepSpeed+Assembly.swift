@@ -12,14 +12,17 @@ extension DeepSpeed {
             throw Assembly.refused("no file has the model's state")
         }
         let state = DeepSpeedState(try view.wantedTree(in: path))
+        if !files.layers.isEmpty, !files.isUniversal { return try pipeline(view, files) }
+        let ranks = max(state.modelRanks ?? 1, (files.states.keys.map(\.model).max() ?? 0) + 1)
+        if ranks > 1 { return try DeepSpeedMerging(view, files, ranks: ranks).assembly() }
         if files.isUniversal { return try universal(view, files, state, path) }
-        if !files.layers.isEmpty { return try pipeline(view, files) }
-        let ranks = Set(files.states.keys.map(\.model)).count
-        guard ranks == 1 else {
-            throw Assembly.refused(
-                "it is divided among \(ranks) ranks of tensor parallelism, and nothing says along which axes; "
-                    + "make a universal checkpoint of it with DeepSpeed's ds_to_universal.py")
-        }
+        return try assembly(of: view, files, state, path)
+    }
+
+    /// Of one rank of tensor parallelism, what it has.
+    func assembly(
+        of view: CheckpointView, _ files: DeepSpeedFiles, _ state: DeepSpeedState, _ path: String
+    ) throws -> Assembly {
         if state.hasDividedExperts {
             throw Assembly.refused(
                 "its experts are divided by AutoEP; make a universal checkpoint of it with DeepSpeed's ds_to_universal.py"

@@ -17,14 +17,16 @@ extension DeepSpeed {
         result.stepFile = path
         result.epoch = state.epoch
         result.facts = state.facts(files)
-        if files.isUniversal {
-            result.faults += try faultsOfUniversal(view, files, state)
-            return result
-        }
         let (data, model) = worldSize(files, state, try partitionCount(view, files))
         let (ranks, overflow) = data.multipliedReportingOverflow(by: model)
         guard !overflow, let count = Int(exactly: ranks) else {
             result.faults.append("\(path) names more ranks than there can be")
+            return result
+        }
+        if files.isUniversal {
+            // These are copies of what the ranks wrote that it was made of.
+            result.faults += missing(files.states, files.statesAreDivided ? data : 1, model, files.stateName)
+            result.faults += try faultsOfUniversal(view, files, state)
             return result
         }
         result.worldSize = count
@@ -67,22 +69,25 @@ extension DeepSpeed {
     private func missing(
         _ files: DeepSpeedFiles, _ state: DeepSpeedState, data: UInt64, model: UInt64
     ) -> [String] {
-        typealias Rank = DeepSpeedFiles.Rank
-        func missing(_ present: [Rank: String], _ count: UInt64, _ name: (Rank) -> String) -> [String] {
-            let there = present.keys.filter { $0.data < count }.map { $0.model * count + $0.data }
-            return RankFaults.missing(count * model, of: Set(there)) {
-                name(Rank(data: $0 % count, model: $0 / count))
-            }
-        }
-        var faults = missing(files.states, files.statesAreDivided ? data : 1, files.stateName)
+        var faults = missing(files.states, files.statesAreDivided ? data : 1, model, files.stateName)
         guard state.dividesOptimizer || !files.optimizers.isEmpty else { return faults }
-        faults += missing(files.optimizers, data, files.optimizerName)
+        faults += missing(files.optimizers, data, model, files.optimizerName)
         if let more = files.optimizers.keys.filter({ $0.data >= data }).min() {
             faults.append(
                 "\(files.optimizers[more]!) is there, though the state is in \(data) parts: "
                     + "an older checkpoint was written over")
         }
         return faults
+    }
+
+    private func missing(
+        _ present: [DeepSpeedFiles.Rank: String], _ data: UInt64, _ model: UInt64,
+        _ name: (DeepSpeedFiles.Rank) -> String
+    ) -> [String] {
+        let there = present.keys.filter { $0.data < data }.map { $0.model * data + $0.data }
+        return RankFaults.missing(data * model, of: Set(there)) {
+            name(DeepSpeedFiles.Rank(data: $0 % data, model: $0 / data))
+        }
     }
 
     private func missingExperts(_ files: DeepSpeedFiles, _ state: DeepSpeedState) -> [String] {

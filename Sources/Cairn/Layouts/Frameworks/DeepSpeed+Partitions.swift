@@ -67,7 +67,8 @@ extension DeepSpeed {
             throw Assembly.refused("the model's state of some rank is missing")
         }
         let states = try (0..<ranks).map { rank in
-            let path = files.stateName(.init(data: UInt64(rank), model: 0))
+            let own = DeepSpeedFiles.Rank(data: UInt64(rank), model: 0)
+            let path = files.states[own] ?? files.stateName(own)
             return (path, DeepSpeedState(try view.wantedTree(in: path)))
         }
         return try state.frozen.flatMap { shape in

@@ -9,6 +9,20 @@ extension DeepSpeed {
         let shapes = Dictionary(state.shapes.joined().map { ($0.name, $0.shape) }) { first, _ in first }
         let known = state.shapes.joined().map(\.name).filter { files.parameters[$0] != nil }
         let names = known + Set(files.parameters.keys).subtracting(known).sorted()
+        var assembly = try parameters(names, view, files, shapes)
+        if files.statesAreDivided {
+            let ranks = (files.states.keys.map(\.data).max() ?? 0) + 1
+            assembly.tensors += try frozen(view, files, state, ranks: Int(ranks))
+        }
+        assembly.tensors = try merged(
+            state, path, weights: assembly.tensors, isEmptied: files.statesAreDivided)
+        return assembly
+    }
+
+    /// - Parameter shapes: of those that may be stored in a row.
+    func parameters(
+        _ names: [String], _ view: CheckpointView, _ files: DeepSpeedFiles, _ shapes: [String: [UInt64]]
+    ) throws -> Assembly {
         var assembly = Assembly()
         for name in names {
             for file in files.parameters[name] ?? [] where file.hasSuffix(".pt") && file != "step.pt" {
@@ -22,12 +36,6 @@ extension DeepSpeed {
                 }
             }
         }
-        if files.statesAreDivided {
-            let ranks = (files.states.keys.map(\.data).max() ?? 0) + 1
-            assembly.tensors += try frozen(view, files, state, ranks: Int(ranks))
-        }
-        assembly.tensors = try merged(
-            state, path, weights: assembly.tensors, isEmptied: files.statesAreDivided)
         return assembly
     }
 

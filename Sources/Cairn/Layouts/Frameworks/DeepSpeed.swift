@@ -142,8 +142,19 @@ struct DeepSpeedFiles {
 
     var isUniversal: Bool { !parameters.isEmpty }
 
-    /// What the first rank writes for each part of the model.
-    func state(ofModelRank rank: UInt64) -> String? { states[Rank(data: 0, model: rank)] }
+    /// Only those of one part of the model, as if that were all of it.
+    func ofModelRank(_ model: UInt64) -> DeepSpeedFiles {
+        func own(_ files: [Rank: String]) -> [Rank: String] {
+            var own: [Rank: String] = [:]
+            for (rank, path) in files where rank.model == model {
+                own[Rank(data: rank.data, model: 0)] = path
+            }
+            return own
+        }
+        var files = self
+        (files.states, files.optimizers) = (own(states), own(optimizers))
+        return files
+    }
 
     func stateName(_ rank: Rank) -> String {
         let name = "mp_rank_\(rank.model.padded(2))_model_states.pt"

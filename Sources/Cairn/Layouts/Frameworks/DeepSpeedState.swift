@@ -31,6 +31,13 @@ struct DeepSpeedState {
         (root?["num_experts"]?.elements ?? []).compactMap { $0.int.flatMap { UInt64(exactly: $0) } }
     }
 
+    /// How ranks of tensor parallelism divide parameters; nil where nothing says.
+    var division: TorchTree.Value? {
+        root?["universal_checkpoint_info"].flatMap { $0.items?.isEmpty ?? true ? nil : $0 }
+    }
+
+    var pipelineRanks: Int { root?["checkpoint_parallel_dimensions"]?["pp_degree"]?.int ?? 1 }
+
     /// The stage of ZeRO in the configuration.
     var stage: Int? { root?["ds_config"]?["zero_optimization"]?["stage"]?.int }
     /// Whether each rank has a part of the optimizer's state in a file of its own.

@@ -82,7 +82,11 @@ struct Lightning: Layout {
             if let tree { return Self.isOwn(tree.root) }
             return fault != nil
         }
-        return try state(of: view) != nil || Self.isFSDP(view) && view.has(Self.meta)
+        if try state(of: view) != nil { return true }
+        // Others write folders of such names as well, but none with a step that is said so.
+        let isNamed = view.name.hasSuffix(Self.ending)
+        return Self.isFSDP(view) && (view.has(Self.meta) || isNamed && view.name.contains("="))
+            || isNamed && Self.deepSpeed(view) != nil
     }
 
     private static func isOwn(_ root: TorchTree.Value) -> Bool {
@@ -93,11 +97,18 @@ struct Lightning: Layout {
         view.has(".metadata") || !view.files("__#_#.distcp").isEmpty
     }
 
+    /// The folder that DeepSpeed writes, for which Lightning has one name.
+    private static let tag = "checkpoint"
+
+    private static func deepSpeed(_ view: CheckpointView) -> CheckpointView? {
+        view.names(in: tag).contains(where: DeepSpeedFiles.isOne) ? view.view(of: tag) : nil
+    }
+
     /// The file that says what the training was at: the only one, FSDP's `meta.pt`, or the first of DeepSpeed's.
     private func state(of view: CheckpointView) throws -> (file: CheckpointView.File, tree: TorchTree)? {
         let files =
             [view.onlyFile, view[Self.meta]]
-            + view.files("*mp_rank_#_model_states.pt", in: "checkpoint").prefix(1).map(\.file)
+            + view.files("*mp_rank_#_model_states.pt", in: Self.tag).prefix(1).map(\.file)
         for case let file? in files {
             if let tree = try view.treeOrFault(of: file).tree, Self.isOwn(tree.root) { return (file, tree) }
         }
@@ -110,7 +121,7 @@ struct Lightning: Layout {
             result.metrics = CheckpointName(file.path.dropLast(Self.ending.count)).metrics
             if let fault = try view.treeOrFault(of: file).fault { result.faults.append(fault) }
         } else {
-            result.faults = try faults(ofFolder: view)
+            try inspectFolder(view, &result)
         }
         guard let (file, tree) = try state(of: view) else { return result }
         result.step = try view.number(tree.root["global_step"], in: file)?.step
@@ -141,15 +152,22 @@ struct Lightning: Layout {
         }
     }
 
-    private func faults(ofFolder view: CheckpointView) throws -> [String] {
-        if Self.isFSDP(view) {
+    private func inspectFolder(_ view: CheckpointView, _ result: inout Inspection) throws {
+        if let own = Self.deepSpeed(view) {
+            let inner = try DeepSpeed().inspect(own)
+            result.faults = inner.faults.map { "in \(Self.tag), \($0)" }
+            (result.worldSize, result.facts, result.missing) = (inner.worldSize, inner.facts, inner.missing)
+        } else if Self.isFSDP(view) {
             let meta =
                 view.has(Self.meta)
                 ? try view.fault(inTensors: Self.meta) : "\(Self.meta) is missing, which is written last"
-            return try DCP().inspect(view).faults + (meta.map { [$0] } ?? [])
-        }
-        return try view.files.filter { $0.path.hasSuffix(".pt") }.compactMap {
-            try view.fault(inTensors: $0.path)
+            let inner = try DCP().inspect(view)
+            result.faults = inner.faults + (meta.map { [$0] } ?? [])
+            (result.worldSize, result.missing) = (inner.worldSize, inner.missing)
+        } else {
+            result.faults = try view.files.filter { $0.path.hasSuffix(".pt") }.compactMap {
+                try view.fault(inTensors: $0.path)
+            }
         }
     }
 
@@ -159,7 +177,9 @@ struct Lightning: Layout {
                 TorchContent.part(ofKey: $0.split(separator: ".").first.map(String.init) ?? "")
             } ?? .model
         }
-        if path.hasSuffix("optim_states.pt") { return .optimizer }
+        if path.hasPrefix(Self.tag + "/") {
+            return DeepSpeed().part(of: String(path.dropFirst(Self.tag.utf8.count + 1)), tensor: tensor)
+        }
         if path == Self.meta { return .trainerState }
         return path.hasSuffix("zero_to_fp32.py") || path.hasSuffix("latest") ? .marker : .model
     }
@@ -185,10 +205,23 @@ struct Lightning: Layout {
     }
 
     func assembly(of view: CheckpointView) throws -> Assembly? {
+        if let own = Self.deepSpeed(view) {
+            var assembly = try DeepSpeed().assembly(of: own)?.below(Self.tag)
+            for index in assembly?.tensors.indices ?? 0..<0 { assembly?.tensors[index].unwrap() }
+            return assembly
+        }
         guard let file = view.onlyFile else { return Self.isFSDP(view) ? try DCP().assembly(of: view) : nil }
         guard let tree = try view.treeOrFault(of: file).tree,
             let tensors = TorchModel(tree: tree, file: file.path).tensors(below: "state_dict")
         else { return nil }
         return Assembly(tensors: tensors)
+    }
+}
+
+extension Assembly.Tensor {
+    /// Before Lightning 2.1, the module that it gave to DeepSpeed held its own.
+    fileprivate mutating func unwrap() {
+        let prefix = "_forward_module."
+        if name.hasPrefix(prefix) { name.removeFirst(prefix.count) }
     }
 }

@@ -43,7 +43,8 @@ struct MegatronMerging {
             for (rank, part) in ranks where isWanted(rank) {
                 guard let tensor = part[name] else { continue }
                 let partner = MegatronRules.partner(of: name).flatMap { part[$0] }
-                return MegatronRules.Part(file: part.file, tensor: tensor, partner: partner)
+                let lengths = MegatronMamba.lengths(of: name) { part[$0]?.shape }
+                return MegatronRules.Part(file: part.file, tensor: tensor, partner: partner, lengths: lengths)
             }
             throw Assembly.refused("some rank has no \(name)")
         }
@@ -123,16 +124,24 @@ struct MegatronMerging {
             return [try rules.merged(name, as: global, ranks)]
         }
         let divided = grid.arguments.expertTensorRanks ?? grid.tensor
-        guard divided == 1 || divided == grid.tensor else {
+        // Where it is more, several ranks wrote the same file.
+        guard divided > 0, grid.tensor.isMultiple(of: divided) else {
             throw Assembly.refused(
                 "its experts are divided among \(divided) ranks of tensor parallelism, and the rest among \(grid.tensor)"
             )
         }
-        let experts = try (0..<grid.expert).map { number in
-            let ranks = try (0..<divided).map { tensor in
-                try stage.part(of: name) { $0.expert == number && (divided == 1 || $0.tensor == tensor) }
+        let parts = try (0..<grid.expert).map { number in
+            try (0..<divided).map { tensor in
+                try stage.part(of: name) { $0.expert == number && $0.tensor % divided == tensor }
             }
-            let place = expert.local + Int(number) * stage.expertCount
+        }
+        if expert.isGrouped, divided > 1 {
+            return [
+                try MegatronGroupedExperts(grid.arguments, ranks: grid.expert).merged(name, as: global, parts)
+            ]
+        }
+        let experts = try parts.enumerated().map { number, ranks in
+            let place = expert.local + number * stage.expertCount
             return try rules.merged(global, as: MegatronExpert(global)?.numbered(place) ?? global, ranks)
         }
         return expert.isGrouped && experts.count > 1 ? [try rules.concatenated(experts, as: global)] : experts

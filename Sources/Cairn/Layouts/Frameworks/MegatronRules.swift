@@ -9,14 +9,16 @@ struct MegatronRules {
         var tensor: TorchTree.Tensor
         /// The second linear layer behind this first one, which tells whether the first is gated.
         var partner: TorchTree.Tensor?
+        /// Where it is several tensors along the first axis, how long each of them is.
+        var lengths: [UInt64]?
     }
 
     private enum Cut {
         /// Each rank has all of it.
         case whole
         case axis(Int)
-        /// Along the first axis, in two halves: each rank has its rows of the gate, and behind them those of the other half.
-        case gated
+        /// Along the first axis, several of these lengths: each rank has its rows of the first, and behind them those of the next.
+        case joined([UInt64])
         case unknown
     }
 
@@ -33,9 +35,9 @@ struct MegatronRules {
         let first = parts[0]
         if parts.count == 1 { return .init(whole: global, first.tensor, file: first.file) }
         switch cut(name, first) {
-        case .whole: return .init(whole: global, first.tensor, file: first.file)
+        case .whole: return try whole(global, parts)
         case .axis(let axis): return try along(axis, global, parts)
-        case .gated: return try gated(global, parts)
+        case .joined(let lengths): return try joined(global, parts, lengths)
         case .unknown:
             throw Assembly.refused(
                 "nothing says along which axis \(name) is divided among \(parts.count) ranks of tensor parallelism",
@@ -62,6 +64,7 @@ struct MegatronRules {
         // The number of a grouped expert: `weight3`.
         let leaf = last.prefix { !$0.isNumber }
         let module = steps.dropLast().last ?? ""
+        if let cut = mamba(steps, part) { return cut }
         if leaf.hasPrefix("layer_norm_") || module.contains("norm") || leaf == "expert_bias"
             || leaf == "gate_weight"
         {
@@ -73,8 +76,22 @@ struct MegatronRules {
         if Self.columns.contains(module) { return .axis(0) }
         let isAttention = module == "dense" && steps.dropLast(2).last?.contains("attention") == true
         if Self.rows.contains(module) || isAttention { return leaf == "weight" ? .axis(1) : .whole }
-        if Self.firsts.contains(module) { return isGated(part) ? .gated : .axis(0) }
+        if Self.firsts.contains(module) {
+            guard isGated(part), let rows = part.tensor.shape.first else { return .axis(0) }
+            return .joined([rows / 2, rows - rows / 2])
+        }
         return down(module, part)
+    }
+
+    /// What a layer of Mamba's has; nil for all else, and what nothing is known of.
+    private func mamba(_ steps: [Substring], _ part: Part) -> Cut? {
+        guard let place = steps.lastIndex(of: "mixer") else { return nil }
+        switch steps[(place + 1)...].joined(separator: ".") {
+        case "in_proj.weight", "conv1d.weight", "conv1d.bias": return part.lengths.map { .joined($0) }
+        case "dt_bias", "A_log", "D", "norm.weight": return .axis(0)
+        case "out_proj.weight": return .axis(1)
+        default: return nil
+        }
     }
 
     /// Projections to a small rank: whole on each rank in newer versions, divided in older ones. The arguments say how long they are.
@@ -99,6 +116,7 @@ struct MegatronRules {
 
     /// The second linear layer of a first one.
     static func partner(of name: String) -> String? {
+        if name.hasSuffix(".experts.weight1") { return name.dropLast() + "2" }
         for (first, second) in [("linear_fc1.", "linear_fc2."), ("dense_h_to_4h.", "dense_4h_to_h.")] {
             guard let range = name.lastRange(of: first) else { continue }
             // A bias as well is as long as the weight's rows.
@@ -147,23 +165,40 @@ struct MegatronRules {
         return whole
     }
 
-    private func gated(_ name: String, _ parts: [Part]) throws -> Assembly.Tensor {
+    /// All ranks have the same; that they do is looked at when it is put together.
+    private func whole(_ name: String, _ parts: [Part]) throws -> Assembly.Tensor {
+        var whole = Assembly.Tensor(whole: name, parts[0].tensor, file: parts[0].file)
+        for part in parts.dropFirst() {
+            let own = Assembly.Tensor(whole: name, part.tensor, file: part.file)
+            guard own.shape == whole.shape, own.dtype == whole.dtype else { throw unlike(name, part) }
+            whole.pieces += own.pieces
+        }
+        return whole
+    }
+
+    private func joined(_ name: String, _ parts: [Part], _ lengths: [UInt64]) throws -> Assembly.Tensor {
         let shape = parts[0].tensor.shape
-        let half = parts[0].tensor.count / 2
         var whole = Assembly.Tensor(whole: name, parts[0].tensor, file: parts[0].file)
         whole.pieces = []
-        guard let rows = shape.first, rows % 2 == 0, let length = [rows, UInt64(parts.count)].product,
-            [half, UInt64(parts.count), 2].product != nil
+        guard let rows = shape.first, lengths.reduce(0, &+) == rows,
+            let length = [rows, UInt64(parts.count)].product,
+            [parts[0].tensor.count, UInt64(parts.count)].product != nil
         else { throw unlike(name, parts[0]) }
+        let width = rows == 0 ? 0 : parts[0].tensor.count / rows
         for (rank, part) in parts.enumerated() {
             let (stored, dtype) = try part.tensor.stored(in: part.file)
             guard part.tensor.shape == shape, dtype == whole.dtype else { throw unlike(name, part) }
-            for side in 0..<2 where half > 0 {
-                let start = (UInt64(side * parts.count) + UInt64(rank)) * half
-                whole.pieces.append(
-                    .init(
-                        file: part.file, tensor: stored,
-                        place: .run(start: start, count: half, from: UInt64(side) * half)))
+            var from: UInt64 = 0
+            for length in lengths {
+                let count = length * width
+                let start = from * UInt64(parts.count) + UInt64(rank) * count
+                if count > 0 {
+                    whole.pieces.append(
+                        .init(
+                            file: part.file, tensor: stored,
+                            place: .run(start: start, count: count, from: from)))
+                }
+                from += count
             }
         }
         whole.shape[0] = length
