@@ -9,7 +9,7 @@ extension OutputFolder {
             return name
         }
         for other in Set(iterations.flatMap(\.own)).subtracting(paths).sorted() {
-            if let inner = try Self.link(in: path.appending(other), into: targets) {
+            if let inner = Self.link(in: path.appending(other), into: targets) {
                 return "\(other)/\(inner)"
             }
         }
@@ -19,14 +19,15 @@ extension OutputFolder {
     /// No framework nests its links deeper.
     private static let depthLimit = 4
 
-    private static func link(in folder: Path, into targets: [Path], depth: Int = 0) throws -> String? {
-        guard depth < depthLimit, try FileSystem.status(folder)?.kind == .folder else { return nil }
-        for bytes in try FileSystem.names(in: folder) {
+    private static func link(in folder: Path, into targets: [Path], depth: Int = 0) -> String? {
+        guard depth < depthLimit, (try? FileSystem.status(folder))??.kind == .folder else { return nil }
+        // What vanishes meanwhile, or can't be read, is passed over.
+        for bytes in (try? FileSystem.names(in: folder)) ?? [] {
             let (inner, name) = (folder.appending(bytes), Path.text(of: bytes))
-            switch try FileSystem.status(inner)?.kind {
+            switch (try? FileSystem.status(inner))??.kind {
             case .link: if leads(inner, into: targets) { return name }
             case .folder:
-                if let found = try link(in: inner, into: targets, depth: depth + 1) {
+                if let found = link(in: inner, into: targets, depth: depth + 1) {
                     return "\(name)/\(found)"
                 }
             default: break
