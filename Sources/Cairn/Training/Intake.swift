@@ -8,6 +8,7 @@ struct Intake {
     private let dryRun: Bool
     private let progress: Progress
     private var moving = Moving()
+    private var links = LinksOfIterations()
     /// What a dry run would have saved, by step.
     private var foreseen: [UInt64: Candidate] = [:]
 
@@ -45,6 +46,7 @@ struct Intake {
 
     /// Looks at a candidate, and takes note of it as an original that others may depend on.
     mutating func look(at candidate: Candidate, in output: OutputFolder) throws -> Look {
+        links.forget(candidate)
         do {
             guard let found = try output.found(candidate) else {
                 moving.forget(candidate)
@@ -235,7 +237,7 @@ struct Intake {
         for path in candidate.own where try FileSystem.status(output.path.appending(path))?.kind == .link {
             return "\(path) is a link"
         }
-        if let link = try output.link(into: candidate.own, besides: moving.candidates) {
+        if let link = try links.link(into: candidate, besides: moving.candidates, in: output) {
             return "\(link) points to it"
         }
         let subject = try SaveSubject(candidate, in: output)
