@@ -13,6 +13,8 @@ import contextlib
 import json
 import os
 import sys
+import threading
+import types
 from pathlib import Path
 
 import numpy
@@ -118,6 +120,7 @@ def mindspore_models():
     """Weights of Hugging Face models, converted by MindSpore Transformers' own functions."""
     from mindformers.models.llama.llama import LlamaForCausalLM
     from mindformers.models.qwen3.modeling_qwen3_train import TrainingQwen3ForCausalLM
+    from mindformers.models.qwen3_moe.modeling_qwen3_moe_train import TrainingQwen3MoeForCausalLM
     from mindformers.parallel_core.utils import model_mixin
     from mindformers.utils.convert_utils import ffn_concat_hf2mg, qkv_concat_hf2mg
 
@@ -148,12 +151,25 @@ def mindspore_models():
         tensors |= names.concat_linear_fc1_interleaved(gate, up, prefix + "mlp.gating.weight", 24)
     write_mindspore("mindspore-qwen3", "Qwen3ForCausalLM", CONFIG, tensors, expected)
 
+    # All that its class does with the weights of a Hugging Face model, in one go.
+    expected = huggingface_weights(CONFIG, norms=True, experts=EXPERTS)
+    names = TrainingQwen3MoeForCausalLM.__new__(TrainingQwen3MoeForCausalLM)
+    names.__dict__["transformer_config"] = types.SimpleNamespace(
+        use_contiguous_weight_layout_attention=False, kv_channels=8, num_query_groups=2, num_attention_heads=4, num_layers=2, hidden_size=16,
+        num_moe_experts=4, moe_ffn_hidden_size=24)
+    names.__dict__["get_gpt_transformer_config"] = lambda: names.transformer_config
+    tensors = names.convert_weight_dict(dict(expected), qkv_dict={}, condition=threading.Condition())
+    # What it counts while it trains.
+    for layer in range(2):
+        tensors[f"decoder.layers.{layer}.mlp.router.fi_accu"] = numpy.zeros(4, numpy.float32)
+    write_mindspore("mindspore-qwen3-moe", "Qwen3MoeForCausalLM", CONFIG | EXPERTS, tensors, expected)
+
 
 def write_mindspore(name, architecture, config, tensors, expected):
     write(name, architecture, config, tensors | {"expected." + key: value for key, value in expected.items()})
 
 
-def huggingface_weights(config, norms):
+def huggingface_weights(config, norms, experts=None):
     generator = numpy.random.default_rng(1)
     hidden, head = config["hidden_size"], config["head_dim"]
     heads, groups = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
@@ -162,10 +178,15 @@ def huggingface_weights(config, norms):
         prefix = f"model.layers.{layer}."
         shapes |= {
             prefix + "self_attn.q_proj.weight": (heads, hidden), prefix + "self_attn.k_proj.weight": (groups, hidden),
-            prefix + "self_attn.v_proj.weight": (groups, hidden), prefix + "self_attn.o_proj.weight": (hidden, heads),
-            prefix + "mlp.gate_proj.weight": (24, hidden), prefix + "mlp.up_proj.weight": (24, hidden),
-            prefix + "mlp.down_proj.weight": (hidden, 24), prefix + "input_layernorm.weight": (hidden,),
-            prefix + "post_attention_layernorm.weight": (hidden,)}
+            prefix + "self_attn.v_proj.weight": (groups, hidden), prefix + "self_attn.o_proj.weight": (hidden, heads)}
+        parts = [f"mlp.experts.{number}." for number in range(experts["num_experts"])] if experts else ["mlp."]
+        if experts:
+            shapes[prefix + "mlp.gate.weight"] = (experts["num_experts"], hidden)
+        for part in parts:
+            shapes |= {
+                prefix + part + "gate_proj.weight": (24, hidden), prefix + part + "up_proj.weight": (24, hidden),
+                prefix + part + "down_proj.weight": (hidden, 24)}
+        shapes |= {prefix + "input_layernorm.weight": (hidden,), prefix + "post_attention_layernorm.weight": (hidden,)}
         if norms:
             shapes |= {prefix + "self_attn.q_norm.weight": (head,), prefix + "self_attn.k_norm.weight": (head,)}
     return {name: generator.standard_normal(shape).astype(numpy.float16) for name, shape in shapes.items()}

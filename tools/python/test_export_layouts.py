@@ -15,6 +15,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.checkpoint.state_dict import get_state_dict
 
 from workbench import Workbench, tiny_llama
 
@@ -174,6 +175,57 @@ class DistributedTests(LayoutTests):
             list(map(str, command)), capture_output=True, text=True, timeout=300, env=dict(os.environ, OMP_NUM_THREADS="1"))
         self.assertEqual(done.returncode, 0, done.stderr[-2000:])
         self.assertEqual(done.stdout.count("loaded"), 2, done.stdout)
+
+
+class RenamedTests(LayoutTests):
+    def map(self, *rules):
+        path = self.folder / "map.json"
+        path.write_text(json.dumps({"rules": rules}))
+        return path
+
+    def test_matrices_are_transposed(self):
+        tensors = self.all_kinds()
+        tensors["stack"] = torch.randn(3, 700, 900)
+        self.save_tensors(tensors)
+        path = self.map({"match": "scalar", "to": "t.scalar"}, {"match": "(.*)", "to": "t.{1}", "transpose": True})
+        expected = {f"t.{name}": tensor if name == "scalar" else tensor.mT.contiguous() for name, tensor in tensors.items()}
+        self.assert_same_bits(torch.load(self.export_as("torch", "m.pt", "--rename", path), weights_only=True), expected)
+        self.assert_same_bits(load_file(self.export_as("safetensors", "m.safetensors", "--rename", path)), expected)
+        target = {name: torch.zeros_like(tensor) for name, tensor in expected.items()}
+        dcp.load(target, checkpoint_id=self.export_as("dcp", "d", "--rename", path, "--max-shard-size", "9MB"))
+        self.assert_same_bits(target, expected)
+
+    def test_the_optimizer_goes_along(self):
+        """As PyTorch saves a model and its optimizer, by names."""
+        model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Linear(8, 4, bias=False))
+        optimizer = torch.optim.AdamW(model.parameters())
+        model(torch.randn(3, 6)).sum().backward()
+        optimizer.step()
+        weights, state = get_state_dict(model, optimizer)
+        dcp.save({"model": weights, "optimizer": state}, checkpoint_id=self.folder / "source", no_dist=True)
+        self.save(self.folder / "source")
+        path = self.map(
+            {"match": "0\\.weight", "to": ["query", "key"], "split": {}}, {"match": "1\\.weight", "to": "out", "transpose": True},
+            {"match": "0\\.bias", "to": "bias"})
+
+        def cut(name, tensor):
+            if name == "0.weight":
+                halves = tensor.chunk(2) if tensor.dim() else (tensor, tensor)
+                return dict(zip(("query", "key"), halves))
+            return {"out": tensor.mT if tensor.dim() else tensor} if name == "1.weight" else {"bias": tensor}
+
+        expected = {new: part for name, tensor in weights.items() for new, part in cut(name, tensor).items()}
+        moments = {
+            f"{kind}.{new}": part.contiguous() for name, kept in state["state"].items()
+            for kind, tensor in kept.items() for new, part in cut(name, tensor).items()}
+        self.assertEqual(len(moments), 12)
+        loaded = torch.load(self.export_as("torch", "m.pt", "--all", "--rename", path), weights_only=True)
+        self.assert_same_bits(loaded["model"], expected)
+        self.assert_same_bits(loaded["optimizer"], moments)
+        dcp_to_torch_save(self.export_as("dcp", "d", "--all", "--rename", path), self.folder / "one.pt")
+        loaded = torch.load(self.folder / "one.pt", weights_only=True)
+        self.assert_same_bits(loaded["model"], expected)
+        self.assert_same_bits(loaded["optimizer"], moments)
 
 
 LOAD = """

@@ -327,12 +327,15 @@ class RenamingTests(Workbench):
                     self.assertEqual(set(tensors(folder)), set(loaded.state_dict()) if name != "qwen3-moe" else set(tensors(folder)))
 
     def test_models_of_mindspore_transformers_are_the_same(self):
-        for step, name in enumerate(["llama", "llama-concat", "qwen3"]):
+        for step, name in enumerate(["llama", "llama-concat", "qwen3", "qwen3-moe"]):
             with self.subTest(name):
                 model, expected, config = self.fixture("mindspore-" + name)
-                folder = self.renamed(model, config, "mindspore-to-" + name.split("-")[0], step)
+                folder = self.renamed(model, config, "mindspore-to-" + name.removesuffix("-concat"), step)
                 self.assert_same_tensors(tensors(folder), expected)
-                AutoModelForCausalLM.from_pretrained(folder)
+                loaded, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+                self.assertEqual([list(info[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")], [[], [], []])
+                with torch.no_grad():
+                    self.assertTrue(loaded(torch.arange(12)[None]).logits.isfinite().all())
 
     def test_what_a_map_does_not_fit_is_named(self):
         model, _, config = self.fixture("mindspore-qwen3")

@@ -81,6 +81,9 @@ class ReshardingTests(Workbench):
         places = [self.export_as("unified", layout="mindformers1")]
         for mesh in ("dp=1,tp=2", "dp=2,tp=2", "dp=1,tp=4"):
             places.append(self.export_as(mesh, *maps, "--mesh", mesh, layout="mindformers1"))
+            once = self.export_as("once-" + mesh, *maps, "--mesh", mesh, "--remove-redundancy", "--prefix", "qwen3", layout="mindformers1")
+            self.assertLess(sum(map(os.path.getsize, once.glob("rank_*/*"))), sum(map(os.path.getsize, places[-1].glob("rank_*/*"))))
+            places.append(once)
         self.check(*places, older=True)
 
     def test_what_was_written_is_cut_anew(self):

@@ -60,6 +60,13 @@ public enum Checkpoints {
         return try !OutputFolder(Path(path)).candidates().isEmpty
     }
 
+    /// The folder in an output folder that holds what `resume` has put out of the way so far, and how many bytes lie in it; nil where
+    /// there is none. Nothing ever deletes it: whoever needs nothing in it any more does.
+    public static func setAside(at path: String) throws -> (path: String, bytes: UInt64)? {
+        let folder = AsideFolder(in: Path(path))
+        return try folder.bytes().map { (folder.path.text, $0) }
+    }
+
     private static func iteration(at path: Path) throws -> FoundIteration {
         let resolved = try FileSystem.resolved(path)
         let view = try CheckpointView(resolved)

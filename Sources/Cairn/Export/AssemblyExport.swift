@@ -17,8 +17,7 @@ struct AssemblyExport {
         let ownState = subject.options.all && subject.layout is HuggingFace
         var tensors = try ExportTensors(subject, withOptimizer: subject.options.all && !ownState)
         tensors.untie()
-        let model = tensors.model.map { ModelTensor($0, tensors.sources) }
-        let optimizer = tensors.optimizer.map { ModelTensor($0, tensors.sources) }
+        let (model, optimizer) = tensors.files()
         let size = subject.options.maxShardSize ?? Self.shardSize
         plan.written =
             assembly.fileName == "model"

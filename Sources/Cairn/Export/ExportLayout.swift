@@ -62,7 +62,7 @@ enum ExportLayout: String, CaseIterable {
             ("--all", options.all, [.hf, .safetensors, .torch, .dcp]),
             ("--prefix", options.prefix != nil, meshes),
             ("--no-optimizer", options.withoutOptimizer, meshes),
-            ("--remove-redundancy", options.removesRedundancy, [.mindformers]),
+            ("--remove-redundancy", options.removesRedundancy, meshes),
             ("--unified", options.isUnified, meshes),
             ("--mesh", options.mesh != nil, meshes),
             ("--maps-of", options.mapsOf != nil, meshes),

@@ -6,10 +6,11 @@ internal import TensorFormats
 struct ExportTensors {
     /// The model's, under the names that they get.
     private(set) var model: [GatheredTensor] = []
-    /// The optimizer's, under their own names.
+    /// The optimizer's, under their own names or those that their parameters get.
     private(set) var optimizer: [GatheredTensor] = []
     /// Where the bytes of what is stored are.
-    let sources: [Gather.Source]
+    private let sources: [Gather.Source]
+    private let chunks: ChunkStore
     /// Sentences for people.
     private(set) var warnings: [String] = []
 
@@ -18,6 +19,7 @@ struct ExportTensors {
     init(_ subject: ExportSubject, withOptimizer: Bool) throws {
         let (options, info) = (subject.options, subject.info)
         let isWanted = try Self.filter(options.only)
+        chunks = subject.chunks
         var assembler = Assembler(subject.chunks, subject.manifest)
         if let path = options.rename {
             let config = try subject.config().flatMap { try? JSON(parsing: $0, allowNonFinite: true) }
@@ -25,12 +27,16 @@ struct ExportTensors {
                 try Rename(parsing: try ExportSubject.read(path), path: path), config: config)
             let named = subject.assembly.tensors.map { ($0.name, $0) }
             model = try renaming.apply(named) { try assembler.tensor($0) }.filter { isWanted($0.name) }
+            if withOptimizer {
+                optimizer = try StateRenaming(renaming, subject.assembly, &assembler).tensors
+                    .filter { isWanted($0.name) }
+            }
         } else {
             model = try subject.assembly.tensors.filter { isWanted($0.name) }.map { try assembler.tensor($0) }
-        }
-        if withOptimizer {
-            optimizer = try subject.assembly.optimizer.filter { isWanted($0.name) }.map {
-                try assembler.tensor($0)
+            if withOptimizer {
+                optimizer = try subject.assembly.optimizer.filter { isWanted($0.name) }.map {
+                    try assembler.tensor($0)
+                }
             }
         }
         sources = assembler.sources
@@ -64,6 +70,22 @@ struct ExportTensors {
             throw CairnError(
                 .inconsistent, "two tensors of \(info.run)@\(info.step) are called \(tensor.name)")
         }
+    }
+
+    /// The bytes of a tensor, or of a slice of one.
+    func content(of tensor: GatheredTensor) -> OutputFile.Part {
+        tensor.isTransposed && tensor.count > 0
+            ? .computed(TransposedTensor(tensor, sources, chunks)) : .gather(tensor.gather(sources))
+    }
+
+    /// The model's and the optimizer's tensors for files that hold them one by one.
+    func files() -> (model: [ModelTensor], optimizer: [ModelTensor]) {
+        let tensors = [model, optimizer].map { tensors in
+            tensors.map {
+                ModelTensor(name: $0.name, dtype: $0.dtype, shape: $0.shape, content: content(of: $0))
+            }
+        }
+        return (tensors[0], tensors[1])
     }
 
     /// Leaves out what is the same memory as a tensor before it, as `save_pretrained` does: readers tie them again.

@@ -22,9 +22,12 @@ struct MindFormers1Export {
         let (epoch, step) = (max(1, common.epoch ?? 1), common.step ?? Int(subject.info.step))
         plan.warnings = slices.tensors.warnings
         do {
-            // All of a rank goes into one file.
+            // All of a rank goes into one file. What has no axes is no part of strategies, in which MindSpore can't read it.
             var tensors = try slices.planned(mesh)
-            for index in tensors.indices { tensors[index].kind = .model }
+            for index in tensors.indices {
+                tensors[index].kind = .model
+                tensors[index].isEverywhere = tensors[index].shape.isEmpty
+            }
             let taken = Set(tensors.map(\.name))
             let numbers = Self.numbers(common, epoch, step).filter { !taken.contains($0.name) }
             let count = tensors.count
@@ -33,13 +36,19 @@ struct MindFormers1Export {
                     name: number.name, dtype: number.dtype, shape: number.name == "global_step" ? [1] : [],
                     layout: try MindFormersLayout.everywhere(
                         mesh.rankCount, axes: number.name == "global_step" ? 1 : 0),
-                    kind: .model)
+                    kind: .model, isEverywhere: true)
             }
-            for file in try MindFormersPlan(tensors, rankCount: mesh.rankCount).files {
+            // With one rank there is nothing to be removed, and the library refuses to load it as if there were.
+            let removes = subject.options.removesRedundancy && mesh.rankCount > 1
+            let files = try MindFormersPlan(
+                tensors, rankCount: mesh.rankCount, replicas: removes ? .dealt : .kept,
+                metadata: [("format", "ms"), ("remove_redundancy", removes ? "True" : "False")]
+            ).files
+            for file in files {
                 let name = MindFormers1FileName(prefix: prefix, rank: file.rank, epoch: epoch, step: step)
                 let pieces: [OutputFile.Part] = try file.pieces.map { piece in
                     piece.tensor < count
-                        ? .gather(try slices.bytes(of: piece)) : .literal(numbers[piece.tensor - count].bytes)
+                        ? try slices.bytes(of: piece) : .literal(numbers[piece.tensor - count].bytes)
                 }
                 add("rank_\(file.rank)/\(name.text)", [.literal(file.header)] + pieces)
                 let meta = MindFormers1Meta(epoch: epoch, step: step, file: name.text)
@@ -48,7 +57,7 @@ struct MindFormers1Export {
             // With one rank there is nothing to be told.
             if mesh.rankCount > 1 {
                 try Self.checkRanks(tensors, mesh.rankCount)
-                let strategy = try Self.strategy(tensors).serialized()
+                let strategy = try Self.strategy(tensors.filter { !$0.isEverywhere }, removes).serialized()
                 for rank in 0..<mesh.rankCount {
                     add("strategy/ckpt_strategy_rank_\(rank).ckpt", [.literal(strategy)])
                 }
@@ -70,14 +79,21 @@ struct MindFormers1Export {
     }
 
     /// How tensors lie on the devices, which is the same for all ranks.
-    private static func strategy(_ tensors: [MindFormersPlan.Tensor]) throws(WritingError) -> ParallelStrategy
-    {
+    private static func strategy(
+        _ tensors: [MindFormersPlan.Tensor], _ removesRedundancy: Bool
+    ) throws -> ParallelStrategy {
         var parameters: [ParallelStrategy.Parameter] = []
         for tensor in tensors {
+            let (matrix, map) = tensor.layout.merged
             var layout = ParallelStrategy.Layout()
-            layout.deviceMatrix = tensor.layout.deviceMatrix.map { UInt32($0) }
-            layout.tensorMap = tensor.layout.tensorMap.map {
-                $0.axes.isEmpty ? [-1] : $0.axes.map { Int32($0) }
+            layout.deviceMatrix = matrix.map { UInt32($0) }
+            layout.tensorMap = map.map { $0.isEmpty ? [-1] : $0.map { Int32($0) } }
+            guard !removesRedundancy || layout.tensorMap.allSatisfy({ $0.count == 1 }) else {
+                throw CairnError(
+                    .usage,
+                    "an axis of the tensor \(tensor.name) is cut by axes of the mesh that don't stand side by side, from which "
+                        + "MindSpore can't tell its replicas; leave out --remove-redundancy, or name the axes in another order"
+                )
             }
             layout.indicesOffset = tensor.shape.map { _ in 0 }
             layout.splitShape = try tensor.layout.sliceShape(of: tensor.shape, name: tensor.name).map {
@@ -110,6 +126,31 @@ struct MindFormers1Export {
 }
 
 extension MindFormersLayout {
+    /// The device matrix and the map with one axis for several that cut an axis of the tensor together, where these stand side by side,
+    /// the coarsest first: one axis is all that some functions of MindSpore read.
+    fileprivate var merged: (matrix: [Int], map: [[Int]]) {
+        // Counted from the right, as cuts are.
+        var continued: Set<Int> = []
+        for cut in tensorMap where zip(cut.axes, cut.axes.dropFirst()).allSatisfy({ $0 == $1 + 1 }) {
+            continued.formUnion(cut.axes.dropFirst())
+        }
+        var (matrix, places): ([Int], [Int]) = ([], [])
+        for (index, size) in deviceMatrix.enumerated() {
+            if continued.contains(deviceMatrix.count - 1 - index) {
+                matrix[matrix.count - 1] *= size
+            } else {
+                matrix.append(size)
+            }
+            places.append(matrix.count - 1)
+        }
+        let map = tensorMap.map { cut in
+            cut.axes.filter { !continued.contains($0) }.map {
+                matrix.count - 1 - places[deviceMatrix.count - 1 - $0]
+            }
+        }
+        return (matrix, map)
+    }
+
     /// Of what each rank has all of.
     fileprivate static func everywhere(_ rankCount: Int, axes: Int) throws(WritingError) -> MindFormersLayout
     {

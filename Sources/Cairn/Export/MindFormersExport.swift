@@ -16,13 +16,13 @@ struct MindFormersExport {
             let spread = try MindFormersPlan(
                 try slices.planned(mesh), rankCount: mesh.rankCount,
                 prefix: try options.prefix.map(MindSporeSlices.checkedPrefix),
-                removesRedundancy: options.removesRedundancy)
+                replicas: options.removesRedundancy ? .balanced : .kept)
             for file in spread.files {
                 plan.written.append(
                     OutputFile(
                         path: [UInt8]("\(folder)/\(file.name.text)".utf8),
                         parts: try [.literal(file.header)]
-                            + file.pieces.map { .gather(try slices.bytes(of: $0)) }))
+                            + file.pieces.map { try slices.bytes(of: $0) }))
             }
             // The library writes none for a single rank.
             if mesh.rankCount > 1 {
@@ -64,7 +64,7 @@ struct MindSporeSlices {
     }
 
     /// Where the bytes of a slice are.
-    func bytes(of piece: MindFormersPlan.Piece) throws -> Gather {
+    func bytes(of piece: MindFormersPlan.Piece) throws -> OutputFile.Part {
         var tensor = all[piece.tensor]
         for (axis, range) in piece.area.enumerated() where range != 0..<tensor.shape[axis] {
             do {
@@ -73,7 +73,7 @@ struct MindSporeSlices {
                 throw CairnError(.usage, "the tensor \(tensor.name) can't be cut within a byte")
             }
         }
-        return tensor.gather(tensors.sources)
+        return tensors.content(of: tensor)
     }
 
     static func checkedPrefix(_ prefix: String) throws(CairnError) -> String {

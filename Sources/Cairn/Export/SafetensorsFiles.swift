@@ -62,14 +62,13 @@ struct SafetensorsExport {
             )
         }
         let tensors = try ExportTensors(subject, withOptimizer: options.all)
-        let model = tensors.model.map { ModelTensor($0, tensors.sources) }
+        let (model, optimizer) = tensors.files()
         plan.warnings = tensors.warnings
         if let fileName {
             plan.written = [try SafetensorsFiles.file(fileName, model)]
             plan.isFile = true
             return
         }
-        let optimizer = tensors.optimizer.map { ModelTensor($0, tensors.sources) }
         for (stem, tensors) in [("model", model), ("optimizer", optimizer)] where !tensors.isEmpty {
             plan.written += try SafetensorsFiles.sharded(
                 tensors, stem: stem, maximumShardSize: options.maxShardSize ?? .max)

@@ -11,7 +11,7 @@ struct TorchExport {
         plan.isFile = Self.extensions.contains { destination.hasSuffix($0) }
         let tensors = try ExportTensors(subject, withOptimizer: subject.options.all)
         plan.warnings = tensors.warnings
-        var contents = TorchBytes(tensors.sources)
+        var contents = TorchBytes(tensors)
         var value = try contents.dictionary(tensors.model)
         if subject.options.all {
             var parts: [(key: TorchValue, value: TorchValue)] = [(.text("model"), value)]
@@ -39,7 +39,7 @@ struct DCPExport {
         let options = subject.options
         let tensors = try ExportTensors(subject, withOptimizer: options.all)
         plan.warnings = tensors.warnings
-        var contents = TorchBytes(tensors.sources)
+        var contents = TorchBytes(tensors)
         var items: [DCPWriter.Item] = []
         for (key, tensors) in [("model", tensors.model), ("optimizer", tensors.optimizer)] {
             for tensor in tensors {
@@ -70,22 +70,25 @@ private struct TorchBytes {
     private struct Memory: Hashable {
         var dtype: String
         var bytes: Elements
+        /// Of what is transposed: its axes are no longer in the bytes.
+        var shape: [UInt64]?
     }
 
     private(set) var tensors: [TorchFileWriter.Tensor] = []
-    private var contents: [Gather] = []
+    private var contents: [OutputFile.Part] = []
     private var known: [Memory: Int] = [:]
-    private let sources: [Gather.Source]
+    private let all: ExportTensors
 
-    init(_ sources: [Gather.Source]) { self.sources = sources }
+    init(_ all: ExportTensors) { self.all = all }
 
     /// Takes a tensor in.
     /// - Returns: the number of its bytes.
     mutating func add(_ tensor: GatheredTensor) throws -> Int {
-        let memory = Memory(dtype: tensor.dtype, bytes: tensor.bytes)
+        let memory = Memory(
+            dtype: tensor.dtype, bytes: tensor.bytes, shape: tensor.isTransposed ? tensor.shape : nil)
         let content = known[memory] ?? contents.count
         if content == contents.count {
-            contents.append(tensor.gather(sources))
+            contents.append(all.content(of: tensor))
             // Nothing in no memory is the same as nothing elsewhere.
             if tensor.count > 0 { known[memory] = content }
         }
@@ -115,7 +118,7 @@ private struct TorchBytes {
             case .literal(let bytes): parts.append(.literal(bytes))
             case .content(let content, _):
                 places[content] = parts.count
-                parts.append(.gather(contents[content]))
+                parts.append(contents[content])
             case .checksum(let content):
                 pending.append((parts.count, content))
                 parts.append(.literal([]))

@@ -15,6 +15,12 @@ struct Assembler {
     /// Where the bytes of the stored tensors are, of which so far tensors were put together.
     var sources: [Gather.Source] { pieces.stored.sources }
 
+    /// Whether two that were put together have the same bytes.
+    func areEqual(_ a: GatheredTensor, _ b: GatheredTensor) throws -> Bool {
+        try a.dtype == b.dtype && a.shape == b.shape
+            && comparison.areEqual(a.gather(sources), b.gather(sources))
+    }
+
     /// A tensor from its pieces. Of its bytes only those are read that two pieces hold in different chunks.
     /// - Throws: `.inconsistent`, naming the tensor, the file and the region, where pieces don't fit or don't tile it.
     mutating func tensor(_ wanted: Assembly.Tensor) throws -> GatheredTensor {

@@ -10,20 +10,27 @@ struct GatheredTensor: Sendable {
     var shape: [UInt64]
     /// Of stored tensors, by their numbers: what stands where, counted in bytes.
     var bytes: Elements
+    /// Whether in `bytes` the last two axes stand in the other order.
+    private(set) var isTransposed = false
 
     /// What it is but for its name.
     struct Content: Hashable {
         var dtype: String
         var shape: [UInt64]
         var bytes: Elements
+        var isTransposed: Bool
     }
 
-    var content: Content { Content(dtype: dtype, shape: shape, bytes: bytes) }
+    var content: Content { Content(dtype: dtype, shape: shape, bytes: bytes, isTransposed: isTransposed) }
 
     /// Elements. Where there are none, the other axes may be of any length.
     var count: UInt64 { shape.contains(0) ? 0 : shape.reduce(1, *) }
 
-    /// Where its bytes are.
+    init(name: String, dtype: String, bits: UInt64, shape: [UInt64], bytes: Elements) {
+        (self.name, self.dtype, self.bits, self.shape, self.bytes) = (name, dtype, bits, shape, bytes)
+    }
+
+    /// Where its bytes are, or those of its transpose where it is transposed.
     /// - Parameter sources: of the stored tensors.
     func gather(_ sources: [Gather.Source]) -> Gather { Gather(name: name, sources: sources, bytes: bytes) }
 }
@@ -35,8 +42,9 @@ extension GatheredTensor {
     struct WithinByte: Error {}
 
     /// The same elements in another shape.
-    /// - Precondition: it has as many.
+    /// - Precondition: it has as many, and is not transposed.
     func reshaped(_ shape: [UInt64]) -> GatheredTensor {
+        precondition(!isTransposed)
         var copy = self
         copy.shape = shape
         precondition(copy.count == count)
@@ -45,6 +53,10 @@ extension GatheredTensor {
 
     /// What lies in a range along an axis.
     func sliced(axis: Int, _ range: Range<UInt64>) throws(WithinByte) -> GatheredTensor {
+        let other = 2 * shape.count - 3 - axis
+        if isTransposed, shape.indices.contains(other), other >= shape.count - 2 {
+            return try transposed().sliced(axis: other, range).transposed()
+        }
         var copy = self
         copy.shape[axis] = range.upperBound - range.lowerBound
         guard copy.count > 0 else {
@@ -58,13 +70,23 @@ extension GatheredTensor {
         return copy
     }
 
+    /// With the last two axes in the other order.
+    /// - Precondition: it has two.
+    func transposed() throws(WithinByte) -> GatheredTensor {
+        guard bits % 8 == 0 else { throw WithinByte() }
+        var copy = self
+        copy.shape.swapAt(shape.count - 2, shape.count - 1)
+        copy.isTransposed.toggle()
+        return copy
+    }
+
     /// One behind the other along an axis.
-    /// - Precondition: at least one; of the same dtype, and along the other axes of the same shape.
+    /// - Precondition: at least one; none transposed; of the same dtype, and along the other axes of the same shape.
     static func joined(_ tensors: [GatheredTensor], axis: Int) throws(WithinByte) -> GatheredTensor {
         var joined = tensors[0]
         for tensor in tensors {
             joined.shape[axis] = tensor.shape[axis]
-            precondition(tensor.dtype == joined.dtype && tensor.shape == joined.shape)
+            precondition(!tensor.isTransposed && tensor.dtype == joined.dtype && tensor.shape == joined.shape)
         }
         joined.shape[axis] = tensors.reduce(0) { $0 + $1.shape[axis] }
         guard joined.count > 0 else { return joined }

@@ -37,8 +37,17 @@ protocol Layout: Sendable {
     /// What the trainer is given for an iteration, below the output folder; empty for that folder itself.
     func argument(for iteration: Candidate) -> String
 
-    /// The rank whose own file this is; nil for what all of them read.
+    /// The rank whose own file this is, as far as its name alone says it; nil for what all of them read.
     func rank(of path: String) -> Int?
+
+    /// Which ranks read a file, of those that not all read.
+    func readers(in view: CheckpointView) throws -> [String: RankReaders]
+
+    /// The paths in an iteration's files that a training follows when it goes on.
+    func paths(in view: CheckpointView) throws -> [StatePath]
+
+    /// Whether folders that several iterations share hold a single one where a training goes on from what was brought back.
+    var wantsOneStep: Bool { get }
 
     /// Whether a training that goes on does without an older iteration that is gone.
     var allowsMoving: Bool { get }
@@ -57,6 +66,8 @@ extension Layout {
         return iteration.files?.count == 1 ? iteration.files![0] : iteration.path
     }
     func rank(of path: String) -> Int? { nil }
+    func paths(in view: CheckpointView) throws -> [StatePath] { [] }
+    var wantsOneStep: Bool { false }
     // Not before somebody has looked.
     var allowsMoving: Bool { false }
     func assembly(of view: CheckpointView) throws -> Assembly? { nil }

@@ -3,7 +3,10 @@ internal import Platform
 /// A training's output folder on disk, as layouts look at it.
 struct OutputFolder: Sendable {
     let path: Path
-    /// What lies right in it, by name; links stand for what they point to. Names that are not UTF-8 are left out.
+    /// What names begin with that are no framework's: what is not finished yet, or was put out of the way.
+    static let ownPrefix = ".cairn-"
+
+    /// What lies right in it, by name; links stand for what they point to. Names that are not UTF-8, and those of our own, are left out.
     let entries: [String: FileStatus]
     /// Told of each folder before what lies in it is looked up.
     private let visit: @Sendable (Path) -> Void
@@ -28,7 +31,9 @@ struct OutputFolder: Sendable {
     private static func entries(_ folder: Path) throws -> [String: FileStatus] {
         var entries: [String: FileStatus] = [:]
         for bytes in try FileSystem.names(in: folder) {
-            guard let name = String(validating: bytes, as: UTF8.self) else { continue }
+            guard let name = String(validating: bytes, as: UTF8.self), !name.hasPrefix(Self.ownPrefix) else {
+                continue
+            }
             // A name without a status has vanished since; a link may point to nothing, or lead in a circle.
             entries[name] = (try? FileSystem.status(folder.appending(bytes), followLinks: true)) ?? nil
         }

@@ -61,7 +61,13 @@ extension Store {
         let inspection = try layout.inspect(view)
         var lacking = inspection.faults + inspection.missing
         if let unhealthy = inspection.unhealthy { lacking.append(unhealthy) }
-        if inspection.step == nil { lacking.append("the step, which no file in it says") }
+        let names = [view.name, view.onlyFile?.path ?? ""]
+        let isNamed = names.contains { name in
+            (StepNames.step(of: name) ?? layout.step(ofFile: name) ?? Step.decimal(name.utf8)) != nil
+        }
+        if inspection.step == nil, !isNamed {
+            lacking.append("the step, which neither its name nor any file in it says")
+        }
         return Resumability(run: info.run, step: info.step, layout: layout.name, lacking: lacking)
     }
 

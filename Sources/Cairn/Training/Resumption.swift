@@ -11,7 +11,20 @@ extension Store {
         _ path: String, options: ResumeOptions = ResumeOptions(), progress: Progress = .silent
     ) throws -> ResumeResult {
         defer { progress.end() }
-        var resumption = try Resumption(self, Path(path), options, progress)
+        let path = Path(path)
+        let place = try FileSystem.expected(path)
+        if chunks.folder.contains(place) {
+            throw CairnError(
+                .usage, "\(path) is in the store \(chunks.folder); pass the folder that a training writes to",
+                path: path.text)
+        }
+        // The others find what the first one has done.
+        let lock = try chunks.resuming(place) {
+            try progress.checkInterruption("nothing was changed")
+        }
+        defer { withExtendedLifetime(lock) {} }
+        var resumption = try Resumption(self, path, options, progress)
+        defer { resumption.staging?.remove() }
         return try resumption.perform()
     }
 }
@@ -23,13 +36,17 @@ struct Resumption {
     let options: ResumeOptions
     let progress: Progress
     var result = ResumeResult()
+    /// Made when it is first needed.
+    var staging: Staging?
 
     /// What is in the folder, by step.
-    private var found: [Found] = []
-    private let output: OutputFolder?
-    private let run: String
-    /// Of the run, by step, without superseded ones.
-    private var saved: [IterationInfo] = []
+    var found: [Found] = []
+    /// Those among it from which the training went back.
+    var left: Set<Candidate> = []
+    let output: OutputFolder?
+    let run: String
+    /// Of the run, by step.
+    var all: [IterationInfo] = []
 
     init(_ store: Store, _ path: Path, _ options: ResumeOptions, _ progress: Progress) throws {
         (self.store, self.path, self.options, self.progress) = (store, path, options, progress)
@@ -38,36 +55,42 @@ struct Resumption {
         }
         if try FileSystem.status(path, followLinks: true) != nil {
             let output = try OutputFolder(path)
+            try Intake.check(path, store: store.chunks.folder)
+            try Staging.removeStale(in: path)
             found = try output.iterations().filter {
                 options.layout == nil || $0.layout?.name == options.layout
             }
             self.output = output
-            run = try Self.run(store, options, origin: try FileSystem.resolved(path).text)
         } else {
             output = nil
-            run = try Self.run(store, options, origin: try Self.absolute(path))
         }
-        if try store.chunks.read({ try $0.run(run) }) != nil {
-            saved = try store.iterations(run: run).filter { !$0.superseded }
-        }
-    }
-
-    /// The name that a folder will have which is not there yet.
-    private static func absolute(_ path: Path) throws -> String {
-        guard try FileSystem.status(path.parent, followLinks: true) != nil else { return path.text }
-        return try FileSystem.resolved(path.parent).appending(path.name).text
+        run = try Self.run(store, options, path)
+        if try store.chunks.read({ try $0.run(run) }) != nil { all = try store.iterations(run: run) }
+        try findLeft()
     }
 
     /// - Throws: `.notFound` for a run that the store does not have, though it has others.
-    private static func run(_ store: Store, _ options: ResumeOptions, origin: String) throws -> String {
+    private static func run(_ store: Store, _ options: ResumeOptions, _ path: Path) throws -> String {
+        let name = try store.run(options.run, forOutput: path)
+        guard options.run != nil else { return name }
         let scope = try store.chunks.read { try store.scope($0) }
-        guard let given = options.run else { return try store.run(nil, origin) }
-        let name = try RunName(given).text
         guard scope.iterations.isEmpty || scope.runs.contains(name) || options.firstRun else {
             throw scope.noRun(name)
         }
         return name
     }
+
+    private mutating func findLeft() throws {
+        guard let output else { return }
+        for one in found where one.isValid {
+            guard let info = all.last(where: { $0.step == one.step }), info.superseded else { continue }
+            let subject = try SaveSubject(one.candidate, in: output)
+            if try store.likeness(of: subject, to: info).isKnown { left.insert(one.candidate) }
+        }
+    }
+
+    /// Complete, healthy, of a known step, and the training did not go back from it.
+    func isValid(_ one: Found) -> Bool { one.isValid && !left.contains(one.candidate) }
 
     mutating func perform() throws -> ResumeResult {
         result.run = run
@@ -81,41 +104,65 @@ struct Resumption {
 
     // MARK: The newest
 
-    /// What can be gone on from.
+    /// What there is to go on from. Nothing of the store is held where it is the folder's: that may have to take the place of it.
     private enum Choice {
         case found(Found)
-        case saved(IterationInfo, CheckpointView, any Layout)
+        case saved(Brought)
+        case nothing
     }
 
     private mutating func goOn() throws {
-        let newest = try newestFound()
-        var tried = saved.reversed()[...]
+        let newest = newestFound()
+        var tried = [IterationInfo](all.filter { !$0.superseded }.reversed())[...]
         while true {
-            let candidate = try newestSaved(&tried)
-            if let newest, candidate == nil || newest.step! >= candidate!.0.step {
-                try mentionPointer(newest)
+            switch try choose(newest, &tried) {
+            case .found(let newest):
+                try mentionPointer(newest.layout, newest.candidate, newest.step!)
                 return try take(newest)
-            }
-            guard let candidate else { break }
-            do {
-                return try bringBack(candidate.0, candidate.1, candidate.2)
-            } catch let error as CairnError where error.code == .damage {
-                result.notes.append(error.message)
+            case .saved(let brought):
+                do {
+                    return try goOn(from: brought)
+                } catch let error as CairnError where error.code == .damage {
+                    result.notes.append(error.message)
+                }
+            case .nothing: return try goOnFromNothing()
             }
         }
-        guard saved.isEmpty else {
+    }
+
+    private mutating func choose(_ newest: Found?, _ tried: inout ArraySlice<IterationInfo>) throws -> Choice
+    {
+        let saved = try newestSaved(&tried)
+        guard let saved else { return newest.map { .found($0) } ?? .nothing }
+        guard let newest, newest.step! >= saved.info.step else { return .saved(saved) }
+        // Of one step, the folder's counts, unless it is a part of the store's.
+        let isPart = try newest.step! == saved.info.step && saved.presence().isPart
+        return isPart ? .saved(saved) : .found(newest)
+    }
+
+    private mutating func goOn(from saved: Brought) throws {
+        var brought = saved
+        try prepare(&brought)
+        let step = brought.info.step
+        try mentionPointer(brought.layout, brought.candidate, step)
+        try setAside { !$0.isValid($1) && ($1.step ?? .max) > step }
+        try bringBack(brought)
+    }
+
+    private mutating func goOnFromNothing() throws {
+        guard all.isEmpty else {
             throw CairnError(
                 .damage,
-                "run \(run) has \(saved.count) iterations, but none to go on from: "
+                "run \(run) has \(all.count) iterations, but none to go on from: "
                     + result.notes.joined(separator: "; "), path: path.text)
         }
         // What is not complete would be taken by the framework all the same.
-        try setAside(found.filter { !$0.isValid })
+        try setAside { !$0.isValid($1) }
     }
 
-    private mutating func newestFound() throws -> Found? {
+    private mutating func newestFound() -> Found? {
         for one in found.reversed() {
-            if one.isValid, one.step != nil { return one }
+            if isValid(one) { return one }
             if let unhealthy = one.inspection.unhealthy {
                 result.notes.append("\(one.candidate.name) is not healthy: \(unhealthy)")
             }
@@ -124,9 +171,7 @@ struct Resumption {
     }
 
     /// The newest of those that were not tried that is complete and healthy.
-    private mutating func newestSaved(
-        _ tried: inout ReversedCollection<[IterationInfo]>.SubSequence
-    ) throws -> (IterationInfo, CheckpointView, any Layout)? {
+    private mutating func newestSaved(_ tried: inout ArraySlice<IterationInfo>) throws -> Brought? {
         while let info = tried.popFirst() {
             do {
                 let view = try store.view(of: info)
@@ -135,7 +180,9 @@ struct Resumption {
                 else { continue }
                 let inspection = try layout.inspect(view)
                 let why = inspection.unhealthy ?? inspection.faults.first
-                if why == nil, try store.incomplete([info]).isEmpty { return (info, view, layout) }
+                if why == nil, try store.incomplete([info]).isEmpty {
+                    return try Brought(store, info, view, layout, inspection, options, path)
+                }
                 result.notes.append(
                     "\(run)@\(info.step) is skipped: \(why ?? "some of its bytes are damaged")")
             } catch let error as CairnError where error.code == .damage {
@@ -147,79 +194,39 @@ struct Resumption {
 
     /// The folder has the newest: it is saved where the store has not got it, and what would be taken instead gets out of the way.
     private mutating func take(_ newest: Found) throws {
-        guard let output, let layout = newest.layout, let step = newest.step else { return }
-        let outcome = try store.save(newest, in: output, run, SaveAllOptions(run: run), progress).outcome
-        if case .failed(let error) = outcome {
+        guard let layout = newest.layout, let step = newest.step else { return }
+        if case .failed(let error) = try save(newest) {
             result.notes.append("\(newest.candidate.name) could not be saved: \(error.message)")
         }
-        result.id = try store.iteration(run: run, step: step)?.id.hex
-        try setAside(found.filter { !$0.isValid && ($0.step ?? .max) > step })
+        try setAside { !$0.isValid($1) && ($1.step ?? .max) > step }
         try finish(newest.candidate, layout, newest.inspection, step, .folder)
     }
 
-    /// Says so where somebody set the framework's pointer to another iteration than the one that is taken.
-    private mutating func mentionPointer(_ newest: Found) throws {
-        guard let output, let layout = newest.layout, let set = try layout.pointed(in: output),
-            !layout.pointers(to: newest.candidate).contains(where: set.agrees)
-        else { return }
-        result.notes.append(
-            "\(set.path) says \(set.says), and the newest valid iteration is \(newest.candidate.name); "
-                + "to go back to what it says, pass --ref pointer")
+    mutating func save(_ one: Found) throws -> SavedIteration.Outcome? {
+        guard let output, let step = one.step else { return nil }
+        let outcome = try store.save(one, in: output, run, SaveAllOptions(run: run), progress).outcome
+        result.id = try store.iteration(run: run, step: step)?.id.hex
+        return outcome
     }
 
-    // MARK: Going back
+    // MARK: Getting things out of the way
 
-    private mutating func goBack(to reference: String) throws {
-        if reference == "pointer" { return try goBackToPointer() }
-        let info: IterationInfo
-        do {
-            info = try store.resolve(reference.contains("@") ? reference : "\(run)@\(reference)")
-        } catch let error as CairnError where error.code == .notFound {
-            // The store has not got it, and the folder may have.
-            guard let step = UInt64(reference), let one = found.last(where: { $0.step == step && $0.isValid })
-            else { throw error }
-            return try goBack(to: one)
+    /// Gives iterations names that no framework looks for.
+    mutating func setAside(_ isInTheWay: (Self, Found) -> Bool) throws {
+        for one in found where isInTheWay(self, one) {
+            var reasons = one.inspection.faults
+            if let unhealthy = one.inspection.unhealthy { reasons.append(unhealthy) }
+            if left.contains(one.candidate) { reasons.append("the training went back from it") }
+            if reasons.isEmpty { reasons = ["it is newer than what is gone back to"] }
+            for file in one.candidate.own { try setAside(file, reasons) }
         }
-        let view = try store.view(of: info)
-        guard let layout = try Layouts.layout(of: view) else {
-            throw CairnError(
-                .usage,
-                "\(info.run)@\(info.step) is in no layout that can be gone on from; use `cairn restore`")
-        }
-        _ = try store.rewind(to: "#\(info.id.hex)")
-        try setAside(found.filter { ($0.step ?? .max) > info.step })
-        try bringBack(info, view, layout)
     }
 
-    private mutating func goBackToPointer() throws {
-        guard let output else { throw noPointer() }
-        for layout in Layouts.all {
-            guard let set = try layout.pointed(in: output) else { continue }
-            let named = found.last {
-                $0.isValid && layout.pointers(to: $0.candidate).contains(where: set.agrees)
-            }
-            if let named { return try goBack(to: named) }
-            if let step = UInt64(set.says), saved.contains(where: { $0.step == step }) {
-                return try goBack(to: "\(step)")
-            }
-            throw CairnError(
-                .notFound, "\(set.path) says \(set.says), which neither the folder nor the store has whole",
-                path: path.appending(set.path).text)
-        }
-        throw noPointer()
-    }
-
-    private func noPointer() -> CairnError {
-        CairnError(
-            .notFound, "\(path) has no pointer to an iteration; pass --ref with a step or another reference",
-            path: path.text)
-    }
-
-    /// To an iteration of the folder: what came after is superseded, in the store too.
-    private mutating func goBack(to one: Found) throws {
-        try take(one)
-        try setAside(found.filter { ($0.step ?? .max) > one.step! })
-        if let id = result.id { _ = try store.rewind(to: "#\(id)") }
+    /// - Parameter relative: below the output folder.
+    mutating func setAside(_ relative: String, _ reasons: [String]) throws {
+        guard let new = try AsideFolder(in: path).take(relative) else { return }
+        result.setAside.append(
+            .init(path: path.appending(relative).text, newPath: new.text, reasons: reasons))
     }
 }
 

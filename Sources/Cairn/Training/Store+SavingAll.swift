@@ -54,13 +54,7 @@ extension Store {
     /// - Throws: `.usage` where the name is none, or the store's only run belongs to another folder.
     func run(_ given: String?, forOutput path: Path) throws -> String {
         if let given { return try RunName(given).text }
-        var (existing, missing) = (path, [[UInt8]]())
-        while try FileSystem.status(existing, followLinks: true) == nil, existing.parent != existing {
-            missing.append(existing.name)
-            existing = existing.parent
-        }
-        let origin = missing.reversed().reduce(try FileSystem.resolved(existing)) { $0.appending($1) }
-        return try run(nil, origin.text)
+        return try run(nil, try FileSystem.expected(path).text)
     }
 
     /// Saves one iteration of an output folder, unless the store has it.

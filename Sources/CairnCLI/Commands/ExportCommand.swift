@@ -102,7 +102,7 @@ struct ExportCommand: StoreCommand {
     @Flag(help: "Leave the optimizer's state out (mindformers, mindformers1).")
     var noOptimizer = false
 
-    @Flag(help: "Write each slice once, not for each rank that holds it (mindformers).")
+    @Flag(help: "Write each slice once, not for each rank that holds it (mindformers, mindformers1).")
     var removeRedundancy = false
 
     @Flag(help: "Write complete tensors, as one rank has them (mindformers, mindformers1).")

@@ -7,8 +7,8 @@ struct ResumeCommand: ParsableCommand {
         abstract: "Bring back what a training goes on from, and print its path.",
         discussion: """
             The newest valid iteration of folder and store together, saved first where only the folder has \
-            it, is put where the training looks for it; what is not complete and newer gets another name. \
-            Nothing is deleted. Prints the path to give to the trainer, or nothing where it starts from \
+            it, is put where the training looks for it; what is not complete and newer is moved to \
+            .cairn-set-aside-0 in the same folder. Nothing is deleted. Prints the path to give to the trainer, or nothing where it starts from \
             scratch: the store has no iteration yet. Run it before every start, on each node.
 
             Examples:
@@ -83,19 +83,25 @@ struct ResumeCommand: ParsableCommand {
         defer { progress.end() }
         let result = try store.resume(path, options: options, progress: progress)
         progress.end()
-        try Output.answer(Self.answer(result), common)
+        try Output.answer(Self.answer(result, aside: try Checkpoints.setAside(at: path)), common)
     }
 
-    static func answer(_ result: ResumeResult) -> Answer {
-        var answer = Answer(json: json(result), text: result.path ?? "")
+    static func answer(_ result: ResumeResult, aside: (path: String, bytes: UInt64)? = nil) -> Answer {
+        var answer = Answer(json: json(result, aside: aside?.bytes ?? 0), text: result.path ?? "")
         answer.warnings =
             result.setAside.map {
                 "\($0.path) is \($0.newPath) now: \($0.reasons.joined(separator: "; "))"
             } + result.notes
+        if let aside { answer.warnings.append(sentence(aside)) }
         return answer
     }
 
-    static func json(_ result: ResumeResult) -> JSON {
+    /// What takes space and is nobody's business but the user's.
+    static func sentence(_ aside: (path: String, bytes: UInt64)) -> String {
+        "\(aside.path) holds what was set aside, \(Units.size(aside.bytes)); remove it when nobody needs it any more"
+    }
+
+    static func json(_ result: ResumeResult, aside: UInt64) -> JSON {
         .fields(
             ("path", JSON(optional: result.path)), ("run", JSON(optional: result.run)),
             ("step", result.step.map { JSON($0) } ?? .null), ("id", JSON(optional: result.id)),
@@ -108,6 +114,6 @@ struct ResumeCommand: ParsableCommand {
                     )
                 }
             ),
-            ("notes", .list(result.notes)))
+            ("setAsideBytes", JSON(aside)), ("notes", .list(result.notes)))
     }
 }

@@ -51,6 +51,10 @@ struct WatchCommand: StoreCommand {
         let options = WatchOptions(
             run: run, move: move, once: once, whenBehind: whenBehind == .all ? .all : .newest)
         var hasFailed = false
+        // A watch lasts for days, so that it is the one to say it to.
+        if let aside = try? Checkpoints.setAside(at: path) {
+            Output.complain(ResumeCommand.sentence(aside))
+        }
         do {
             try session.store.watch(
                 path, options: options, progress: session.progress,

@@ -1,4 +1,4 @@
-internal import Platform
+public import Platform
 
 extension ChunkStore {
     /// Decides on the newest state, journals what is decided, and makes it durable; nothing happens where `event` is nil.
@@ -45,6 +45,17 @@ extension ChunkStore {
             try giveUpReserve()
             return try body()
         }
+    }
+
+    /// The right to change what a training goes on from in a folder, for as long as the lock is kept: one process at a time.
+    /// - Parameters:
+    ///   - folder: absolute and without links.
+    ///   - check: called again and again while another process has it; what it throws ends the waiting.
+    /// - Returns: nil where nothing can be written to the store, so that there is nobody to wait for.
+    public func resuming(_ folder: Path, check: () throws -> Void) throws -> ReaderLock? {
+        guard !isReadOnly else { return nil }
+        let number = ChunkID.of(folder.bytes).withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
+        return try locks.resumeLock(number >> 2, check: check)
     }
 
     /// Protects an iteration from removal for as long as the lock is kept; finds it still there, and the journal saying so.

@@ -4,7 +4,8 @@ internal import Platform
 ///
 /// `locks/commit`: readers hold its body byte, shared, for a transaction of milliseconds; the committer holds it alone. Both pass
 /// the gate byte first, so that a stream of readers can't keep a committer waiting. `locks/readers`: the byte at an
-/// iteration's number, shared by whoever reads that iteration. `locks/collect`: one collection at a time.
+/// iteration's number, shared by whoever reads that iteration. `locks/collect`: one collection at a time. `locks/resume`, made when it is
+/// first needed: the byte at a number that stands for an output folder, held by whoever brings something back to there.
 final class StoreLocks: Sendable {
     private static let gate: UInt64 = 0
     private static let body: UInt64 = 1
@@ -100,6 +101,25 @@ final class StoreLocks: Sendable {
     /// The right to remove those iterations for which `tryRemoving` says so: one descriptor for all of them.
     func removalLock() throws -> ReaderLock {
         ReaderLock(file: try File(folder.appending("readers"), .write, closesInChild: true))
+    }
+
+    /// The right to change what a training goes on from in a folder, waiting as long as it takes.
+    /// - Parameters:
+    ///   - folder: a number that stands for it, below 2^62.
+    ///   - check: called again and again meanwhile; what it throws ends the waiting.
+    func resumeLock(_ folder: UInt64, check: () throws -> Void) throws -> ReaderLock {
+        let file = try File(self.folder.appending("resume"), .openOrCreate, closesInChild: true)
+        let start = Clock.monotonic
+        var hasSpoken = false
+        while try !file.tryLock(.exclusive, at: folder) {
+            try check()
+            if !hasSpoken, Clock.monotonic - start > Self.patience {
+                hasSpoken = true
+                onWait("waiting for another process that brings an iteration back to the same folder")
+            }
+            Clock.sleep(seconds: 0.02)
+        }
+        return ReaderLock(file: file)
     }
 
     /// The right to collect, or nil where someone else does.

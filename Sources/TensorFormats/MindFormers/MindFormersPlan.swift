@@ -1,4 +1,4 @@
-/// Plans a checkpoint of MindSpore Transformers 2.0: which slices are in which file, and what `metadata.json` says of it.
+/// Plans a checkpoint of MindSpore Transformers: which slices are in which file, and what `metadata.json` of 2.0 says of it.
 public struct MindFormersPlan: Sendable {
     /// A tensor to be written.
     public struct Tensor: Sendable {
@@ -8,17 +8,30 @@ public struct MindFormersPlan: Sendable {
         /// How it is spread over the ranks.
         public var layout: MindFormersLayout
         public var kind: MindFormersFileName.Kind
+        /// Whether each rank that holds it writes it, whatever becomes of other replicas.
+        public var isEverywhere: Bool
 
         public init(
             name: String, dtype: DType, shape: [UInt64], layout: MindFormersLayout,
-            kind: MindFormersFileName.Kind
+            kind: MindFormersFileName.Kind, isEverywhere: Bool = false
         ) {
             self.name = name
             self.dtype = dtype
             self.shape = shape
             self.layout = layout
             self.kind = kind
+            self.isEverywhere = isEverywhere
         }
+    }
+
+    /// What becomes of a slice that several ranks hold.
+    public enum Replicas: Sendable {
+        /// Each of them writes it.
+        case kept
+        /// One writes it, chosen so that their files are about as large: as 2.0 does.
+        case balanced
+        /// One writes it: of the slices of the same ranks one by turns, in the order of their names. As MindSpore does for 1.0.
+        case dealt
     }
 
     /// A slice in a file.
@@ -55,27 +68,32 @@ public struct MindFormersPlan: Sendable {
     ///   - tensors: in the order in which each rank has them.
     ///   - rankCount: ranks from 0 on; those of all layouts are among them.
     ///   - prefix: what the names of the files begin with; nil for nothing.
-    ///   - removesRedundancy: writes each slice once, by ranks that are chosen so that their files are about as large,
-    ///     instead of by each rank that holds it.
+    ///   - metadata: of the files, `format` first.
     /// - Throws: `WritingError` with the name of a tensor that doesn't divide, or that MindSpore has no type for.
     public init(
-        _ tensors: [Tensor], rankCount: Int, prefix: String? = nil, removesRedundancy: Bool = false,
+        _ tensors: [Tensor], rankCount: Int, prefix: String? = nil, replicas: Replicas = .kept,
+        metadata fields: [(key: String, value: String)] = [("format", "ms")],
         style: MindFormersMetadata.Style = .indented
     ) throws(WritingError) {
         let spread = try MindFormersSpread(tensors, rankCount: rankCount)
-        if !removesRedundancy { try Self.checkHolders(spread) }
+        if replicas == .kept { try Self.checkHolders(spread) }
         metadata = MindFormersMetadata(style: style, tensors: spread.descriptions(), slices: [])
         var places: [(slice: MindFormersSpread.Slice, file: Int)] = []
         for kind in [MindFormersFileName.Kind.model, .optimizer]
         where tensors.contains(where: { $0.kind == kind }) {
-            let shares = removesRedundancy ? spread.balancedShares(of: kind) : spread.shares(of: kind)
+            let shares =
+                switch replicas {
+                case .kept: spread.shares(of: kind)
+                case .balanced: spread.balancedShares(of: kind)
+                case .dealt: spread.dealtShares(of: kind)
+                }
             for (index, share) in shares.enumerated() {
                 let name = MindFormersFileName(prefix: prefix, kind: kind, index: index, count: shares.count)
                 places += share.slices.map { ($0, files.count) }
-                files.append(spread.file(name, share))
+                files.append(spread.file(name, share, fields))
             }
         }
-        if !removesRedundancy {
+        if replicas == .kept {
             // Rank by rank, each with its tensors in their order.
             places.sort { (files[$0.file].rank, $0.slice.tensor) < (files[$1.file].rank, $1.slice.tensor) }
         }

@@ -130,6 +130,28 @@ struct MindFormersSpread {
         return shares.filter { !$0.slices.isEmpty }
     }
 
+    /// The same as MindSpore does it for 1.0: the slices that the same ranks hold are dealt to them by turns, in the order of their
+    /// names. (mindspore, `train/_utils.py:remove_param_redundancy`)
+    func dealtShares(of kind: MindFormersFileName.Kind) -> [Share] {
+        var shares = held.indices.map { Share(rank: $0, slices: []) }
+        let slices = holders.keys.filter { tensors[$0.tensor].kind == kind }.sorted { a, b in
+            a.tensor == b.tensor
+                ? a.number < b.number : tensors[a.tensor].name.precedesByBytes(tensors[b.tensor].name)
+        }
+        var dealt: [[Int]: Int] = [:]
+        for slice in slices {
+            let holders = holders[slice] ?? []
+            if tensors[slice.tensor].isEverywhere {
+                for rank in holders { shares[rank].slices.append(slice) }
+            } else {
+                let turn = dealt[holders, default: 0]
+                shares[holders[turn % holders.count]].slices.append(slice)
+                dealt[holders] = turn + 1
+            }
+        }
+        return shares
+    }
+
     /// What the library counts a slice as: its bits, but one for a truth value, and 16 for types that it has no size of.
     private func weight(of slice: Slice) -> UInt64 {
         let dtype = tensors[slice.tensor].dtype
@@ -143,13 +165,14 @@ struct MindFormersSpread {
     }
 
     /// A file of a share, in the order that safetensors has its tensors in.
-    func file(_ name: MindFormersFileName, _ share: Share) -> MindFormersPlan.File {
+    func file(
+        _ name: MindFormersFileName, _ share: Share, _ metadata: [(key: String, value: String)]
+    ) -> MindFormersPlan.File {
         let entries = share.slices.map { slice in
             let (tensor, shape) = (tensors[slice.tensor], shapes[slice.tensor])
             return (tensor.name, tensor.dtype, shape, tensor.dtype.byteCount(shape: shape) ?? 0)
         }
-        let (header, order) = SafetensorsHeader.canonicalHeader(
-            tensors: entries, metadata: [("format", "ms")])
+        let (header, order) = SafetensorsHeader.canonicalHeader(tensors: entries, metadata: metadata)
         let pieces = order.map { index in
             let slice = share.slices[index]
             return MindFormersPlan.Piece(

@@ -3,6 +3,13 @@ extension ParallelStrategy {
     public func serialized() -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.appendField(1, UInt64(stage))
+        // Of operators nothing is known here. MindSpore merges no file without one, as it takes the stage from there.
+        var strategies: [UInt8] = []
+        strategies.appendField(1, UInt64(stage))
+        var node: [UInt8] = []
+        node.appendField(1, Array("Parameters".utf8))
+        node.appendField(2, strategies)
+        bytes.appendField(2, node)
         for parameter in parameters {
             var item: [UInt8] = []
             item.appendField(1, Array(parameter.name.utf8))

@@ -113,9 +113,13 @@ final class ExportScene {
     }
 
     func canonical(_ tensors: [Stored], format: String = "pt") -> [UInt8] {
+        canonical(tensors, metadata: [("format", format)])
+    }
+
+    func canonical(_ tensors: [Stored], metadata: [(key: String, value: String)]) -> [UInt8] {
         let (header, order) = SafetensorsHeader.canonicalHeader(
-            tensors: tensors.map { ($0.name, $0.dtype, $0.shape, UInt64($0.bytes.count)) },
-            metadata: [("format", format)])
+            tensors: tensors.map { ($0.name, $0.dtype, $0.shape, UInt64($0.bytes.count)) }, metadata: metadata
+        )
         return header + order.flatMap { tensors[$0].bytes }
     }
 }

@@ -146,16 +146,96 @@ import Testing
             Stored(name: "step_num", dtype: .i64, shape: [], bytes: number(1, 8)),
             Stored(name: "global_step", dtype: .i32, shape: [1], bytes: number(1, 4)),
         ]
-        #expect(files["rank_1/llama_rank_1-1_1.safetensors"] == scene.canonical(all, format: "ms"))
+        #expect(
+            files["rank_1/llama_rank_1-1_1.safetensors"]
+                == scene.canonical(all, metadata: [("format", "ms"), ("remove_redundancy", "False")]))
         let strategy = try ParallelStrategy(parsing: files["strategy/ckpt_strategy_rank_0.ckpt"]!)
+        // What has no axes, and what the training counts, is not spread.
+        #expect(
+            strategy.parameters.map(\.name) == [
+                "model.embed", "model.up", "model.step", "exp_avg.model.up",
+            ])
         let up = try #require(strategy.parameters.first { $0.name == "model.up" }).layout
         #expect(up.deviceMatrix == [1, 2] && up.tensorMap == [[-1], [0]] && up.splitShape == [32, 48])
         let unified = try scene.export(try options(layout: "mindformers1", isUnified: true)).files
         #expect(unified.keys.sorted() == ["rank_0/CKP_rank_0-1_1.safetensors", "rank_0/meta.json"])
     }
 
+    @Test func theOlderLayoutHasEachSliceOnceWithoutRedundancy() throws {
+        let (files, _) = try scene.export(
+            try options("dp=2,tp=2", layout: "mindformers1", rules: rules, removesRedundancy: true))
+        func names(_ rank: Int) throws -> [String] {
+            let bytes = try #require(files["rank_\(rank)/CKP_rank_\(rank)-1_1.safetensors"])
+            let header = try SafetensorsHeader(parsing: bytes, fileSize: UInt64(bytes.count))
+            #expect(
+                header.metadata?.last?.key == "remove_redundancy" && header.metadata?.last?.value == "True")
+            return header.tensors.map(\.name).sorted()
+        }
+        // The rows of the embedding are each rank's own. Ranks 0 and 2 share columns, ranks 1 and 3 do, and all have the step.
+        let everywhere = ["epoch_num", "global_step", "model.embed", "model.scale", "step_num"]
+        #expect(try names(0) == (everywhere + ["exp_avg.model.up", "model.step"]).sorted())
+        #expect(try names(1) == (everywhere + ["exp_avg.model.up"]).sorted())
+        #expect(try names(2) == (everywhere + ["model.up"]).sorted())
+        #expect(try names(3) == (everywhere + ["model.up"]).sorted())
+        // Axes that cut together are one, so that MindSpore can tell replicas.
+        let strategy = try ParallelStrategy(parsing: files["strategy/ckpt_strategy_rank_3.ckpt"]!)
+        let embed = try #require(strategy.parameters.first { $0.name == "model.embed" }).layout
+        #expect(embed.deviceMatrix == [4] && embed.tensorMap == [[0], [-1]] && embed.splitShape == [10, 64])
+        let up = try #require(strategy.parameters.first { $0.name == "model.up" }).layout
+        #expect(up.deviceMatrix == [2, 2] && up.tensorMap == [[-1], [0]])
+
+        let apart =
+            #"{"rules": [{"match": "model.embed", "cuts": [["tp", "dp"]]}, {"match": ".*", "cuts": []}]}"#
+        let error = #expect(throws: CairnError.self) {
+            try scene.export(
+                try options("dp=2,tp=2", layout: "mindformers1", rules: apart, removesRedundancy: true))
+        }
+        #expect(error?.code == .usage && error?.message.contains("model.embed is cut by axes") == true)
+        #expect(
+            try scene.export(try options("dp=2,tp=2", layout: "mindformers1", rules: apart)).files.count == 12
+        )
+        // With one rank, there is nothing to be removed.
+        let single = try scene.export(
+            try options(layout: "mindformers1", removesRedundancy: true, isUnified: true)
+        ).files
+        #expect(try single == scene.export(try options(layout: "mindformers1", isUnified: true)).files)
+    }
+
+    @Test func whatTheOlderLayoutHoldsOnceIsPutTogether() throws {
+        let (files, _) = try scene.export(
+            try options("dp=2,tp=2", layout: "mindformers1", rules: rules, removesRedundancy: true))
+        let place = try bench.write(
+            "older",
+            Dictionary(
+                uniqueKeysWithValues: files.map {
+                    ($0.key.hasPrefix("strategy/") ? $0.key : "checkpoint/" + $0.key, $0.value)
+                }))
+        try bench.store.saveAll(place, options: .init(run: "older"), progress: .silent)
+        let again = bench.path("again")
+        try bench.store.export("older@1", to: again, options: ExportOptions(layout: "safetensors"))
+        let bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: again + "/model.safetensors")))
+        #expect(bytes == scene.canonical(scene.whole))
+    }
+
     @Test(arguments: [("llama", "llama"), ("llama-concat", "llama"), ("qwen3", "qwen3")])
     func theCommittedRulesCutTheModelsThatTheyAreFor(model: String, rules: String) throws {
+        let metadata = try cut(model, "mindspore-" + rules, mesh: "dp=2,tp=4")
+        // All matrices are cut, and no vector is.
+        #expect(metadata.tensors.allSatisfy { ($0.layout?.sliceCount ?? 0) == ($0.shape.count > 1 ? 4 : 1) })
+    }
+
+    @Test func theCommittedRulesCutExpertsApart() throws {
+        let metadata = try cut("qwen3-moe", "mindspore-qwen3", mesh: "dp=1,tp=2,ep=4")
+        for tensor in metadata.tensors {
+            let count =
+                tensor.name.contains("experts.weight") ? 4 : tensor.name.contains("linear_") ? 2 : nil
+            #expect(count == nil || tensor.layout?.sliceCount == count, "\(tensor.name)")
+        }
+        #expect(metadata.tensors.filter { $0.layout?.sliceCount == 4 }.count == 4)
+    }
+
+    /// A model that MindSpore Transformers made of one of Hugging Face, cut by committed rules.
+    private func cut(_ model: String, _ rules: String, mesh: String) throws -> MindFormersMetadata {
         let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent(
             "../../..")
         let fixture = [UInt8](
@@ -169,14 +249,13 @@ import Testing
         try bench.store.export(
             "f@5", to: place,
             options: ExportOptions(
-                layout: "mindformers", only: "^(?!expected)", mesh: "dp=2,tp=4",
-                maps: root.appendingPathComponent("Docs/tensor-maps/mindspore-\(rules).json").path))
+                layout: "mindformers", only: "^(?!expected)", mesh: mesh,
+                maps: root.appendingPathComponent("Docs/tensor-maps/\(rules).json").path))
         let json = [UInt8](
             try Data(contentsOf: URL(fileURLWithPath: place + "/iteration_00000005/metadata.json")))
         let metadata = try MindFormersMetadata(parsing: json)
         #expect(metadata.tensors.count > 10)
-        // All matrices are cut, and no vector is.
-        #expect(metadata.tensors.allSatisfy { ($0.layout?.sliceCount ?? 0) == ($0.shape.count > 1 ? 4 : 1) })
+        return metadata
     }
 
     @Test(

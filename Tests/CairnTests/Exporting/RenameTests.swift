@@ -117,12 +117,32 @@ import Testing
         #expect(text(again) == text([whole]))
     }
 
+    @Test func anAxisIsTakenApartAsSeveralAndMatricesAreTransposed() throws {
+        let rule =
+            #"{"match": "w", "as": ["p - 1", "*"], "each": ["expert"], "to": "e{expert}", "transpose": true}"#
+        let made = try apply(rule, parameters: #"{"p": 3}"#, [tensor("w", 0, [4, 3])])
+        #expect(
+            made.map(\.name) == ["e0", "e1"] && made.allSatisfy { $0.shape == [3, 2] && $0.isTransposed })
+        // In the order in which they are stored.
+        #expect(text(made)[1] == "e1 [3, 2]: 0.6 0.7 0.8 0.9 0.10 0.11")
+        // A slice of a column is one of a stored row.
+        #expect(text([try made[0].sliced(axis: 0, 1..<2)]) == ["e0 [1, 2]: 0.1 0.4"])
+        #expect(text([try made[0].sliced(axis: 1, 1..<2)]) == ["e0 [3, 1]: 0.3 0.4 0.5"])
+        // The other way round: what is joined and stacked, is transposed then.
+        let back = #"{"match": "e(\\d)", "to": "w", "stack": {"axis": 0, "by": "{1}"}, "transpose": true}"#
+        let whole = try apply(back, [tensor("e1", 1, [3, 2]), tensor("e0", 0, [3, 2])])
+        #expect(whole[0].shape == [2, 2, 3] && whole[0].isTransposed)
+        #expect(text([try whole[0].sliced(axis: 0, 1..<2)]) == ["w [1, 2, 3]: 1.0 1.1 1.2 1.3 1.4 1.5"])
+        let kept = try apply(#"{"match": "w", "to": "x", "transpose": false}"#, [tensor("w", 0, [2, 2])])
+        #expect(!kept[0].isTransposed)
+    }
+
     @Test func theFilesInTheDocumentsAreRead() throws {
         let folder = Path(GoldenStore.project + "/Docs/rename")
         let names = try FileSystem.names(in: folder).map { Path.text(of: $0) }.filter {
             $0.hasSuffix(".json")
         }
-        #expect(names.count == 5)
+        #expect(names.count == 6)
         for name in names {
             let file = try File(folder.appending(name), .read)
             _ = try Rename(parsing: file.read(Int(file.status().size), at: 0), path: name)
@@ -167,6 +187,11 @@ import Testing
                 #"{"rules": [{"match": "a", "to": "b", "join": {"by": "{1}", "order": ["q", "q"]}}]}"#,
                 "a part twice"
             ),
+            (
+                #"{"rules": [{"match": "a", "to": "b", "transpose": 1}]}"#,
+                "\"transpose\" is neither true nor false"
+            ),
+            (#"{"rules": [{"match": "a", "to": "b", "as": []}]}"#, "\"as\" is no list of numbers"),
             (#"{"parameters": {"a": "b ? c"}, "rules": []}"#, "'? c' is no part of an expression"),
             (#"{"parameters": {"a": {"confug": "b"}}, "rules": []}"#, "\"confug\" is not known"),
         ] as [(String, String)])
@@ -211,6 +236,11 @@ import Testing
             (#"{"match": "a", "to": ["b", "c"], "split": {"sizes": ["p / 2", 2]}}"#, "p / 2 divides 3 by 2"),
             (#"{"match": "a", "to": ["b", "c"], "split": {"sizes": ["p - 4", 2]}}"#, "p - 4 is negative"),
             (#"{"match": "a", "to": ["b", "c"], "split": {"sizes": ["z", 2]}}"#, "pass it with --config"),
+            (#"{"match": "a", "as": [4, "*"], "to": "b"}"#, "which is not 4 x *"),
+            (
+                #"{"match": "a", "each": ["x"], "to": "{x}", "transpose": true}"#,
+                "its shape [4] has no two axes that could change places"
+            ),
             (#"{"match": "a", "to": "{1}"}"#, "{1} stands for no group, as the expression has 0"),
             (#"{"match": "a", "to": "{layer}"}"#, "{layer} stands for nothing"),
             (#"{"match": "a", "each": ["x", "y", "z"], "to": "{x}"}"#, "has no axis that counts \"z\""),

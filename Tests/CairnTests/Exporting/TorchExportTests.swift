@@ -213,7 +213,7 @@ import Testing
             (ExportOptions(layout: "mindformers", all: true), "--no-optimizer"),
             (ExportOptions(layout: "dcp", prefix: "x"), "--prefix"),
             (ExportOptions(layout: "hf", withoutOptimizer: true), "--no-optimizer"),
-            (ExportOptions(layout: "mindformers1", removesRedundancy: true), "--remove-redundancy"),
+            (ExportOptions(layout: "hf", removesRedundancy: true), "--remove-redundancy"),
             (ExportOptions(layout: "torch", isUnified: true), "--unified"),
             (ExportOptions(layout: "hf", mesh: "dp=1"), "--mesh"),
             (ExportOptions(layout: "safetensors", mapsOf: "latest"), "--maps-of"),

@@ -248,6 +248,44 @@ import Testing
         #expect(try String(contentsOfFile: bench.path("fresh/last.ckpt"), encoding: .utf8) == "mine")
     }
 
+    @Test func `a folder that is not where Lightning wrote it is said, and its pickle left alone`() throws {
+        func file(_ folder: String) throws -> [UInt8] {
+            let callbacks = TorchValue.dictionary([
+                (
+                    .text("ModelCheckpoint{}"),
+                    .dictionary([
+                        (.text("dirpath"), .text(folder)),
+                        (.text("best_model_path"), .text(folder + "/x.ckpt")),
+                    ])
+                ), (.text("EarlyStopping"), .dictionary([(.text("patience"), .integer(3))])),
+            ])
+            return try Self.torch(
+                [
+                    ("pytorch-lightning_version", .text("2.6.6")), ("global_step", .integer(4)),
+                    ("callbacks", callbacks),
+                ], model: "state_dict")
+        }
+        let name = "epoch=0-step=4.ckpt"
+        func notes(_ folder: String, relocate: Bool = false) throws -> [String] {
+            let options = ResumeOptions(run: "r", relocate: relocate)
+            return try bench.store.resume(bench.path(folder), options: options).notes.filter {
+                $0.contains("dirpath") || $0.contains("folder of checkpoints")
+            }
+        }
+        try bench.write("out", [name: file(bench.path("out"))])
+        #expect(try notes("out").isEmpty)
+        for relocate in [false, true] {
+            let said = try notes("fresh", relocate: relocate)
+            #expect(
+                said == [
+                    "\(name) says that the folder of checkpoints is \(bench.path("out")), which is elsewhere; that stands in a pickle "
+                        + "and stays, so Lightning forgets which were the best unless it writes there again"
+                ])
+        }
+        let copy = FileManager.default.contents(atPath: bench.path("fresh/" + name))
+        #expect(copy == FileManager.default.contents(atPath: bench.path("out/" + name)))
+    }
+
     @Test func `a folder of FSDP has Lightning's state beside the tensors`() throws {
         let meta = try TorchFileWriter.file(
             of: .dictionary([

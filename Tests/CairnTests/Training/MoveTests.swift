@@ -167,6 +167,45 @@ import Testing
                 && FileManager.default.fileExists(atPath: bench.path("elsewhere/config.json")))
     }
 
+    /// Trees that the real libraries write.
+    @Test(arguments: LibraryTreeTests.Tree.all.filter { $0.family != "gguf" })
+    func whatAFrameworkGoesOnFromStays(_ tree: LibraryTreeTests.Tree) throws {
+        try FileManager.default.copyItem(atPath: tree.samples.path(tree.path), toPath: out)
+        let output = try OutputFolder(Path(out))
+        let before = try output.iterations().filter { $0.inspection.isComplete && $0.step != nil }
+        let pointers = try output.pointers()
+        let results = try bench.store.saveAll(out, options: SaveAllOptions(run: "r", move: true))
+        let after = try output.iterations()
+        #expect(after.contains { $0.step == before.last?.step && $0.inspection.isComplete })
+        for one in before {
+            let isThere = after.contains { $0.candidate.path == one.candidate.path && $0.step == one.step }
+            let isNamed = pointers.contains { layout, pointer in
+                layout.pointers(to: one.candidate).contains(where: pointer.agrees)
+            }
+            let isMoved = results.contains { $0.name == one.candidate.name && $0.isMoved }
+            #expect(
+                isThere != isMoved && (isThere || !isNamed && one.layout!.allowsMoving),
+                "\(one.candidate.name)")
+        }
+        #expect(try FileSystem.names(in: Path(out)).allSatisfy { !$0.starts(with: ".cairn-".utf8) })
+        #expect(try bench.store.resume(out, options: ResumeOptions(run: "r")).step == before.last?.step)
+    }
+
+    @Test func whatAPointerNamesStays() throws {
+        for step in 1...3 {
+            try bench.write(
+                "out/global_step\(step)",
+                [
+                    "mp_rank_00_model_states.pt": try LoopTests.torch(
+                        [("global_steps", .integer(Int64(step)))], model: "module")
+                ])
+        }
+        try bench.write("out", ["latest": Array("global_step2".utf8)])
+        let results = try move()
+        #expect(results.map(\.kept) == [nil, "named by latest", "the newest"], "\(results)")
+        #expect(try bench.names() == ["global_step2", "global_step3", "latest"])
+    }
+
     // MARK: Removing
 
     private func remove(_ paths: [String]) throws { try OriginalRemoval.delete(paths, in: Path(out)) }
@@ -195,11 +234,14 @@ import Testing
         try bench.write(
             "out",
             [
-                ".cairn-moved-0011/model.safetensors": [1], ".cairn-moved-0022": [2],
-                ".cairn-moving-3/lock": [], ".cairn-moving-3/files/rank_0/a": [3],
-                ".cairn-moving-3/files/rank_1/a": [4],
+                ".cairn-moved-0-0011/model.safetensors": [1], ".cairn-moved-0-0022": [2],
+                ".cairn-moving-0-3/lock": [], ".cairn-moving-0-3/files/rank_0/a": [3],
+                ".cairn-moving-0-3/files/rank_1/a": [4],
                 "rank_1/a": [5], "rank_2/a": [6],
             ])
+        // Killed before there was a lock.
+        try FileManager.default.createDirectory(
+            atPath: out + "/.cairn-moving-0-4", withIntermediateDirectories: true)
         try OriginalRemoval.finish(in: Path(out))
         #expect(try bench.names() == ["rank_0", "rank_1", "rank_2"])
         let contents = ["rank_0/a", "rank_1/a", "rank_2/a"].map {
@@ -209,17 +251,17 @@ import Testing
     }
 
     @Test func whatALivingProcessMovesIsLeftToIt() throws {
-        try bench.write("out", [".cairn-moving-3/lock": [], ".cairn-moving-3/files/a": [3]])
-        let lock = try File(Path(out + "/.cairn-moving-3/lock"), .write)
+        try bench.write("out", [".cairn-moving-0-3/lock": [], ".cairn-moving-0-3/files/a": [3]])
+        let lock = try File(Path(out + "/.cairn-moving-0-3/lock"), .write)
         #expect(try lock.tryLock(.exclusive, at: 0))
         try OriginalRemoval.finish(in: Path(out))
-        #expect(FileManager.default.fileExists(atPath: out + "/.cairn-moving-3/files/a"))
+        #expect(FileManager.default.fileExists(atPath: out + "/.cairn-moving-0-3/files/a"))
         withExtendedLifetime(lock) {}
     }
 
     @Test func theNextMoveFinishesWhatAKilledOneBegan() throws {
         for step in 1...2 { try bench.checkpoint(step) }
-        try bench.write("out/.cairn-moved-0011", ["model.safetensors": [1]])
+        try bench.write("out/.cairn-moved-0-0011", ["model.safetensors": [1]])
         try bench.store.saveAll(out)
         #expect(try bench.names().count == 3, "without --move nothing is deleted")
         try move()

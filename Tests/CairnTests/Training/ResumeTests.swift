@@ -1,4 +1,5 @@
 import Foundation
+import Platform
 import Testing
 
 @testable import Cairn
@@ -12,7 +13,7 @@ import Testing
 
     /// A checkpoint as a Trainer leaves it.
     @discardableResult
-    private func checkpoint(
+    func checkpoint(
         _ step: Int, content: UInt8 = 1, best: String? = nil, without missing: String? = nil
     ) throws -> String {
         let best = best.map { ", \"best_model_checkpoint\": \"\($0)\", \"best_global_step\": 1" } ?? ""
@@ -26,20 +27,28 @@ import Testing
         return try bench.write("out/checkpoint-\(step)", files)
     }
 
-    private func names() throws -> [String] {
+    func names() throws -> [String] {
         try FileManager.default.contentsOfDirectory(atPath: out).sorted()
     }
 
-    private func resume(_ options: ResumeOptions = ResumeOptions()) throws -> ResumeResult {
+    /// Where things go that are in the way.
+    let aside = ".cairn-set-aside-0"
+
+    func resume(_ options: ResumeOptions = ResumeOptions()) throws -> ResumeResult {
         try bench.store.resume(out, options: options)
     }
 
-    private func setTime(_ name: String, _ seconds: Double) throws {
+    /// What is said, besides what such a small checkpoint lacks.
+    func said(_ result: ResumeResult) -> [String] {
+        result.notes.filter { !$0.hasSuffix("which starts anew") }
+    }
+
+    func setTime(_ name: String, _ seconds: Double) throws {
         try FileManager.default.setAttributes(
             [.modificationDate: Date(timeIntervalSince1970: seconds)], ofItemAtPath: out + "/" + name)
     }
 
-    private func time(_ name: String) throws -> Double {
+    func time(_ name: String) throws -> Double {
         let attributes = try FileManager.default.attributesOfItem(atPath: out + "/" + name)
         return try #require(attributes[.modificationDate] as? Date).timeIntervalSince1970
     }
@@ -56,7 +65,7 @@ import Testing
         try bench.write("out/checkpoint-5", ["config.json": [1]])
         let result = try resume()
         #expect(result.path == nil && result.setAside.count == 1)
-        #expect(try names() == [".cairn-set-aside-5-1"])
+        #expect(try names() == [aside])
     }
 
     @Test func anUnknownRunBesideOthersIsWrongUsage() throws {
@@ -102,9 +111,29 @@ import Testing
         #expect(result.step == 3)
         #expect(result.setAside.map(\.path) == [out + "/checkpoint-9"])
         #expect(result.setAside[0].reasons == ["the model's weights are missing"])
-        #expect(try names() == [".cairn-set-aside-9-1", "checkpoint-3"])
+        #expect(result.setAside.map(\.newPath) == [out + "/" + aside + "/checkpoint-9"])
+        #expect(try names() == [aside, "checkpoint-3"])
         try checkpoint(9, without: "model.safetensors")
-        #expect(try resume().setAside.map(\.newPath) == [out + "/.cairn-set-aside-9-2"])
+        #expect(try resume().setAside.map(\.newPath) == [out + "/" + aside + "/checkpoint-9.2"])
+        let all = try #require(try Checkpoints.setAside(at: out))
+        let size = ["9", "9.2"].flatMap { name in
+            ["config.json", "trainer_state.json"].map { "\(out)/\(aside)/checkpoint-\(name)/\($0)" }
+        }.reduce(0) { $0 + (FileManager.default.contents(atPath: $1)?.count ?? 0) }
+        #expect(all.path == out + "/" + aside && all.bytes == UInt64(size))
+        // Nobody finds anything in there, not even DeepSpeed, which knows its own by their files.
+        try bench.write("out/\(aside)", ["mp_rank_00_model_states.pt": [1]])
+        #expect(try OutputFolder(Path(out)).candidates().map(\.name) == ["checkpoint-3"])
+    }
+
+    @Test func anIncompleteOneIsSetAsideWhereTheStoreHasTheNewestAsWell() throws {
+        try bench.store.save(try checkpoint(7))
+        try FileManager.default.removeItem(atPath: out)
+        try checkpoint(3)
+        try checkpoint(9, without: "model.safetensors")
+        let result = try resume()
+        #expect(result.step == 7 && result.source == .store)
+        #expect(result.setAside.map(\.path) == [out + "/checkpoint-9"])
+        #expect(try names() == [aside, "checkpoint-3", "checkpoint-7"])
     }
 
     @Test func anIncompleteOlderOneStays() throws {
@@ -122,7 +151,7 @@ import Testing
         try file.close()
         let result = try resume()
         #expect(result.step == 5 && result.source == .store)
-        #expect(try names() == [".cairn-set-aside-5-1", "checkpoint-5"])
+        #expect(try names() == [aside, "checkpoint-5"])
         #expect(FileManager.default.contents(atPath: path + "/model.safetensors")?.count ?? 0 > 9000)
     }
 
@@ -169,7 +198,8 @@ import Testing
         for step in [1, 2, 3] { try bench.store.save(try checkpoint(step)) }
         let result = try resume(ResumeOptions(reference: "1"))
         #expect(result.step == 1 && result.path == out + "/checkpoint-1")
-        #expect(try names() == [".cairn-set-aside-2-1", ".cairn-set-aside-3-1", "checkpoint-1"])
+        #expect(try names() == [aside, "checkpoint-1"])
+        #expect(result.setAside.map(\.path) == [out + "/checkpoint-2", out + "/checkpoint-3"])
         #expect(try bench.store.resolve("latest").step == 1)
         #expect(try resume().step == 1)
     }
@@ -184,49 +214,73 @@ import Testing
         #expect(bench.code { _ = try resume(ResumeOptions(reference: "pointer")) } == .notFound)
     }
 
-    // MARK: What frameworks read from the folder
-
-    @Test func whatComesBackIsNewestByTimeAsWell() throws {
-        let path = try checkpoint(8)
-        try setTime("checkpoint-8", 1_000_000_000)
-        try bench.store.save(path)
-        try FileManager.default.removeItem(atPath: path)
-        try checkpoint(2)
-        #expect(try resume().step == 8)
-        #expect(try time("checkpoint-8") > time("checkpoint-2"))
-        // Alone, it keeps its time.
-        try FileManager.default.removeItem(atPath: out)
-        #expect(try resume().step == 8)
-        #expect(try time("checkpoint-8") == 1_000_000_000)
-    }
-
-    @Test func stalePathsAreSaidAndMendedOnRequest() throws {
-        let path = try checkpoint(2, best: "/elsewhere/out/checkpoint-1")
-        #expect(try resume().notes.contains { $0.contains("/elsewhere/out/checkpoint-1") })
-        let stale = try String(contentsOfFile: path + "/trainer_state.json", encoding: .utf8)
-        #expect(stale.contains("/elsewhere/"))
-        _ = try resume(ResumeOptions(relocate: true))
-        let mended = try String(contentsOfFile: path + "/trainer_state.json", encoding: .utf8)
-        #expect(mended == stale.replacing("/elsewhere/out/", with: out + "/"))
-        #expect(try resume(ResumeOptions(relocate: true)).notes.allSatisfy { !$0.contains("elsewhere") })
-    }
-
-    @Test func theOptimizerCanStayInTheStore() throws {
-        let path = try checkpoint(2)
-        for name in ["optimizer.pt", "scheduler.pt", "rng_state.pth"] {
-            try Data(contentsOf: URL(fileURLWithPath: Self.torchFile)).write(
-                to: URL(fileURLWithPath: path + "/" + name))
-        }
-        #expect(try bench.store.save(path).warnings.isEmpty)
-        try FileManager.default.removeItem(atPath: path)
-        _ = try resume(ResumeOptions(withoutOptimizer: true))
-        let files = try FileManager.default.contentsOfDirectory(atPath: path).sorted()
+    @Test func whatTheTrainingWentBackFromIsNoNewest() throws {
+        for step in [1, 2, 3] { try bench.store.save(try checkpoint(step, content: UInt8(step))) }
+        _ = try bench.store.rewind(to: "1")
+        let result = try resume()
+        #expect(result.step == 1 && result.source == .folder)
         #expect(
-            files == [
-                "config.json", "model.safetensors", "rng_state.pth", "scheduler.pt", "trainer_state.json",
+            result.setAside.map(\.reasons) == [
+                ["the training went back from it"], ["the training went back from it"],
             ])
+        #expect(try names() == [aside, "checkpoint-1"])
+        // What it writes when it comes by again is.
+        try checkpoint(3, content: 33)
+        #expect(try resume().step == 3)
+        #expect(try bench.store.resolve("latest").step == 3)
     }
 
-    private static let torchFile =
-        GoldenStore.project + "/Tests/TensorFormatsTests/Fixtures/pytorch/alone.pt"
+    @Test func aReferenceLeadsForwardAsWell() throws {
+        for step in [1, 2, 3] { try bench.store.save(try checkpoint(step, content: UInt8(step))) }
+        #expect(try resume(ResumeOptions(reference: "1")).step == 1)
+        let result = try resume(ResumeOptions(reference: "2"))
+        #expect(result.step == 2 && said(result).isEmpty)
+        #expect(try bench.store.resolve("latest").step == 2)
+        #expect(result.id == (try bench.store.resolve("latest").idText))
+        #expect(try resume().step == 2)
+        // A pinned one can't be replaced, so that it can't count again either, which is said.
+        _ = try bench.store.pin("3", name: "keep")
+        #expect(try resume(ResumeOptions(reference: "3")).notes.contains { $0.contains("pinned") })
+    }
+
+    @Test func ofAStepThatWasGoneBackFromTheFoldersIsMeantWhereItIsAnother() throws {
+        for step in [1, 2] { try bench.store.save(try checkpoint(step, content: UInt8(step))) }
+        _ = try bench.store.rewind(to: "1")
+        let path = try checkpoint(2, content: 22)
+        let mine = FileManager.default.contents(atPath: path + "/model.safetensors")
+        let result = try resume(ResumeOptions(reference: "2"))
+        #expect(result.source == .folder && result.setAside.isEmpty)
+        #expect(FileManager.default.contents(atPath: path + "/model.safetensors") == mine)
+    }
+
+    @Test func goingBackToWhatCanNotBeReadChangesNothing() throws {
+        for step in [1, 2] { try bench.store.save(try checkpoint(step, content: UInt8(step))) }
+        try FileManager.default.removeItem(atPath: out + "/checkpoint-1")
+        for pack in try FileManager.default.contentsOfDirectory(atPath: bench.path("store/packs")) {
+            try bench.flip(bench.path("store/packs/\(pack)"), 6000)
+        }
+        #expect(bench.code { _ = try resume(ResumeOptions(reference: "1")) } == .damage)
+        #expect(try names() == ["checkpoint-2"])
+        #expect(try bench.store.resolve("latest").step == 2)
+    }
+
+    @Test func withoutAReferenceNothingEverStepsBack() throws {
+        // Whatever the folder has, the store's newest is not older than what came last.
+        for step in [1, 2, 3] { try bench.store.save(try checkpoint(step)) }
+        for left in [["checkpoint-1"], ["checkpoint-1", "checkpoint-2"], []] {
+            for name in try names() where !left.contains(name) {
+                try FileManager.default.removeItem(atPath: out + "/" + name)
+            }
+            #expect(try resume().step == 3, "\(left)")
+        }
+        #expect(try bench.store.iterations().allSatisfy { !$0.superseded })
+    }
+
+    @Test func anIterationOrAStoreIsNoOutputFolder() throws {
+        let path = try checkpoint(1)
+        try bench.store.save(path)
+        #expect(bench.code { _ = try bench.store.resume(path) } == .usage)
+        #expect(bench.code { _ = try bench.store.resume(bench.path("store/out")) } == .usage)
+        #expect(!FileManager.default.fileExists(atPath: bench.path("store/out")))
+    }
 }

@@ -66,7 +66,7 @@ import Testing
     @Test func namesOfNoFrameworkAreLeftAlone() throws {
         try bench.checkpoint(1)
         for name in [
-            "tmp-checkpoint-5", "checkpoint-5.tmp", "5.orbax-checkpoint-tmp-17", ".cairn-set-aside-5-1",
+            "tmp-checkpoint-5", "checkpoint-5.tmp", "5.orbax-checkpoint-tmp-17", ".cairn-set-aside-0",
         ] {
             try bench.checkpoint(5, name: name)
         }

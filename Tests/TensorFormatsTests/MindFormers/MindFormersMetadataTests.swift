@@ -128,7 +128,7 @@ struct MindFormersMetadataTests {
         var plan: MindFormersPlan?
         let planning = try clock.measure {
             plan = try MindFormersPlan(
-                tensors, rankCount: ranks.count, removesRedundancy: true, style: .compact)
+                tensors, rankCount: ranks.count, replicas: .balanced, style: .compact)
         }
         var (bytes, metadata): ([UInt8], MindFormersMetadata?) = ([], nil)
         let writing = clock.measure { bytes = plan!.metadata.serialized() }

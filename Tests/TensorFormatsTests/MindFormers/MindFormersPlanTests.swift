@@ -26,7 +26,7 @@ struct MindFormersPlanTests {
         #expect(try complete.metadata.serialized() == Fixtures.bytes("mindformers/complete.json"))
         #expect(complete.files.count == 8)
         let balanced = try MindFormersPlan(
-            tensors, rankCount: 4, prefix: "qwen3", removesRedundancy: true, style: .compact)
+            tensors, rankCount: 4, prefix: "qwen3", replicas: .balanced, style: .compact)
         #expect(try balanced.metadata.serialized() == Fixtures.bytes("mindformers/balanced-2.1.json"))
     }
 
@@ -76,7 +76,7 @@ struct MindFormersPlanTests {
                 ("t\(number)", .f32, [4, UInt64(number) + 1], [number % 2 == 0 ? ["tp"] : [], []]), mesh,
                 .model)
         }
-        let plan = try MindFormersPlan(tensors, rankCount: 6, removesRedundancy: true)
+        let plan = try MindFormersPlan(tensors, rankCount: 6, replicas: .balanced)
         #expect(
             plan.metadata.slices.count == 3 * 2 + 2
                 && plan.metadata.slices.allSatisfy { $0.places.count == 1 })
@@ -86,6 +86,25 @@ struct MindFormersPlanTests {
             #expect(stored.places[0].holders?.contains(stored.places[0].rank) == true)
         }
         #expect(try MindFormersMetadata(parsing: plan.metadata.serialized()) == plan.metadata)
+    }
+
+    /// As `remove_param_redundancy` of MindSpore does: test_mindformers_exports.py has it do so itself.
+    @Test func `dealt slices go to their ranks by turns, in the order of their names`() throws {
+        let mesh = try DeviceMesh(parsing: "dp=2,tp=2")
+        var tensors = try ["c", "a", "d", "b", "e"].map { name in
+            try Tensor((name, .f32, [4], [name == "b" ? ["tp"] : []]), mesh, .model)
+        }
+        tensors[4].isEverywhere = true
+        let plan = try MindFormersPlan(
+            tensors, rankCount: 4, replicas: .dealt,
+            metadata: [("format", "ms"), ("remove_redundancy", "True")])
+        // Of all ranks a, c, d; of ranks 0 and 2 the first slice of b, of ranks 1 and 3 the second.
+        let names = plan.files.map { file in file.pieces.map { tensors[$0.tensor].name }.sorted() }
+        #expect(names == [["a", "b", "e"], ["b", "c", "e"], ["d", "e"], ["e"]])
+        #expect(plan.files.map(\.rank) == [0, 1, 2, 3])
+        #expect(plan.files[1].pieces.first { tensors[$0.tensor].name == "b" }?.area == [2..<4])
+        let text = String(decoding: plan.files[3].header.dropFirst(8), as: UTF8.self)
+        #expect(text.hasPrefix(#"{"__metadata__":{"format":"ms","remove_redundancy":"True"},"e":"#))
     }
 
     @Test func `stages of a pipeline have files of their own tensors`() throws {
@@ -107,10 +126,10 @@ struct MindFormersPlanTests {
         let x = try Tensor(("x", .f32, [4], [[]]), mesh, .model)
         let error = #expect(throws: WritingError.self) { try MindFormersPlan([x], rankCount: 4100) }
         #expect(error?.code == .tooLarge && error?.message.contains("redundancy") == true)
-        #expect(try MindFormersPlan([x], rankCount: 4100, removesRedundancy: true).files.count == 1)
+        #expect(try MindFormersPlan([x], rankCount: 4100, replicas: .balanced).files.count == 1)
         let many = try (0..<4100).map { try Tensor(("x\($0)", .f32, [4], [[]]), mesh, .model) }
         #expect(throws: WritingError.self) {
-            try MindFormersPlan(many, rankCount: 4100, removesRedundancy: true)
+            try MindFormersPlan(many, rankCount: 4100, replicas: .balanced)
         }
     }
 

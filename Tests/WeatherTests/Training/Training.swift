@@ -64,9 +64,10 @@ final class Training: Sendable {
 
     // MARK: The program
 
-    func start(_ arguments: [String], faults: Faults? = nil) throws -> Child {
+    func start(_ arguments: [String], faults: Faults? = nil, store: String? = nil) throws -> Child {
         let child = try Child(
-            [Weather.program] + arguments + ["--store", store], environment: faults?.environment ?? [:])
+            [Weather.program] + arguments + ["--store", store ?? self.store],
+            environment: faults?.environment ?? [:])
         let pid = child.pid
         running.withLock { _ = $0.insert(pid) }
         return child

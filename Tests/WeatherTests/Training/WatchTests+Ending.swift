@@ -83,4 +83,50 @@ extension WatchTests {
             try expect(second.stop().output.split(separator: "\n").count == 1)
         }
     }
+
+    @Test(
+        "Killed or asked to end while it deletes originals, it leaves what a framework goes on from",
+        arguments: ["kill", "int"])
+    func endedMoving(_ kind: String) async throws {
+        try await onOwnThread {
+            let cases = [Restart.Framework.trainer, .mindformers1].flatMap { framework in
+                (Weather.isLong ? [Int](1...30) : [2, 7]).map { (framework: framework, number: $0) }
+            }
+            Weather.forEach([Int](cases.indices)) { index in
+                let (framework, number) = cases[index]
+                let restart = Restart(framework: framework, state: .ahead)
+                let training = try Training()
+                for step in 1...3 {
+                    for (name, bytes) in restart.files(step).merging(
+                        restart.pointers(step), uniquingKeysWith: { $1 })
+                    {
+                        try training.write(bytes, name)
+                    }
+                }
+                let command = ["watch", training.out, "--once", "--move", "--run", "r"]
+                let ending = try training.cairn(
+                    command, faults: Faults(kind: kind, number: number, under: [training.out]))
+                try require(
+                    ending.signal == SIGKILL || ending.status == 130 || ending.status == 0, ending.summary)
+                try restart.checkVisible(training)
+                let saved = try training.steps()
+                for step in 1...3 where !saved.contains(step) {
+                    let isThere = restart.files(step).allSatisfy { name, bytes in
+                        FileManager.default.contents(atPath: training.path(name)) == Data(bytes)
+                    }
+                    try require(isThere, "\(framework), at call \(number): step \(step) is lost")
+                }
+                try training.cairn(command).mustSucceed("the next one")
+                try require(try training.steps() == [1, 2, 3], "the next one saved not all")
+                let left = try training.names().filter { $0.hasPrefix(".") }
+                try require(left.isEmpty, "left \(left)")
+                for (name, bytes) in restart.files(3) {
+                    try require(
+                        FileManager.default.contents(atPath: training.path(name)) == Data(bytes),
+                        "\(name) of the newest is not what it was")
+                }
+                try training.checkIntact()
+            }
+        }
+    }
 }

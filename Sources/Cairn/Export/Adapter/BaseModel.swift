@@ -17,8 +17,7 @@ struct BaseModel {
     init(_ subject: ExportSubject) throws {
         var tensors = try ExportTensors(subject, withOptimizer: false)
         tensors.untie()
-        let sources = tensors.sources
-        self.tensors = tensors.model.map { ModelTensor($0, sources) }
+        self.tensors = tensors.files().model
         files = subject.assembly.files.compactMap { path, name in
             var file = subject.manifest.file(path).flatMap { subject.manifest.output($0) }
             file?.path = [UInt8](name.utf8)

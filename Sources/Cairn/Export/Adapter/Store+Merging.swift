@@ -22,8 +22,7 @@ extension Store {
         var plan = ExportPlan()
         let tensors = try ExportTensors(alone, withOptimizer: false)
         plan.written = [
-            try SafetensorsFiles.file(
-                "adapter_model.safetensors", tensors.model.map { ModelTensor($0, tensors.sources) })
+            try SafetensorsFiles.file("adapter_model.safetensors", tensors.files().model)
         ]
         for entry in subject.manifest.roots.entries where !entry.path.isEmpty {
             let isBeside =

@@ -30,6 +30,8 @@ struct Rename {
         /// From 1 on.
         var number: Int
         var pattern: Regex<AnyRegexOutput>
+        /// The first axis, seen as several; nil where it is taken as it is. Nil in it stands for what is left.
+        var first: [Expression?]?
         /// Axes that are taken apart, from the first on, by the names that their numbers have.
         var each: [String] = []
         var split: Split?
@@ -38,6 +40,13 @@ struct Rename {
         /// Along an axis, and on a new one.
         var join: Join?
         var stack: Join?
+        /// Whether the last two axes of what comes out change places.
+        var transposes = false
+
+        /// Whether what comes out may have another shape than what goes in.
+        var changesShape: Bool {
+            first != nil || !each.isEmpty || split != nil || join != nil || stack != nil || transposes
+        }
     }
 
     enum Parameter {
@@ -170,7 +179,8 @@ extension Rename {
     }
 
     private static func rule(_ json: JSON, _ number: Int) throws -> Rule {
-        let fields = try Fields(json, ["about", "match", "to", "drop", "each", "split", "join", "stack"])
+        let fields = try Fields(
+            json, ["about", "match", "to", "drop", "as", "each", "split", "join", "stack", "transpose"])
         let pattern = try fields.text("match")
         guard let regex = try? Regex(pattern) else { throw Fault("'\(pattern)' is not a regular expression") }
         var rule = Rule(number: number, pattern: regex)
@@ -180,6 +190,7 @@ extension Rename {
             }
             return rule
         }
+        rule.first = try fields.expressions("as")
         rule.each = try fields.texts("each") ?? []
         rule.targets = try targets(fields["to"])
         rule.split = try fields["split"].map { try split($0, rule.targets.count) }
@@ -187,6 +198,12 @@ extension Rename {
         rule.stack = try fields["stack"].map { try join($0, isNew: true) }
         guard rule.targets.count == 1 || rule.split != nil else {
             throw Fault("\"to\" has \(rule.targets.count) names, but there is no \"split\"")
+        }
+        if let transpose = fields["transpose"] {
+            guard let transposes = transpose.bool else {
+                throw Fault("\"transpose\" is neither true nor false")
+            }
+            rule.transposes = transposes
         }
         return rule
     }

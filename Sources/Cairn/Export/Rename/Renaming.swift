@@ -14,13 +14,15 @@ final class Renaming {
     private struct Whole {
         var name: String
         var rule: Rename.Rule
-        /// What the first was made of.
-        var source: String
+        /// What it is made of, the first in front.
+        var sources: [String]
         var parts: [Part]
     }
 
     private let rename: Rename
     private let parameters: RenameParameters
+    /// What stands before the names of the tensors, for messages.
+    private let label: String
     /// In the order of the first of what each is made of.
     private var wholes: [Whole] = []
     /// By the bytes of the new names.
@@ -30,7 +32,19 @@ final class Renaming {
     init(_ rename: Rename, config: JSON?) {
         self.rename = rename
         parameters = RenameParameters(rename.parameters, config: config)
+        label = ""
     }
+
+    /// For what is kept for the parameters whose names come behind the label.
+    init(_ other: Renaming, label: String) {
+        (rename, parameters, self.label) = (other.rename, other.parameters, label)
+    }
+
+    /// Whether what becomes of a tensor has its shape.
+    func keepsShape(of name: String) throws -> Bool { try !rule(for: name).0.changesShape }
+
+    /// What was made of which tensors.
+    var origins: [(name: String, sources: [String])] { wholes.map { ($0.name, $0.sources) } }
 
     /// The tensors that the rules make of these.
     /// - Parameter assemble: puts one together; not called for those that a rule leaves out.
@@ -42,10 +56,10 @@ final class Renaming {
             let (rule, match) = try rule(for: name)
             guard !rule.targets.isEmpty else { continue }
             let assembled = try assemble(tensor)
-            try naming(rule, name) { try place(assembled, rule, match) }
+            try naming(rule, name) { try place(assembled, name, rule, match) }
         }
         return try wholes.map { whole in
-            try naming(whole.rule, whole.source) { try self.whole(whole) }
+            try naming(whole.rule, whole.sources[0]) { try self.whole(whole) }
         }
     }
 
@@ -56,7 +70,7 @@ final class Renaming {
         } catch {
             throw CairnError(
                 .usage,
-                "rule \(rule.number) of \(rename.path) can't be applied to the tensor \(tensor): \(Rename.sentence(error))",
+                "rule \(rule.number) of \(rename.path) can't be applied to the tensor \(label)\(tensor): \(Rename.sentence(error))",
                 path: rename.path)
         }
     }
@@ -67,21 +81,22 @@ final class Renaming {
         }
         throw CairnError(
             .usage,
-            "no rule of \(rename.path) matches the tensor \(name); add one, which may say \"drop\": true",
+            "no rule of \(rename.path) matches the tensor \(label)\(name); add one, which may say \"drop\": true",
             path: rename.path)
     }
 
     private func place(
-        _ tensor: GatheredTensor, _ rule: Rename.Rule, _ match: Regex<AnyRegexOutput>.Match
+        _ tensor: GatheredTensor, _ source: String, _ rule: Rename.Rule, _ match: Regex<AnyRegexOutput>.Match
     ) throws {
-        for (counted, step) in try steps(tensor, rule.each[...], [:]) {
+        let seen = try rule.first.map { tensor.seen(0, as: try factors(.init(factors: $0), of: tensor)) }
+        for (counted, step) in try steps(seen ?? tensor, rule.each[...], [:]) {
             let parts = try rule.split.map { try split(step, $0, rule.targets.count) } ?? [step]
             for (part, target) in zip(parts, rule.targets) {
                 guard let name = try target?.filled(match, counted) else { continue }
                 let part = Part(
                     tensor: part, join: try rule.join?.part.filled(match, counted),
                     stack: try rule.stack?.part.filled(match, counted))
-                try place(part, rule, name, from: tensor.name)
+                try place(part, rule, name, from: source)
             }
         }
     }
@@ -89,12 +104,13 @@ final class Renaming {
     private func place(_ part: Part, _ rule: Rename.Rule, _ name: String, from source: String) throws {
         guard let place = places[ExactText(name)] else {
             places[ExactText(name)] = wholes.count
-            return wholes.append(Whole(name: name, rule: rule, source: source, parts: [part]))
+            return wholes.append(Whole(name: name, rule: rule, sources: [source], parts: [part]))
         }
         guard rule.joins, wholes[place].rule.number == rule.number else {
-            throw Rename.Fault("it would become \(name), which \(wholes[place].source) becomes already")
+            throw Rename.Fault("it would become \(name), which \(wholes[place].sources[0]) becomes already")
         }
         wholes[place].parts.append(part)
+        if wholes[place].sources.last != source { wholes[place].sources.append(source) }
     }
 
     // MARK: Splitting
@@ -198,6 +214,12 @@ final class Renaming {
             parts = [Part(tensor: try joined(ordered, Rename.View(axis: axis)))]
         }
         var tensor = parts[0].tensor
+        if whole.rule.transposes {
+            guard tensor.shape.count > 1 else {
+                throw Rename.Fault("its shape \(tensor.shape.text) has no two axes that could change places")
+            }
+            tensor = try tensor.transposed()
+        }
         tensor.name = whole.name
         return tensor
     }

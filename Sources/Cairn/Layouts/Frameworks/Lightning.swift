@@ -105,7 +105,7 @@ struct Lightning: Layout {
     }
 
     /// The file that says what the training was at: the only one, FSDP's `meta.pt`, or the first of DeepSpeed's.
-    private func state(of view: CheckpointView) throws -> (file: CheckpointView.File, tree: TorchTree)? {
+    func state(of view: CheckpointView) throws -> (file: CheckpointView.File, tree: TorchTree)? {
         let files =
             [view.onlyFile, view[Self.meta]]
             + view.files("*mp_rank_#_model_states.pt", in: Self.tag).prefix(1).map(\.file)

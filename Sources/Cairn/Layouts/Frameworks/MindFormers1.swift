@@ -193,6 +193,9 @@ struct MindFormers1: Layout {
     // It lists the folder before it deletes, and whenever it goes on.
     var allowsMoving: Bool { true }
 
+    // What puts the ranks' files together anew takes whatever lies in a rank's folder.
+    var wantsOneStep: Bool { true }
+
     /// The least of what the ranks say, from which the framework looks for one that all of them have.
     func pointed(in output: OutputFolder) throws -> Pointer? {
         for place in Self.places {
