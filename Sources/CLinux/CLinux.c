@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,6 +36,17 @@ int cl_ofdUnlockAll(int descriptor) {
     lock.l_type = F_UNLCK;
     lock.l_whence = SEEK_SET;
     return fcntl(descriptor, F_OFD_SETLK, &lock) == 0 ? 0 : errno;
+}
+
+int cl_isOpenForWriting(const char *path) {
+    int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (descriptor < 0) return 0;
+    // Whoever opens it for writing just now waits until the lease is given back, and its holder gets a signal: one that nobody minds.
+    fcntl(descriptor, F_SETSIG, SIGURG);
+    int isOpen = fcntl(descriptor, F_SETLEASE, F_RDLCK) != 0 && errno == EAGAIN;
+    if (!isOpen) fcntl(descriptor, F_SETLEASE, F_UNLCK);
+    close(descriptor);
+    return isOpen;
 }
 
 int cl_fallocate(int descriptor, int mode, int64_t offset, int64_t length) {

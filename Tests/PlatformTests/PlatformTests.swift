@@ -71,6 +71,25 @@ import Testing
         #expect(try second.tryLock(.shared, at: 5))
     }
 
+    @Test func aFileIsOpenForWritingUntilItsWriterClosesIt() throws {
+        defer { remove() }
+        let path = folder.appending("written")
+        var writer: File? = try File(path, .create)
+        let reader = try File(path, .read)
+        #expect(FileSystem.isOpenForWriting(path))
+        withExtendedLifetime(writer) {}
+        writer = nil
+        // A child that another test starts just now has it open until it runs its program.
+        let isClosed = (0..<40).contains { _ in
+            guard FileSystem.isOpenForWriting(path) else { return true }
+            Clock.sleep(seconds: 0.05)
+            return false
+        }
+        #expect(isClosed)
+        withExtendedLifetime(reader) {}
+        #expect(!FileSystem.isOpenForWriting(folder.appending("nothing")))
+    }
+
     @Test func aPunchedRangeReadsAsZeroAndGivesItsBlocksBack() throws {
         defer { remove() }
         let file = try File(folder.appending("x"), .create)

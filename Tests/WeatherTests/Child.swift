@@ -22,6 +22,13 @@ final class Child {
         }
     }
 
+    /// A call of glibc that Swift does not see.
+    private static let closeFrom:
+        @convention(c) (UnsafeMutablePointer<posix_spawn_file_actions_t>, Int32) -> Int32 =
+            unsafeBitCast(
+                dlsym(nil, "posix_spawn_file_actions_addclosefrom_np"),
+                to: (@convention(c) (UnsafeMutablePointer<posix_spawn_file_actions_t>, Int32) -> Int32).self)
+
     let pid: pid_t
     private let outputPath: String
     private let errorPath: String
@@ -38,6 +45,8 @@ final class Child {
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
         posix_spawn_file_actions_addopen(&actions, 1, outputPath, O_WRONLY | O_CREAT | O_TRUNC, 0o666)
         posix_spawn_file_actions_addopen(&actions, 2, errorPath, O_WRONLY | O_CREAT | O_TRUNC, 0o666)
+        // Nothing else: it would keep files open that are written at this moment.
+        _ = Self.closeFrom(&actions, 3)
         // Whatever this process ignores or blocks, the child gets its signals.
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)

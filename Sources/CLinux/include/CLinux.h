@@ -14,6 +14,9 @@ int cl_ofdLock(int descriptor, int64_t offset, int type, int wait);
 /// Unlocks every byte that the open file description holds. Returns 0, or an errno value.
 int cl_ofdUnlockAll(int descriptor);
 
+/// Whether a process on this machine has the file open for writing, or mapped so; 0 also where that can't be told.
+int cl_isOpenForWriting(const char *path);
+
 /// fallocate(2). `mode` 0: preallocate, the size grows; 1: punch a hole. Returns 0, or an errno value.
 int cl_fallocate(int descriptor, int mode, int64_t offset, int64_t length);
 

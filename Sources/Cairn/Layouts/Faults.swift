@@ -44,6 +44,24 @@ extension CheckpointView {
         return try json(path) == nil ? "\(path) is not JSON, so its writing was cut off" : nil
     }
 
+    /// Of the files that say how to build a model, as far as there are any.
+    /// - Parameter folder: with its slash; empty for the checkpoint's own.
+    func faults(inConfigurationsOf folder: String = "") throws -> [String] {
+        try ["config.json", "generation_config.json", "tokenizer_config.json"].map { folder + $0 }
+            .filter(has).compactMap { try fault(inJSON: $0) }
+    }
+
+    /// Of a file of PyTorch, whatever its pickle holds: one of Python's objects may be of any kind.
+    func fault(inRecordsOf path: String) throws -> String? {
+        guard let file = self[path] else { return "\(path) is missing" }
+        do {
+            _ = try tree(of: file)
+        } catch let error as PyTorchError where error.code == .notPyTorch || error.code == .invalidArchive {
+            return try treeOrFault(of: file).fault
+        } catch is PyTorchError {}
+        return nil
+    }
+
     /// Of the shards that an index names, and the index. (transformers, `modeling_utils.py`)
     func faults(inIndex path: String) throws -> [String] {
         guard let index = try json(path), let map = index["weight_map"]?.members else {

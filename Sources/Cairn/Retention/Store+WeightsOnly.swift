@@ -23,7 +23,7 @@ extension Store {
             let placed = infos.filter {
                 !$0.superseded && !damaged.contains($0.number) && !doomed.contains($0.number)
             }
-            for info in placed.dropLast(count) where try mayLoseState(info, policy) {
+            for info in try older(placed, thanLast: count) where try mayLoseState(info, policy) {
                 try progress.checkInterruption()
                 do {
                     if let one = try keepWeightsOnly(info, dryRun: dryRun) { done.append(one) }
@@ -35,6 +35,30 @@ extension Store {
             }
         }
         return (done, skipped)
+    }
+
+    /// Those before the last few that a training can go on from: what has no state beside the model in files of its own, or is not healthy, is
+    /// none of them.
+    private func older(_ infos: [IterationInfo], thanLast count: Int) throws -> ArraySlice<IterationInfo> {
+        var (left, end) = (count, infos.endIndex)
+        while left > 0, end > infos.startIndex {
+            end -= 1
+            if try hasState(infos[end]) { left -= 1 }
+        }
+        return infos[..<end]
+    }
+
+    private func hasState(_ info: IterationInfo) throws -> Bool {
+        let (manifest, lock) = try manifest(of: info)
+        defer { withExtendedLifetime(lock) {} }
+        let metadata = try metadata(of: info, manifest.head)
+        let layout = Layouts.named(info.layout)
+        return metadata[Self.weightsOfKey] == nil && metadata[Identity.unhealthyKey] == nil
+            && manifest.roots.entries.contains { entry in
+                let path = String(decoding: entry.path, as: UTF8.self)
+                return entry.kind != .folder
+                    && !(layout?.part(of: path, tensor: nil) ?? ModelFiles.part(of: entry.path)).isOfModel
+            }
     }
 
     /// Whether nothing holds the whole of it, and there is more than weights.

@@ -8,6 +8,7 @@ struct Intake {
     private let dryRun: Bool
     private let progress: Progress
     private var moving = Moving()
+    private var links = LinksOfIterations()
     /// What a dry run would have saved, by step.
     private var foreseen: [UInt64: Candidate] = [:]
 
@@ -45,6 +46,7 @@ struct Intake {
 
     /// Looks at a candidate, and takes note of it as an original that others may depend on.
     mutating func look(at candidate: Candidate, in output: OutputFolder) throws -> Look {
+        links.forget(candidate)
         do {
             guard let found = try output.found(candidate) else {
                 moving.forget(candidate)
@@ -87,10 +89,18 @@ struct Intake {
 
     /// Saves an iteration that was looked at, unless the store has it.
     /// - Returns: nil where it has vanished meanwhile.
-    mutating func take(_ found: Found, in output: OutputFolder) throws -> SavedIteration? {
+    mutating func take(
+        _ found: Found, in output: OutputFolder, evenIfOpen: Bool = false
+    ) throws -> SavedIteration? {
         var result = SavedIteration(found, .known)
         do {
-            if try !isKnown(found, output) { result.outcome = try outcome(found, output) }
+            if try !isKnown(found, output) {
+                if !evenIfOpen, let reason = reasonToWait(found, in: output) {
+                    result.outcome = .refused([reason])
+                } else {
+                    result.outcome = try outcome(found, output)
+                }
+            }
         } catch {
             result.outcome = .failed(try Self.failure(error))
         }
@@ -102,6 +112,32 @@ struct Intake {
         case .failed, .left, .refused: break
         }
         return result
+    }
+
+    /// That somebody has a file of a complete iteration open for writing: its length may be its last, and what is in it not. Logs
+    /// don't count, which stay open.
+    func reasonToWait(_ found: Found, in output: OutputFolder) -> String? {
+        guard found.inspection.isComplete, let layout = found.layout,
+            let files = try? output.view(of: found.candidate).files.map(\.path)
+        else { return nil }
+        let root = output.path.appending(found.candidate.path)
+        let isFile = (try? FileSystem.status(root, followLinks: true))??.kind == .file
+        return files.first { path in
+            let part = layout.part(of: path, tensor: nil)
+            return part != .other && part != .marker
+                && Self.isOpen(isFile ? root : root.appending(path))
+        }.map { $0 + Self.isOpenForWriting }
+    }
+
+    private static let isOpenForWriting = " is open for writing"
+
+    /// Whether a file stays open for writing: a process that is just being started has what its parent has, for a moment.
+    private static func isOpen(_ path: Path) -> Bool {
+        for _ in 0..<5 {
+            guard FileSystem.isOpenForWriting(path) else { return false }
+            Clock.sleep(seconds: 0.1)
+        }
+        return true
     }
 
     private func isKnown(_ found: Found, _ output: OutputFolder) throws -> Bool {
@@ -182,7 +218,9 @@ struct Intake {
             try move(candidate, in: output, &result)
             if result.isMoved { return result }
             if case .failed = result.outcome { return result }
-            if let kept = result.kept { moving.failed(candidate, kept) }
+            if let kept = result.kept, !kept.hasSuffix(Self.isOpenForWriting) {
+                moving.failed(candidate, kept)
+            }
         }
         return nil
     }
@@ -199,15 +237,34 @@ struct Intake {
         for path in candidate.own where try FileSystem.status(output.path.appending(path))?.kind == .link {
             return "\(path) is a link"
         }
+        if let link = try links.link(into: candidate, besides: moving.candidates, in: output) {
+            return "\(link) points to it"
+        }
         let subject = try SaveSubject(candidate, in: output)
         let changed = "it is not what was saved"
         guard try store.isUnchanged(subject, since: info) else { return changed }
+        if let file = try openFile(of: candidate, output) { return file + Self.isOpenForWriting }
         try store.readBack(info, progress)
         // That may have taken long.
         if let why = moving.reason(toKeep: candidate, try output.pointers()) { return why }
         guard try store.isUnchanged(subject, since: info) else { return changed }
+        if let file = try openFile(of: candidate, output) { return file + Self.isOpenForWriting }
         try OriginalRemoval.delete(candidate.own, in: output.path)
         moving.forget(candidate)
+        return nil
+    }
+
+    /// Any file that somebody has open for writing.
+    private func openFile(of candidate: Candidate, _ output: OutputFolder) throws -> String? {
+        for own in candidate.own {
+            let root = output.path.appending(own)
+            let view = try CheckpointView(root)
+            let isFile = try FileSystem.status(root)?.kind == .file
+            for file in view.files
+            where Self.isOpen(isFile ? root : root.appending(file.path)) {
+                return isFile ? own : own + "/" + file.path
+            }
+        }
         return nil
     }
 }

@@ -43,6 +43,9 @@ struct Moving {
     /// It is gone.
     mutating func forget(_ candidate: Candidate) { originals[candidate] = nil }
 
+    /// Those that were noted.
+    var candidates: [Candidate] { Array(originals.keys) }
+
     /// All others are gone.
     mutating func keepOnly(_ present: [Candidate]) {
         guard originals.count > 0 else { return }
@@ -74,6 +77,8 @@ struct Moving {
     private struct Needed {
         private var iterations: [Candidate: String] = [:]
         private var steps: [UInt64: String] = [:]
+        /// Those that several iterations call theirs: the store has one of these.
+        private var doubles: Set<UInt64> = []
 
         init(_ originals: [Candidate: Original], _ pointers: [(layout: any Layout, pointer: Pointer)]) {
             for choice in [originals, originals.filter(\.value.isHealthy)] {
@@ -88,6 +93,8 @@ struct Moving {
                     iterations[candidate] = "the newest"
                 }
             }
+            let counts = Dictionary(originals.values.map { ($0.step, 1) }, uniquingKeysWith: +)
+            doubles = Set(counts.filter { $0.value > 1 }.keys)
             for (layout, pointer) in pointers {
                 for candidate in originals.keys
                 where layout.pointers(to: candidate).contains(where: pointer.agrees) {
@@ -98,6 +105,7 @@ struct Moving {
 
         func reason(_ candidate: Candidate, _ original: Original) -> String? {
             if let why = iterations[candidate] ?? steps[original.step] { return why }
+            if doubles.contains(original.step) { return "another one is of step \(original.step) as well" }
             if !original.layout.allowsMoving { return "its framework would miss it" }
             return original.failure
         }

@@ -8,6 +8,9 @@ final class Watch {
     /// Seconds after which an iteration that is not complete is looked at once more, and called so.
     private static let grace = 30.0
 
+    /// How often an iteration is put off, by two seconds each time, because a file of it is open for writing.
+    private static let writingPatience = 5
+
     private let store: Store
     private let options: WatchOptions
     private let progress: Progress
@@ -138,7 +141,14 @@ final class Watch {
             return false
         case .failed(let failed): result = failed
         case .found(let found):
-            guard let taken = try intake.take(found, in: output) else {
+            // Not for ever: a process that was started meanwhile may have it open without knowing.
+            if !options.once, watcher.attempts(candidate) < Self.writingPatience,
+                intake.reasonToWait(found, in: output) != nil
+            {
+                watcher.postpone(candidate, by: Settling.quiet)
+                return false
+            }
+            guard let taken = try intake.take(found, in: output, evenIfOpen: !options.once) else {
                 watcher.postpone(candidate)
                 return false
             }

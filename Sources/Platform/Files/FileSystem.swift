@@ -12,6 +12,13 @@ public enum FileSystem {
         throw .system(errno, "look at", path)
     }
 
+    /// Whether a process on this machine has a file open for writing, or mapped so.
+    ///
+    /// False also where that can't be told: the file is another user's, or lies on a file system of a network.
+    public static func isOpenForWriting(_ path: Path) -> Bool {
+        path.withCString { cl_isOpenForWriting($0) } != 0
+    }
+
     /// The names in a folder, sorted by their bytes, without `.` and `..`.
     public static func names(in folder: Path) throws(CairnError) -> [[UInt8]] {
         var names: [[UInt8]] = []

@@ -83,6 +83,37 @@ import Testing
         #expect(throws: CairnError.self) { try merged(base, a, b, try config()) }
     }
 
+    @Test(
+        arguments: [
+            (#"{"architectures": ["LlamaForCausalLM"], "tie_word_embeddings": true}"#, false, true),
+            (#"{"architectures": ["LlamaForCausalLM"]}"#, false, true),
+            (#"{"architectures": ["LlamaForCausalLM"], "tie_word_embeddings": false}"#, false, false),
+            (#"{"architectures": ["BertForSequenceClassification"]}"#, false, false),
+            (#"{"architectures": ["LlamaForCausalLM"]}"#, true, false),
+        ])
+    func aCopyOfAnEmbeddingAloneIsNotMergedWhereItIsTied(config: String, hasHead: Bool, isRefused: Bool)
+        throws
+    {
+        let bench = try Workbench()
+        let base = try bench.write(
+            "base",
+            [
+                "config.json": [UInt8](config.utf8),
+                "model.safetensors": Workbench.safetensors(
+                    [("model.embed_tokens.weight", [1, 2])] + (hasHead ? [("lm_head.weight", [1, 2])] : [])),
+            ])
+        let model = try BaseModel(folder: base)
+        let embedding = "model.embed_tokens.weight"
+        let code = bench.code { try model.checkTie([embedding], among: [embedding]) }
+        #expect(code == (isRefused ? .usage : nil))
+        #expect(bench.code { try model.checkTie([embedding], among: [embedding, "lm_head.weight"]) } == nil)
+        #expect(bench.code { try model.checkTie(["model.norm.weight"], among: ["model.norm.weight"]) } == nil)
+        // As it is in the base, beside LoRA for it.
+        #expect(try !self.config().isCopied("model.embed_tokens.weight"))
+        let copying = try self.config(#", "modules_to_save": ["embed_tokens"]"#)
+        #expect(copying.isCopied("model.embed_tokens.weight") && !copying.isCopied("lm_head.weight"))
+    }
+
     @Test func scalingIsThatOfTheModule() throws {
         let config = try config(#", "alpha_pattern": {"layers\\.1\\.q": 6, "up": 1}"#)
         #expect(config.scaling(of: "model.layers.1.q", rank: 2) == 3)

@@ -94,6 +94,15 @@ import Testing
         }
         let other = Stored.safetensors([.numbers("v", [1, 3], [1, 2, 3])])
         #expect(try inspect([file: other]).faults == ["\(file) lacks the tensor w"])
+        let start = try #require(Self.metadata.range(of: ",\"('w', (1,))\""))
+        let end = try #require(
+            Self.metadata.range(of: "]}]", range: start.upperBound..<Self.metadata.endIndex))
+        var unstored = Self.metadata
+        unstored.removeSubrange(start.lowerBound..<end.upperBound)
+        #expect(
+            try inspect(["metadata.json": Array(unstored.utf8)]).faults == [
+                "metadata.json stores slice 1 of the tensor w nowhere"
+            ])
         let third = "a-model-0000000-0000003.safetensors"
         #expect(try inspect([third: other]).faults.contains("the files of the model are of two saves"))
     }

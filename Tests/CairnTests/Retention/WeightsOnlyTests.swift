@@ -93,6 +93,17 @@ import Testing
         }
     }
 
+    @Test func whatNoTrainingGoesOnFromIsNoneOfTheLast() throws {
+        for step in 5...6 {
+            let path = try bench.write(
+                "out/checkpoint-\(step)", ["model.safetensors": Workbench.safetensors([("w", [1])])])
+            try bench.store.save(path)
+        }
+        try bench.store.setPolicy(Policy(keepOptimizerLast: 1), run: "main")
+        #expect(try bench.store.collect(dryRun: false).stripped.map(\.step) == [1, 2, 3])
+        #expect(try files("4") == Self.whole)
+    }
+
     @Test func theRuleIsKeptAndShown() throws {
         let policy = Policy(keepLast: 3, keepOptimizerLast: 2, auto: true)
         try bench.store.setPolicy(policy, run: "main")

@@ -48,6 +48,54 @@ import Testing
         #expect(try bench.names() == ["checkpoint-1", "checkpoint-3"])
     }
 
+    @Test func whatAnotherOneOfItsStepWouldReplaceInTheStoreStays() throws {
+        for step in 1...3 { try bench.checkpoint(step) }
+        try bench.checkpoint(2, content: 22, name: "checkpoint-02")
+        try bench.setTime("checkpoint-3", Date().timeIntervalSince1970 + 100)
+        for _ in 1...2 {
+            let results = try move()
+            #expect(results.filter { $0.step == 2 }.map(\.isMoved) == [false, false])
+            #expect(results.filter { $0.step == 2 }.first?.kept == "another one is of step 2 as well")
+        }
+        #expect(try bench.names() == ["checkpoint-02", "checkpoint-2", "checkpoint-3"])
+    }
+
+    @Test func whatALinkLeadsToStays() throws {
+        for step in 1...4 { try bench.checkpoint(step) }
+        let manager = FileManager.default
+        try manager.createSymbolicLink(atPath: out + "/good", withDestinationPath: "checkpoint-1")
+        try manager.createSymbolicLink(
+            atPath: out + "/checkpoint-3/tokenizer.json", withDestinationPath: "../checkpoint-2/config.json")
+        let kept = try move().map(\.kept)
+        #expect(kept[..<2] == ["good points to it", "checkpoint-3/tokenizer.json points to it"])
+        #expect(try bench.names().count == 5)
+        // What leads nowhere needs nothing.
+        try manager.removeItem(atPath: out + "/checkpoint-3/tokenizer.json")
+        try manager.removeItem(atPath: out + "/good")
+        try manager.createSymbolicLink(atPath: out + "/lost", withDestinationPath: "nowhere")
+        try bench.setTime("checkpoint-4", Date().timeIntervalSince1970 + 100)
+        #expect(try move().map(\.isMoved) == [true, true, true, false])
+    }
+
+    @Test func whatIsOpenForWritingIsNeitherSavedNorDeleted() throws {
+        for step in 1...3 { try bench.checkpoint(step) }
+        // Its length is its last, and a writer pauses.
+        var writer: FileHandle? = FileHandle(forUpdatingAtPath: out + "/checkpoint-1/model.safetensors")
+        let first = try move()
+        guard case .refused(let reasons) = first[0].outcome else {
+            Issue.record("\(first[0])")
+            return
+        }
+        #expect(reasons == ["model.safetensors is open for writing"])
+        #expect(first[1].isMoved && whole("checkpoint-1"))
+        try writer?.close()
+        #expect(try bench.store.saveAll(out)[0].word == "saved")
+        writer = FileHandle(forUpdatingAtPath: out + "/checkpoint-1/config.json")
+        #expect(try move()[0].kept == "checkpoint-1/config.json is open for writing")
+        try writer?.close()
+        #expect(try move()[0].isMoved)
+    }
+
     @Test func originalsThatCanOnlyBeReadGoAsWell() throws {
         for step in 1...2 { try bench.checkpoint(step) }
         for (name, mode) in [("checkpoint-1/config.json", 0o400), ("checkpoint-1", 0o500)] {

@@ -53,9 +53,15 @@ extension WatchTests {
                 let ending = try training.cairn(["watch", training.out, "--once"], faults: faults)
                 try require(ending.signal == SIGKILL || ending.status == 0, ending.summary)
                 let before = try training.steps()
-                let watch = try training.watch()
-                try eventually("the rest", of: watch) { try training.steps() == [1, 2, 3] }
-                let said = try watch.stop()
+                let said: Child.Ending
+                if before.count < 3 {
+                    let watch = try training.watch()
+                    try eventually("the rest", of: watch) { try training.steps() == [1, 2, 3] }
+                    said = try watch.stop()
+                } else {
+                    // One that has nothing to do might be told to end before it listens.
+                    said = try training.cairn(["watch", training.out, "--once"])
+                }
                 try expect(said.output.split(separator: "\n").count == 3 - before.count && said.error.isEmpty)
                 for step in 1...3 { try training.checkHas(step, content: step) }
                 try training.checkIntact()

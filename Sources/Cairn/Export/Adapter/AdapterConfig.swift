@@ -8,6 +8,8 @@ struct AdapterConfig {
 
     /// Whether weights are stored as columns of outputs, as in GPT-2.
     let isTransposed: Bool
+    /// The ends of the names of modules of which the adapter has copies that were trained.
+    private let copies: [String]
     private let usesRankStabilisation: Bool
     private let alpha: Double
     /// What modules whose name ends with a match of the expression have instead.
@@ -59,8 +61,16 @@ struct AdapterConfig {
             alphas.append((pattern, alpha))
         }
         (self.alpha, self.alphas) = (alpha, alphas)
+        copies = json["modules_to_save"]?.array?.compactMap(\.stringValue) ?? []
         isTransposed = json["fan_in_fan_out"]?.bool ?? false
         usesRankStabilisation = json["use_rslora"]?.bool ?? false
+    }
+
+    /// Whether a tensor is of a module that was copied and trained beside the base's. An embedding may be in the adapter as it is in the
+    /// base, too.
+    func isCopied(_ tensor: String) -> Bool {
+        let module = tensor.split(separator: ".").dropLast().joined(separator: ".")
+        return copies.contains { module == $0 || module.hasSuffix("." + $0) }
     }
 
     private static func isSet(_ value: JSON) -> Bool {

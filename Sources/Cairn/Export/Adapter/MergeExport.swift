@@ -32,6 +32,8 @@ struct MergeExport {
 
     /// The base's tensors, changed; then those that it does not have.
     private mutating func merge(_ adapter: Adapter, _ base: BaseModel) throws -> [ModelTensor] {
+        let replaced = Set(adapter.replacements.keys)
+        try base.checkTie(replaced.filter(adapter.config.isCopied), among: replaced)
         var (updates, replacements) = (adapter.updates, adapter.replacements)
         var merged = try base.tensors.map { tensor in
             var tensor = tensor

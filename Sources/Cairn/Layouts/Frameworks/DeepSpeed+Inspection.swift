@@ -139,6 +139,11 @@ extension DeepSpeed {
                 try view.fault(inTensors: "zero/\(name)/\($0)")
             }
         }
-        return Array(faults.prefix(CheckpointView.faultLimit))
+        // Steps and what all parameters share.
+        let others = try view.files.map(\.path).filter { path in
+            path.hasPrefix("zero/") && path.hasSuffix(".pt") && !path.hasSuffix("/fp32.pt")
+                && !parts.contains { path.hasSuffix("/" + $0) }
+        }.compactMap { try view.fault(inTensors: $0) }
+        return Array((faults + others).prefix(CheckpointView.faultLimit))
     }
 }

@@ -32,6 +32,7 @@ struct HuggingFace: Layout {
     }
 
     private static let state = "trainer_state.json"
+    private static let arguments = "training_args.bin"
     /// Files that stand beside many a model of other layouts.
     private static let onlyDescribes: Set = ["config.json", "generation_config.json", "model"]
     /// What a Trainer writes before anything else that would tell.
@@ -51,7 +52,7 @@ struct HuggingFace: Layout {
             Self.ofTrainer.contains(where: view.has)
             || view.mayBeUnfinished && NamePattern("checkpoint-#").matches(view.name)
         if isTrainer { try readState(view, &result) }
-        result.faults += try weights(view)
+        result.faults += try weights(view) + view.faults(inConfigurationsOf: "")
         if isTrainer { try checkState(view, &result) }
         try checkDeepSpeed(view, &result)
         return result
@@ -133,6 +134,9 @@ struct HuggingFace: Layout {
         }
         for name in view.names() where view.has(name) && isState(name) {
             if let fault = try view.fault(inTensors: name) { result.faults.append(fault) }
+        }
+        if view.has(Self.arguments), let fault = try view.fault(inRecordsOf: Self.arguments) {
+            result.faults.append(fault)
         }
     }
 

@@ -50,6 +50,7 @@ struct MindFormers: Layout {
             result.missing.append("the optimizer's state")
         }
         if let metadata {
+            result.faults += Self.unstored(metadata)
             describe(metadata, &result)
         } else if files.contains(where: { $0.name.count > 1 }), faults.isEmpty {
             result.faults.append("\(MindFormersMetadata.fileName) is missing, which several ranks need")
@@ -129,6 +130,24 @@ struct MindFormers: Layout {
             faults += absent.prefix(CheckpointView.faultLimit).map { "\(name) lacks the tensor \($0)" }
         }
         return faults
+    }
+
+    /// Slices that a rank has and no file. The optimizer's are all left away where it is not saved.
+    private static func unstored(_ metadata: MindFormersMetadata) -> [String] {
+        var stored: [String: Set<Int>] = [:]
+        for slice in metadata.slices where !slice.places.isEmpty {
+            stored[slice.tensor, default: []].insert(slice.slice)
+        }
+        let groups = TensorGroups(metadata.tensors.map(\.name))
+        let faults = metadata.tensors.lazy.filter(\.isSaved).compactMap { tensor -> String? in
+            let present = stored[tensor.name] ?? []
+            if present.isEmpty, groups.part(of: tensor.name) != .model { return nil }
+            guard let lost = tensor.chunks.map(\.slice).first(where: { !present.contains($0) }) else {
+                return nil
+            }
+            return "\(MindFormersMetadata.fileName) stores slice \(lost) of the tensor \(tensor.name) nowhere"
+        }
+        return Array(faults.prefix(CheckpointView.faultLimit))
     }
 
     private func describe(_ metadata: MindFormersMetadata, _ result: inout Inspection) {

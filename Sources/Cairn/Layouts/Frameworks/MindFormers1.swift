@@ -87,7 +87,7 @@ struct MindFormers1: Layout {
         {
             result.faults.append("\(place.folder(rank))/\(name.of(rank: rank).text) is missing")
         }
-        result.faults += try metaFaults(view, place, name, folders)
+        result.faults += try metaFaults(view, place, name, folders) + strategyFaults(view)
         try readNumbers(view, files, &result)
         result.unhealthy = try unhealthy(view, name) ?? view.knownUnhealthy
         result.facts.append(("files", name.format))
@@ -108,6 +108,18 @@ struct MindFormers1: Layout {
             }
             guard last.prefix == name.prefix, name.isBehind(last) else { return nil }
             return "\(path) names \(last.text) as the last one, so this one was not finished"
+        }
+    }
+
+    /// What says how tensors are spread: without it, nobody can put them together.
+    private func strategyFaults(_ view: CheckpointView) throws -> [String] {
+        try view.files(Self.strategy, in: Self.strategyFolder).compactMap { file, _ in
+            do {
+                _ = try ParallelStrategy(parsing: try view.read(file.path) ?? [])
+                return nil
+            } catch let error as TensorFileError {
+                return CheckpointView.fault(file.path, error.message)
+            }
         }
     }
 

@@ -63,8 +63,15 @@ struct Orbax: Layout {
         // Each of these lists what lies in the `d` beside it. Nothing in either is ever empty.
         for folder in view.folders where folder == item || folder.hasPrefix(item + "/") {
             let manifest = folder + "/manifest.ocdbt"
-            if view.hasFolder(folder + "/d"), !view.has(manifest) { faults.append("\(manifest) is missing") }
+            guard let file = view[manifest] else {
+                if view.hasFolder(folder + "/d") { faults.append("\(manifest) is missing") }
+                continue
+            }
+            if file.size > 0, try !isWhole(file, view) {
+                faults.append("\(manifest) is not whole: it has not the length that it says")
+            }
         }
+        if view.has(item + "/manifest.ocdbt"), !view.has(tree) { faults.append("\(tree) is missing") }
         for file in view.files where file.size == 0 && file.path.hasPrefix(item + "/") {
             let parts = file.path.split(separator: "/")
             if parts.last == "manifest.ocdbt" || parts[parts.count - 2] == "d" {
@@ -72,6 +79,14 @@ struct Orbax: Layout {
             }
         }
         return Array(faults.prefix(CheckpointView.faultLimit))
+    }
+
+    /// A manifest begins with four bytes that tell it, and its length. (tensorstore, `kvstore/ocdbt/format/codec_util.cc`)
+    private static func isWhole(_ file: CheckpointView.File, _ view: CheckpointView) throws -> Bool {
+        guard file.size >= 12 else { return false }
+        let start = try view.read(file, 0..<12)
+        let length = start[4...].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        return start.starts(with: [0x0C, 0xDB, 0x3A, 0x2A]) && length == file.size
     }
 
     private func readMetrics(_ metrics: JSON?, _ result: inout Inspection) {

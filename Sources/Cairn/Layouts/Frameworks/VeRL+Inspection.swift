@@ -22,6 +22,7 @@ extension VeRL {
     private func inspect(
         _ model: VeRLModel, _ view: CheckpointView, _ result: inout Inspection, isFirst: Bool
     ) throws {
+        result.faults += try view.faults(inConfigurationsOf: model.prefix + "huggingface/")
         if model.isMegatron {
             let folder = try DistributedFolder(view, folder: model.prefix + "dist_ckpt")
             result.faults += try Megatron().faults(of: folder)
