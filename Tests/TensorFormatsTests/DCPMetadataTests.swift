@@ -4,7 +4,7 @@ import Testing
 
 /// Metadata of distributed checkpoints by hand, most of it wrong. What torch writes is in `DistributedTests`.
 struct DCPMetadataTests {
-    private func failure(_ change: (inout PythonMetadata) -> Void) -> PyTorchError? {
+    private func failure(_ change: (inout PythonMetadata) -> Void) -> TensorFileError? {
         var metadata = PythonMetadata()
         change(&metadata)
         do {
@@ -52,7 +52,7 @@ struct DCPMetadataTests {
             #expect(error?.code == .invalidPickle && error?.message.hasPrefix(start) == true, "\(start)")
         }
         for value in [PythonValue.none, .dictionary([]), .list([.integer(1)]), .instance("Metadata", [])] {
-            let error = #expect(throws: PyTorchError.self) { try DCPMetadata(parsing: value.pickle) }
+            let error = #expect(throws: TensorFileError.self) { try DCPMetadata(parsing: value.pickle) }
             #expect(error?.code == .invalidPickle)
         }
     }

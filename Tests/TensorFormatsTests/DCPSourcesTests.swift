@@ -42,7 +42,7 @@ struct DCPSourcesTests {
             (("w", .f32, [2, 1]), "{\"w\": {\"saved_offsets\": [2, 0]}}"),
         ] {
             let other = try header([tensor], info)
-            #expect(throws: SafetensorsError.self, "\(info)") {
+            #expect(throws: TensorFileError.self, "\(info)") {
                 try DCPMetadata(shards: [("a", one), ("b", other)])
             }
         }
@@ -65,7 +65,7 @@ struct DCPSourcesTests {
         #expect(
             merged.tensors[0].chunks.map { merged.files[$0.place!.file] } == ["__0_0.distcp", "__1_0.distcp"])
         #expect(merged.problems { _ in 30 }.isEmpty)
-        #expect(throws: PyTorchError.self) { try DCPMetadata(merging: [rank("a", 0), rank("b", 2, [5])]) }
+        #expect(throws: TensorFileError.self) { try DCPMetadata(merging: [rank("a", 0), rank("b", 2, [5])]) }
         #expect(try DCPMetadata(merging: []).tensors.isEmpty)
     }
 }

@@ -62,8 +62,8 @@ struct DistributedTests {
         for place in [0, Int(second), bytes.count] {
             var file = bytes
             file.insert(contentsOf: Array("something".utf8), at: place)
-            let error = #expect(throws: PyTorchError.self) { try TensorMap(distributed: file) }
-            #expect(error?.code == .invalidArchive)
+            let error = #expect(throws: TensorFileError.self) { try TensorMap(distributed: file) }
+            #expect(error?.code == .damaged)
             #expect(
                 error?.message.contains("at byte \(place == bytes.count ? file.count : place + 9) ") == true)
         }
@@ -98,7 +98,7 @@ struct DistributedTests {
     @Test func `what reading throws passes through`() throws {
         struct Broken: Error {}
         #expect(throws: Broken.self) { try TensorMap(distributed: 1000) { _ in throw Broken() } }
-        #expect(throws: PyTorchError.self) { try TensorMap(distributed: 1000) { _ in [1] } }
+        #expect(throws: TensorFileError.self) { try TensorMap(distributed: 1000) { _ in [1] } }
     }
 
     // MARK: Comparing
@@ -106,7 +106,7 @@ struct DistributedTests {
     private func check(_ file: String, _ bytes: [UInt8]) throws {
         let expected = try #require(Self.expected.first { $0.key == file }?.value)
         if let code = expected["refused"]?.stringValue {
-            let error = #expect(throws: PyTorchError.self) { try TensorMap(distributed: bytes) }
+            let error = #expect(throws: TensorFileError.self) { try TensorMap(distributed: bytes) }
             #expect(error?.code.rawValue == code, "\(error?.message ?? "")")
             return
         }

@@ -22,7 +22,7 @@ enum Fixtures {
 
 extension SafetensorsHeader {
     /// Of a whole file in memory.
-    init(file: [UInt8]) throws(SafetensorsError) {
+    init(file: [UInt8]) throws(TensorFileError) {
         try self.init(parsing: file, fileSize: UInt64(file.count))
     }
 }

@@ -6,7 +6,7 @@ import Testing
 struct PickleTests {
     private func pickle(_ parts: [UInt8]...) -> [UInt8] { parts.flatMap { $0 } }
 
-    private func code(_ bytes: [UInt8]) -> PyTorchError.Code? {
+    private func code(_ bytes: [UInt8]) -> TensorFileError.Code? {
         do {
             _ = try TensorWalk(try Unpickler.read(bytes))
             return nil
@@ -21,7 +21,7 @@ struct PickleTests {
             (0x97, "NEXT_BUFFER"), (0x98, "READONLY_BUFFER"), (0xFF, "none"),
         ] as [(UInt8, String)])
     func `opcodes that no checkpoint has are refused`(_ opcode: UInt8, _ name: String) {
-        let error = #expect(throws: PyTorchError.self) { try Unpickler.read([0x80, 2, opcode, 0x2E]) }
+        let error = #expect(throws: TensorFileError.self) { try Unpickler.read([0x80, 2, opcode, 0x2E]) }
         #expect(error?.code == .invalidPickle)
         #expect(
             error?.message
@@ -80,14 +80,14 @@ struct PickleTests {
             }
         }
         #expect(pickles > 5 * 15)
-        #expect(throws: PyTorchError.self) { try Unpickler.read { [] } }
+        #expect(throws: TensorFileError.self) { try Unpickler.read { [] } }
     }
 
     @Test func `a pickle without end is refused before it is all read`() {
         var count = 0
         // Bytes that are dropped again, a MiB at a time.
         let step = [0x42] + little((1 << 20) - 6, 4) + [UInt8](repeating: 0, count: (1 << 20) - 6) + [0x30]
-        let error = #expect(throws: PyTorchError.self) {
+        let error = #expect(throws: TensorFileError.self) {
             try Unpickler.read {
                 count += 1
                 return step
@@ -96,7 +96,7 @@ struct PickleTests {
         #expect(error?.code == .tooLarge && count == 64)
         // One text that claims to be longer than anything may be.
         count = 0
-        #expect(throws: PyTorchError.self) {
+        #expect(throws: TensorFileError.self) {
             try Unpickler.read {
                 count += 1
                 return [0x58, 0xFF, 0xFF, 0xFF, 0xFF]

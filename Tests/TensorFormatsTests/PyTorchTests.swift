@@ -31,7 +31,7 @@ struct PyTorchTests {
     @Test(arguments: refused)
     func `what is not certain is refused with a reason`(_ file: String) throws {
         let bytes = try Fixtures.bytes("pytorch/\(file)")
-        let error = #expect(throws: PyTorchError.self) { try TensorMap(pyTorch: bytes) }
+        let error = #expect(throws: TensorFileError.self) { try TensorMap(pyTorch: bytes) }
         let expected = Self.expected.first { $0.key == file }?.value["refused"]?.stringValue
         #expect(error?.code.rawValue == expected, "\(error?.message ?? "")")
         #expect(error?.message.hasSuffix(".") == true)
@@ -115,15 +115,15 @@ struct PyTorchTests {
     @Test func `what reading throws passes through`() throws {
         struct Broken: Error {}
         #expect(throws: Broken.self) { try TensorMap(pyTorch: 1000) { _ in throw Broken() } }
-        let short = #expect(throws: PyTorchError.self) { try TensorMap(pyTorch: 1000) { _ in [1] } }
-        #expect(short?.code == .notPyTorch)
+        let short = #expect(throws: TensorFileError.self) { try TensorMap(pyTorch: 1000) { _ in [1] } }
+        #expect(short?.code == .otherFormat)
     }
 
     @Test func `a damaged pickle is known by its checksum`() throws {
         var bytes = try Fixtures.bytes("pytorch/alone.pt")
         let place = try #require(bytes.firstRange(of: "cpu".utf8))
         bytes[place.lowerBound] = UInt8(ascii: "d")
-        let error = #expect(throws: PyTorchError.self) { try TensorMap(pyTorch: bytes) }
+        let error = #expect(throws: TensorFileError.self) { try TensorMap(pyTorch: bytes) }
         #expect(error?.code == .invalidPickle)
     }
 

@@ -38,10 +38,10 @@ struct SafetensorsAcceptanceTests {
                 #expect(reads["metadata"]?[key]?.stringValue == value)
             }
         case "DUPLICATE":
-            let error = #expect(throws: SafetensorsError.self) { try SafetensorsHeader(file: bytes) }
+            let error = #expect(throws: TensorFileError.self) { try SafetensorsHeader(file: bytes) }
             #expect(error?.code == .duplicateName)
         default:
-            let error = #expect(throws: SafetensorsError.self) { try SafetensorsHeader(file: bytes) }
+            let error = #expect(throws: TensorFileError.self) { try SafetensorsHeader(file: bytes) }
             #expect(error?.code != .duplicateName)
             #expect(error?.message.hasSuffix(".") == true)
         }
@@ -54,7 +54,7 @@ struct SafetensorsAcceptanceTests {
     }
 
     @Test(arguments: [
-        (safetensors("{}", data: 1), SafetensorsError.Code.wrongFileSize),
+        (safetensors("{}", data: 1), TensorFileError.Code.wrongFileSize),
         ([1, 2, 3], .truncatedHeader),
         ([9, 0, 0, 0, 0, 0, 0, 0, 0x7B, 0x7D], .truncatedHeader),
         ([1, 0xE1, 0xF5, 5, 0, 0, 0, 0], .headerTooLarge),
@@ -64,8 +64,8 @@ struct SafetensorsAcceptanceTests {
         (safetensors(#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#), .invalidExtent),
         (safetensors(#"{"a":{"dtype":"F4","shape":[15],"data_offsets":[0,7]}}"#, data: 7), .invalidExtent),
     ])
-    func `each kind of rejection has its code`(_ file: [UInt8], _ code: SafetensorsError.Code) {
-        #expect(#expect(throws: SafetensorsError.self) { try SafetensorsHeader(file: file) }?.code == code)
+    func `each kind of rejection has its code`(_ file: [UInt8], _ code: TensorFileError.Code) {
+        #expect(#expect(throws: TensorFileError.self) { try SafetensorsHeader(file: file) }?.code == code)
     }
 
     @Test func `empty tensors at one place keep the order of the header`() throws {
@@ -84,20 +84,20 @@ struct SafetensorsAcceptanceTests {
         #expect(length == file.count)
         let header = try SafetensorsHeader(parsing: file, fileSize: 8000 + UInt64(file.count))
         #expect(header.headerLength == length && header.dataLength == 8000)
-        #expect(throws: SafetensorsError.self) {
+        #expect(throws: TensorFileError.self) {
             try SafetensorsHeader(parsing: Array(file.dropLast()), fileSize: 8000 + UInt64(file.count))
         }
     }
 
     @Test func `an error names the tensor and the byte`() {
-        let hole = #expect(throws: SafetensorsError.self) {
+        let hole = #expect(throws: TensorFileError.self) {
             try SafetensorsHeader(
                 file: safetensors(#"{"a\n":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}"#, data: 16))
         }
         #expect(
             hole?.message == #"The tensor "a\n" has bytes 8 to 16 of the data, but must begin at byte 0, "#
                 + "where the tensor before it ends.")
-        let comma = #expect(throws: SafetensorsError.self) {
+        let comma = #expect(throws: TensorFileError.self) {
             try SafetensorsHeader(file: safetensors("{,}", data: 0))
         }
         #expect(comma?.message == "The header is not valid: expected a key in quotes, at byte 9.")

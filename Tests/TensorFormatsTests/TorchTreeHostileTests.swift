@@ -6,7 +6,7 @@ import Testing
 struct TorchTreeHostileTests {
     private func tree(_ text: String) throws -> TorchTree { try TorchTree(pickle: Array(text.utf8)) }
 
-    private func code(_ bytes: [UInt8]) -> PyTorchError.Code? {
+    private func code(_ bytes: [UInt8]) -> TensorFileError.Code? {
         do {
             _ = try TorchTree(pickle: bytes)
             return nil
@@ -104,7 +104,7 @@ struct TorchTreeHostileTests {
         try quickly {
             let tree = try TorchTree(pickle: bytes + Array("l.".utf8))
             let failed = try #require(tree.source.meshes.values.first)
-            #expect(throws: PyTorchError.self) { try failed.get() }
+            #expect(throws: TensorFileError.self) { try failed.get() }
             #expect(tree.root.elements?.count == 40_000)
             for value in try #require(tree.root.elements) {
                 #expect(value.tensor == nil && value.dimensions == nil)
@@ -150,7 +150,7 @@ struct TorchTreeHostileTests {
                 _ = try value.distributedTensor()
             } catch {
                 refused += 1
-                #expect(error.code == .notUnderstood && error.message.contains(what), "\(error.message)")
+                #expect(error.code == .unsupported && error.message.contains(what), "\(error.message)")
             }
         }
         #expect(refused > 0)
@@ -181,9 +181,9 @@ struct TorchTreeHostileTests {
 
     private func expectRefusal(_ name: String, in pickle: [UInt8], _ what: String) throws {
         let value = try #require(try TorchTree(pickle: pickle).root[name])
-        let error = #expect(throws: PyTorchError.self) { try value.distributedTensor() }
+        let error = #expect(throws: TensorFileError.self) { try value.distributedTensor() }
         #expect(
-            error?.code == .notUnderstood && error?.message.contains(what) == true, "\(error?.message ?? "")")
+            error?.code == .unsupported && error?.message.contains(what) == true, "\(error?.message ?? "")")
     }
 
     private func replacing(_ old: [UInt8], by new: [UInt8]) -> [UInt8] {
@@ -209,15 +209,15 @@ struct TorchTreeHostileTests {
                 bytes.replaceSubrange(range, with: name.prefix(4) + Array(new.utf8))
             }
             let value = try #require(try TorchTree(pickle: bytes).root["weight"])
-            let error = #expect(throws: PyTorchError.self) { try value.shardedTensor() }
-            #expect(error?.code == .notUnderstood)
+            let error = #expect(throws: TensorFileError.self) { try value.shardedTensor() }
+            #expect(error?.code == .unsupported)
         }
         // From row 15 on there are no two rows in 16.
         var beyond = pickle
         let place = try #require(beyond.firstRange(of: [0x4B, 10, 0x4B, 0] as [UInt8])?.lowerBound)
         beyond[place + 1] = 15
         let value = try #require(try TorchTree(pickle: beyond).root["weight"])
-        let error = #expect(throws: PyTorchError.self) { try value.shardedTensor() }
+        let error = #expect(throws: TensorFileError.self) { try value.shardedTensor() }
         #expect(error?.message.contains("does not lie in its tensor") == true)
     }
 }

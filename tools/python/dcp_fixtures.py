@@ -142,7 +142,7 @@ def expected(folder):
         if name.endswith(".metadata"):
             result[name] = metadata_expected(data)
         elif name.startswith("safetensors"):
-            result[name] = {"refused": "invalid-archive"}
+            result[name] = {"refused": "damaged"}
         else:
             stem = name.removesuffix(".distcp").removesuffix("-1")
             number = 1 if name.endswith("-1.distcp") else 0

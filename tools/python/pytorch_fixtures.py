@@ -385,14 +385,14 @@ def main():
     fixtures.refuse("big-endian.pt", with_record("byteorder", b"big"), "byte-order")
     fixtures.refuse("short-storage.pt", with_record("data/2", b"abc"), "invalid-storage")
     fixtures.refuse("no-storage.pt", written([record for record in records if record[0] != "many/data/2"]), "invalid-storage")
-    fixtures.refuse("no-pickle.pt", written([record for record in records if record[0] != "many/data.pkl"]), "not-pytorch")
-    fixtures.refuse("two-names.pt", written([*records, records[3]]), "invalid-archive")
+    fixtures.refuse("no-pickle.pt", written([record for record in records if record[0] != "many/data.pkl"]), "other-format")
+    fixtures.refuse("two-names.pt", written([*records, records[3]]), "damaged")
     fixtures.refuse("instance.pt", with_record("data.pkl", b"(i__main__\nNothing\n."), "invalid-pickle")
     fixtures.refuse("outside.pt", with_record("data.pkl", records[0][1].replace(b"K\x01\x85", b"K\x02\x85", 1)), "invalid-storage")
-    fixtures.refuse("cut.pt", alone[:-100], "not-pytorch")
-    fixtures.refuse("empty.pt", b"", "not-pytorch")
-    fixtures.refuse("before.pt", b"something" + alone, "invalid-archive")
-    fixtures.refuse("behind.pt", alone + b"something", "not-pytorch")
+    fixtures.refuse("cut.pt", alone[:-100], "other-format")
+    fixtures.refuse("empty.pt", b"", "other-format")
+    fixtures.refuse("before.pt", b"something" + alone, "damaged")
+    fixtures.refuse("behind.pt", alone + b"something", "other-format")
     before_zip(fixtures, everything)
     fixtures.finish()
 
@@ -419,7 +419,7 @@ def before_zip(fixtures, everything):
 
     fixtures.refuse("before-1.6-cut.pt", whole[:-1], "invalid-storage")
     fixtures.refuse("before-1.6-cut-pickle.pt", whole[:200], "invalid-pickle")
-    fixtures.refuse("before-1.6-behind.pt", whole + whole, "invalid-archive")
+    fixtures.refuse("before-1.6-behind.pt", whole + whole, "damaged")
     fixtures.refuse("before-1.6-version.pt", legacy(few, version=1002), "invalid-pickle")
     fixtures.refuse("before-1.6-no-keys.pt", legacy(few, keys={"0": 1}), "invalid-pickle")
     fixtures.refuse("before-1.6-same-keys.pt", legacy(few, keys=["0", "1", "1"]), "invalid-storage")
@@ -432,7 +432,7 @@ def before_zip(fixtures, everything):
         file.write(in_a_tar)
         file.flush()
         assert torch.equal(torch.load(file.name, weights_only=False), everything["alone"])
-    fixtures.refuse("tar.pt", in_a_tar, "not-pytorch")
+    fixtures.refuse("tar.pt", in_a_tar, "other-format")
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ extension CairnError {
     }
 
     /// What can't be written.
-    init(_ error: WritingError) {
+    init(_ error: TensorFileError) {
         let sentence = error.message.hasSuffix(".") ? error.message.dropLast() : error.message[...]
         self.init(.usage, sentence.prefix(1).lowercased() + sentence.dropFirst())
     }

@@ -62,7 +62,7 @@ struct MindFormers1Export {
                     add("strategy/ckpt_strategy_rank_\(rank).ckpt", [.literal(strategy)])
                 }
             }
-        } catch let error as WritingError {
+        } catch let error as TensorFileError {
             throw CairnError(error)
         }
     }
@@ -152,7 +152,8 @@ extension MindFormersLayout {
     }
 
     /// Of what each rank has all of.
-    fileprivate static func everywhere(_ rankCount: Int, axes: Int) throws(WritingError) -> MindFormersLayout
+    fileprivate static func everywhere(_ rankCount: Int, axes: Int) throws(TensorFileError)
+        -> MindFormersLayout
     {
         try MindFormersLayout(
             deviceMatrix: [rankCount], tensorMap: .init(repeating: .none, count: axes), axisNames: ["dp"],

@@ -28,7 +28,7 @@ struct MindFormersExport {
             if mesh.rankCount > 1 {
                 add("\(folder)/\(MindFormersMetadata.fileName)", spread.metadata.serialized())
             }
-        } catch let error as WritingError {
+        } catch let error as TensorFileError {
             throw CairnError(error)
         }
         add("\(folder)/\(MindFormersCommon.fileName)", progress.common.serialized())

@@ -21,7 +21,7 @@ struct TorchExport {
             value = .dictionary(parts)
         }
         let name = plan.isFile ? destination : "model.pt"
-        do throws(WritingError) {
+        do throws(TensorFileError) {
             let file = try TorchFileWriter.file(
                 of: value, tensors: contents.tensors, root: TorchFileWriter.root(forFile: name))
             plan.written = [contents.output(name, file)]
@@ -53,7 +53,7 @@ struct DCPExport {
                         content: content))
             }
         }
-        do throws(WritingError) {
+        do throws(TensorFileError) {
             let writer = try DCPWriter(items, maximumFileSize: options.maxShardSize ?? .max)
             plan.written = writer.files.map { contents.output($0.name, $0.parts) }
             plan.written.append(

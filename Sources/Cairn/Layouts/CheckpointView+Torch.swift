@@ -3,7 +3,7 @@ internal import TensorFormats
 
 /// What files of PyTorch hold.
 extension CheckpointView {
-    /// - Throws: `PyTorchError` where it is no such file, or is not whole.
+    /// - Throws: `TensorFileError` where it is no such file, or is not whole.
     func tree(of file: File) throws -> TorchTree {
         try TorchTree(pyTorch: file.size) { try read(file, $0) }
     }
@@ -12,14 +12,8 @@ extension CheckpointView {
     func treeOrFault(of file: File) throws -> (tree: TorchTree?, fault: String?) {
         do {
             return (try tree(of: file), nil)
-        } catch let error as PyTorchError {
-            switch error.code {
-            // Whole, but nothing that is looked into.
-            case .compressed, .byteOrder, .tooLarge: return (nil, nil)
-            case .notPyTorch where file.size == 0: return (nil, "\(file.path) is empty")
-            case .notPyTorch: return (nil, "\(file.path) is not whole: it does not end as such a file does")
-            default: return (nil, Self.fault(file.path, error.message))
-            }
+        } catch let error as TensorFileError {
+            return (nil, file.size == 0 ? "\(file.path) is empty" : Self.fault(file.path, error))
         }
     }
 

@@ -8,7 +8,7 @@ extension CheckpointView {
         guard let file = self[path] else { return nil }
         do {
             return try tree(of: file)
-        } catch is PyTorchError {
+        } catch is TensorFileError {
             return nil
         }
     }
@@ -19,7 +19,7 @@ extension CheckpointView {
         guard let file = self[path] else { throw Assembly.refused("\(path) is missing", path) }
         do {
             return try tree(of: file)
-        } catch let error as PyTorchError {
+        } catch let error as TensorFileError {
             throw Assembly.refused("\(path) can't be read: \(error.message)", path)
         }
     }

@@ -143,7 +143,7 @@ extension CheckpointView {
     }
 
     /// The tensors that a file holds, by name, dtype and shape; nil where it holds none that are known.
-    /// - Throws: also `SafetensorsError`, `PyTorchError` and the like where the file is not what its name says.
+    /// - Throws: also `TensorFileError`, `TensorFileError` and the like where the file is not what its name says.
     func tensors(in path: String) throws -> TensorMap? {
         guard let file = self[path] else { return nil }
         return try content.tensors(file)

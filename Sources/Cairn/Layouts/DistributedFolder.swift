@@ -74,7 +74,7 @@ struct DistributedFolder {
             return try TorchTree(pyTorch: place.length) { range in
                 try view.read(file, place.offset + range.lowerBound..<place.offset + range.upperBound)
             }
-        } catch is PyTorchError {
+        } catch is TensorFileError {
             return nil
         }
     }

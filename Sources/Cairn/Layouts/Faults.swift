@@ -12,6 +12,14 @@ extension CheckpointView {
         "\(path) is not whole: \(inner(message))"
     }
 
+    /// The same; nil where the file is whole as far as can be seen, but nothing that is looked into.
+    static func fault(_ path: String, _ error: TensorFileError) -> String? {
+        switch error.code {
+        case .compressed, .encrypted, .byteOrder, .unsupported, .tooLarge: nil
+        default: fault(path, error.message)
+        }
+    }
+
     /// Of a file that holds tensors: safetensors, PyTorch, MindSpore, and whatever else is known by its name.
     func fault(inTensors path: String) throws -> String? { try tensorsOrFault(in: path).fault }
 
@@ -20,21 +28,8 @@ extension CheckpointView {
         guard has(path) else { return (nil, "\(path) is missing") }
         do {
             return (try tensors(in: path), nil)
-        } catch let error as SafetensorsError {
-            return (nil, Self.fault(path, error.message))
         } catch let error as TensorFileError {
-            switch error.code {
-            case .otherFormat, .damaged: return (nil, Self.fault(path, error.message))
-            // Whole, as far as can be seen.
-            default: return (nil, nil)
-            }
-        } catch let error as PyTorchError {
-            switch error.code {
-            // Whole, but nothing to be cut into tensors.
-            case .compressed, .byteOrder, .tooLarge: return (nil, nil)
-            case .notPyTorch: return (nil, "\(path) is not whole: it does not end as such a file does")
-            default: return (nil, Self.fault(path, error.message))
-            }
+            return (nil, Self.fault(path, error))
         }
     }
 
@@ -56,9 +51,9 @@ extension CheckpointView {
         guard let file = self[path] else { return "\(path) is missing" }
         do {
             _ = try tree(of: file)
-        } catch let error as PyTorchError where error.code == .notPyTorch || error.code == .invalidArchive {
+        } catch let error as TensorFileError where error.code == .otherFormat || error.code == .damaged {
             return try treeOrFault(of: file).fault
-        } catch is PyTorchError {}
+        } catch is TensorFileError {}
         return nil
     }
 

@@ -41,7 +41,7 @@ struct ShardGathering {
                         name, Part(shape: tensor.shape, offset: shard.offsets, tensor: shard.tensor), file)
                 }
             }
-        } catch let error as PyTorchError {
+        } catch let error as TensorFileError {
             throw Assembly.refused("of \(name), \(CheckpointView.inner(error.message))", file)
         }
     }

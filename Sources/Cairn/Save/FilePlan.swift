@@ -26,24 +26,21 @@ struct FilePlan {
         do {
             guard let map = try Self.map(Path(name), file, size), !map.tensors.isEmpty else { return }
             try self.init(map, file: file, size: size)
-        } catch let error as SafetensorsError {
-            warning = Self.keptWhole(error.message)
         } catch let error as TensorFileError {
-            warning = Self.keptWhole(error.message)
-        } catch let error as PyTorchError {
-            // Anything may have such a name; but what begins as a zip file is meant to be one.
+            // Anything may have a name of PyTorch's; but what begins as a zip file is meant to be one.
             let isMeant =
-                try error.code != .notPyTorch || file.read(Int(min(4, size)), at: 0) == Self.zipStart
-            if isMeant { warning = Self.keptWhole(error.message) }
+                try error.code != .otherFormat || !Self.namesOfPyTorch.contains(Path(name).fileExtension)
+                || file.read(Int(min(4, size)), at: 0) == Self.zipStart
+            if isMeant {
+                warning = "is kept as it is, without its tensors being known: \(error.message)"
+            }
         }
     }
 
     /// The first bytes of a zip file with anything in it.
     private static let zipStart: [UInt8] = [0x50, 0x4B, 3, 4]
 
-    private static func keptWhole(_ why: String) -> String {
-        "is kept as it is, without its tensors being known: \(why)"
-    }
+    private static let namesOfPyTorch: Set = ["pt", "pth", "bin", "ckpt"]
 
     /// nil for a file whose name is none of those that hold tensors.
     static func map(_ path: Path, _ file: File, _ size: UInt64) throws -> TensorMap? {

@@ -5,8 +5,8 @@ extension DCPMetadata {
     /// to no tensor or object, and what else writers add, are left out.
     ///
     /// - Parameter bytes: the whole of `.metadata`, or of `__0.metadata` and the like, which ranks write on their own.
-    /// - Throws: `PyTorchError` where it is no such pickle, contradicts itself, or is too large.
-    public init(parsing bytes: [UInt8]) throws(PyTorchError) {
+    /// - Throws: `TensorFileError` where it is no such pickle, contradicts itself, or is too large.
+    public init(parsing bytes: [UInt8]) throws(TensorFileError) {
         let pickle = try Unpickler.read(bytes, limits: .metadata)
         var reader = DCPMetadataReader(pickle)
         self = try reader.read()

@@ -1,8 +1,8 @@
 extension DCPMetadata {
     /// Of a checkpoint whose ranks wrote metadata of their own each, `__0.metadata` and so on, without talking to each other. What several
     /// ranks have is taken from the first.
-    /// - Throws: `PyTorchError` where two of them contradict each other.
-    public init(merging all: [DCPMetadata]) throws(PyTorchError) {
+    /// - Throws: `TensorFileError` where two of them contradict each other.
+    public init(merging all: [DCPMetadata]) throws(TensorFileError) {
         self.init(
             tensors: [], objects: [], files: [], version: all.first?.version, checkpointID: nil, saveID: nil)
         var collection = Collection()
@@ -14,7 +14,7 @@ extension DCPMetadata {
                 tensor.chunks = []
                 let known = collection.add(chunks, of: tensor)
                 guard known.shape == tensor.shape, known.dtype == tensor.dtype else {
-                    throw PyTorchError(
+                    throw TensorFileError(
                         .invalidPickle,
                         "The ranks' metadata contradict each other in what \(tensor.name.quoted) is.")
                 }
@@ -28,8 +28,8 @@ extension DCPMetadata {
     /// belong, and nothing else. How large a tensor is follows from its chunks, so that its last ones are not missed.
     ///
     /// The place of a chunk is that of its bytes; in the file's map, the tensor has its own name.
-    /// - Throws: `SafetensorsError` where a header doesn't say where a tensor belongs.
-    public init(shards: [(file: String, header: SafetensorsHeader)]) throws(SafetensorsError) {
+    /// - Throws: `TensorFileError` where a header doesn't say where a tensor belongs.
+    public init(shards: [(file: String, header: SafetensorsHeader)]) throws(TensorFileError) {
         self.init(tensors: [], objects: [], files: [], version: nil, checkpointID: nil, saveID: nil)
         var collection = Collection()
         for (file, header) in shards {
@@ -47,7 +47,7 @@ extension DCPMetadata {
                         name: tensor.name, path: nil, dtype: tensor.dtype.name, shape: tensor.shape,
                         chunks: []))
                 guard known.shape.count == tensor.shape.count, known.dtype == tensor.dtype.name else {
-                    throw SafetensorsError(
+                    throw TensorFileError(
                         .invalidHeader, "The files contradict each other in what \(tensor.name.quoted) is.")
                 }
             }
@@ -130,9 +130,9 @@ private struct SavedOffsets {
     private var offsets: [ExactText: [UInt64]] = [:]
 
     /// - Parameter text: JSON, `{"name": {"saved_offsets": [25, 0]}}`.
-    init(_ text: String) throws(SafetensorsError) {
+    init(_ text: String) throws(TensorFileError) {
         guard let members = (try? JSON(parsing: Array(text.utf8)))?.members else {
-            throw SafetensorsError(.invalidHeader, "What DCP_SHARDING_INFO says is no JSON.")
+            throw TensorFileError(.invalidHeader, "What DCP_SHARDING_INFO says is no JSON.")
         }
         for member in members {
             guard let numbers = member.value["saved_offsets"]?.array else { continue }
@@ -141,11 +141,11 @@ private struct SavedOffsets {
         }
     }
 
-    func offsets(of tensor: SafetensorsTensor) throws(SafetensorsError) -> [UInt64] {
+    func offsets(of tensor: SafetensorsTensor) throws(TensorFileError) -> [UInt64] {
         guard let start = offsets[ExactText(tensor.name)], start.count == tensor.shape.count,
             zip(start, tensor.shape).allSatisfy({ !$0.addingReportingOverflow($1).overflow })
         else {
-            throw SafetensorsError(
+            throw TensorFileError(
                 .invalidHeader, "The header does not say where \(tensor.name.quoted) belongs.")
         }
         return start
@@ -155,7 +155,7 @@ private struct SavedOffsets {
 extension SafetensorsHeader {
     /// nil where it says nothing: then each tensor begins at its first element.
     fileprivate var savedOffsets: SavedOffsets? {
-        get throws(SafetensorsError) {
+        get throws(TensorFileError) {
             guard let text = metadata?.first(where: { $0.key == "DCP_SHARDING_INFO" })?.value else {
                 return nil
             }

@@ -1,6 +1,6 @@
 extension DCPMetadataReader {
-    func invalid(_ what: String) -> PyTorchError {
-        PyTorchError(.invalidPickle, what + ", in the metadata of the distributed checkpoint.")
+    func invalid(_ what: String) -> TensorFileError {
+        TensorFileError(.invalidPickle, what + ", in the metadata of the distributed checkpoint.")
     }
 
     /// The attributes of these names; all nil for what has none.

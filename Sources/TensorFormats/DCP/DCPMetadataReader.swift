@@ -33,12 +33,12 @@ struct DCPMetadataReader {
 
     init(_ pickle: Pickle) { self.pickle = pickle }
 
-    mutating func read() throws(PyTorchError) -> DCPMetadata {
+    mutating func read() throws(TensorFileError) -> DCPMetadata {
         let fields = fields(
             of: pickle.root,
             ["state_dict_metadata", "storage_data", "planner_data", "storage_meta", "version"])
         guard let entries = fields[0].flatMap(dictionary) else {
-            throw PyTorchError(.invalidPickle, "The pickle is no metadata of a distributed checkpoint.")
+            throw TensorFileError(.invalidPickle, "The pickle is no metadata of a distributed checkpoint.")
         }
         for (name, value) in entries { try readEntry(name, value) }
         items = [[Item]](repeating: [], count: metadata.tensors.count)
@@ -57,7 +57,7 @@ struct DCPMetadataReader {
 
     // MARK: What was saved
 
-    private mutating func readEntry(_ key: Pickle.Index, _ value: Pickle.Index) throws(PyTorchError) {
+    private mutating func readEntry(_ key: Pickle.Index, _ value: Pickle.Index) throws(TensorFileError) {
         guard let name = pickle.text(key) else {
             throw invalid("It holds something whose name is no text or has over 4096 bytes")
         }
@@ -74,7 +74,7 @@ struct DCPMetadataReader {
         guard isNew else { throw invalid("Two things have the name \(name.quoted)") }
     }
 
-    private mutating func tensor(_ name: String, _ value: Pickle.Index) throws(PyTorchError)
+    private mutating func tensor(_ name: String, _ value: Pickle.Index) throws(TensorFileError)
         -> DCPMetadata.Tensor
     {
         let fields = fields(of: value, ["properties", "size", "chunks"])
@@ -108,7 +108,7 @@ struct DCPMetadataReader {
 
     // MARK: Where it is
 
-    private mutating func readItem(_ index: Pickle.Index, _ info: Pickle.Index) throws(PyTorchError) {
+    private mutating func readItem(_ index: Pickle.Index, _ info: Pickle.Index) throws(TensorFileError) {
         let key = fields(of: index, ["fqn", "offset", "index"])
         guard let name = key[0].flatMap({ pickle.text($0) }) else {
             throw invalid("It places something that has no name")

@@ -5,13 +5,14 @@ extension DCPWriter {
     /// - Parameters:
     ///   - value: a dictionary; keys are texts, or integers, which become texts.
     ///   - tensors: what it names by number. Each is one chunk.
-    /// - Throws: `WritingError` where a tensor lies in a tuple, or a key is of another kind.
+    /// - Throws: `TensorFileError` where a tensor lies in a tuple, or a key is of another kind.
     public static func items(
         of value: TorchValue, tensors: [TorchFileWriter.Tensor]
-    ) throws(WritingError) -> [Item] {
+    ) throws(TensorFileError) -> [Item] {
         try value.check(tensorCount: tensors.count)
         guard value.members != nil else {
-            throw WritingError(.invalidValue, "A state dictionary is a dictionary, and this value is none.")
+            throw TensorFileError(
+                .invalidValue, "A state dictionary is a dictionary, and this value is none.")
         }
         var items: [Item] = []
         try collect(value, at: [], tensors, into: &items)
@@ -20,7 +21,7 @@ extension DCPWriter {
 
     private static func collect(
         _ value: TorchValue, at path: [Key], _ tensors: [TorchFileWriter.Tensor], into items: inout [Item]
-    ) throws(WritingError) {
+    ) throws(TensorFileError) {
         if let members = value.members {
             for member in members {
                 try collect(member.value, at: path + [try key(member.key, in: path)], tensors, into: &items)
@@ -35,20 +36,20 @@ extension DCPWriter {
                 Item(path: path, dtype: tensor.dtype, shape: tensor.shape, content: tensor.content))
         } else if value.holdsTensor {
             let name = path.map(\.text).joined(separator: ".")
-            throw WritingError(
+            throw TensorFileError(
                 .invalidValue, "The tuple \(name.quoted) holds a tensor, which no checkpoint of DCP can.")
         } else {
             items.append(Item(path: path, value: .object(value)))
         }
     }
 
-    private static func key(_ key: TorchValue, in path: [Key]) throws(WritingError) -> Key {
+    private static func key(_ key: TorchValue, in path: [Key]) throws(TensorFileError) -> Key {
         switch key {
         case .text(let text): return .name(text)
         case .integer(let number): return .name(String(number))
         default:
             let name = path.map(\.text).joined(separator: ".")
-            throw WritingError(.invalidName, "A key in \(name.quoted) is neither a text nor an integer.")
+            throw TensorFileError(.invalidName, "A key in \(name.quoted) is neither a text nor an integer.")
         }
     }
 }

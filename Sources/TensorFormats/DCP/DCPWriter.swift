@@ -88,8 +88,8 @@ public struct DCPWriter: Sendable {
     /// - Parameters:
     ///   - items: their names differ, and none is on the way to another.
     ///   - maximumFileSize: another file is begun where an item would bring one beyond so many bytes.
-    /// - Throws: `WritingError` with the name of the item that can't be written.
-    public init(_ items: [Item], maximumFileSize: UInt64 = .max) throws(WritingError) {
+    /// - Throws: `TensorFileError` with the name of the item that can't be written.
+    public init(_ items: [Item], maximumFileSize: UInt64 = .max) throws(TensorFileError) {
         try Self.checkNames(items)
         places = items.map { _ in [] }
         // Objects come before tensors, as PyTorch has them.
@@ -127,31 +127,31 @@ public struct DCPWriter: Sendable {
 // MARK: Checks
 
 extension DCPWriter {
-    private static func checkNames(_ items: [Item]) throws(WritingError) {
+    private static func checkNames(_ items: [Item]) throws(TensorFileError) {
         var leaves: Set<ExactText> = []
         var containers: Set<[ExactText]> = []
         for item in items {
             guard !item.path.isEmpty, item.path.count <= PyTorchLimits.depth else {
-                throw WritingError(
+                throw TensorFileError(
                     .invalidName, "The path of an item has \(item.path.count) steps; 1 to 500 are allowed.")
             }
             // PyTorch fills a list up to the index.
             let indices = item.path.compactMap { if case .index(let index) = $0 { index } else { nil } }
             guard indices.allSatisfy({ items.indices.contains($0) }) else {
-                throw WritingError(
+                throw TensorFileError(
                     .invalidName,
                     "The name \(item.name.quoted) has a place in a list that has not so many items.")
             }
             guard item.name.utf8.count <= PyTorchLimits.nameLength else {
-                throw WritingError(.invalidName, "The name \(item.name.quoted) has over 4,096 bytes.")
+                throw TensorFileError(.invalidName, "The name \(item.name.quoted) has over 4,096 bytes.")
             }
             guard leaves.insert(ExactText(item.name)).inserted else {
-                throw WritingError(.invalidName, "Two items have the name \(item.name.quoted).")
+                throw TensorFileError(.invalidName, "Two items have the name \(item.name.quoted).")
             }
             for count in 1..<item.path.count { containers.insert(item.path.prefix(count).map(\.exactText)) }
         }
         for item in items where containers.contains(item.path.map(\.exactText)) {
-            throw WritingError(
+            throw TensorFileError(
                 .invalidName, "The name \(item.name.quoted) is an item's, and another item lies in it.")
         }
     }
@@ -160,9 +160,9 @@ extension DCPWriter {
     /// overlap, which is the caller's matter.
     private static func check(
         _ chunks: [Chunk], fill shape: [UInt64], of dtype: DType, name: String
-    ) throws(WritingError) {
-        func fail(_ what: String) -> WritingError {
-            WritingError(.invalidShape, "The tensor \(name.quoted) of shape \(shape) \(what).")
+    ) throws(TensorFileError) {
+        func fail(_ what: String) -> TensorFileError {
+            TensorFileError(.invalidShape, "The tensor \(name.quoted) of shape \(shape) \(what).")
         }
         guard let byteCount = dtype.byteCount(shape: shape) else { throw fail("is beyond 64 bits") }
         var sum: UInt64 = 0

@@ -16,21 +16,21 @@ public struct DeviceMesh: Sendable, Equatable {
     /// The devices together.
     public var rankCount: Int { axes.reduce(1) { $0 * $1.size } }
 
-    /// - Throws: `WritingError` for names that are none or come twice, and sizes that no cluster has.
-    public init(_ axes: [Axis]) throws(WritingError) {
+    /// - Throws: `TensorFileError` for names that are none or come twice, and sizes that no cluster has.
+    public init(_ axes: [Axis]) throws(TensorFileError) {
         guard (1...MindFormersLayout.maximumAxisCount).contains(axes.count) else {
-            throw WritingError(.invalidLayout, "A mesh has axes, such as dp=2,tp=4.")
+            throw TensorFileError(.invalidLayout, "A mesh has axes, such as dp=2,tp=4.")
         }
         var (names, count): (Set<ExactText>, Int) = ([], 1)
         for axis in axes {
             guard Self.isName(axis.name), names.insert(ExactText(axis.name)).inserted else {
-                throw WritingError(
+                throw TensorFileError(
                     .invalidLayout,
                     "A mesh has names of letters, digits and underscores for its axes, each once, but not \(axis.name.quoted)."
                 )
             }
             guard axis.size > 0, axis.size <= MindFormersLayout.maximumRankCount / count else {
-                throw WritingError(
+                throw TensorFileError(
                     .invalidLayout,
                     "The axis \(axis.name.quoted) of the mesh has \(axis.size) devices; at least 1 is needed, and at most "
                         + "\(MindFormersLayout.maximumRankCount) together.")
@@ -41,13 +41,13 @@ public struct DeviceMesh: Sendable, Equatable {
     }
 
     /// Reads `dp=2,tp=4`.
-    public init(parsing text: String) throws(WritingError) {
+    public init(parsing text: String) throws(TensorFileError) {
         var axes: [Axis] = []
         for part in text.split(separator: ",", omittingEmptySubsequences: false) {
             let sides = part.split(separator: "=", omittingEmptySubsequences: false)
             guard sides.count == 2, sides[1].utf8.allSatisfy({ 0x30...0x39 ~= $0 }), let size = Int(sides[1])
             else {
-                throw WritingError(
+                throw TensorFileError(
                     .invalidLayout, "A mesh is written as dp=2,tp=4, and \(text.quoted) is not.")
             }
             axes.append(Axis(name: String(sides[0]), size: size))
@@ -68,8 +68,8 @@ public struct DeviceMesh: Sendable, Equatable {
     ///   - cuts: for each axis of the tensor the names of the mesh's axes that cut it, the coarsest first. A name that the mesh
     ///     has not cuts nothing: so the map of a tensor serves for every mesh.
     ///   - ranks: the ranks in the order of the mesh; from 0 on if nil.
-    /// - Throws: `WritingError` where a name cuts twice, or there are not as many ranks as devices.
-    public func layout(cuts: [[String]], ranks: [Int]? = nil) throws(WritingError) -> MindFormersLayout {
+    /// - Throws: `TensorFileError` where a name cuts twice, or there are not as many ranks as devices.
+    public func layout(cuts: [[String]], ranks: [Int]? = nil) throws(TensorFileError) -> MindFormersLayout {
         let tensorMap = cuts.map { names -> MindFormersLayout.Cut in
             let places = names.compactMap { name in
                 axes.lastIndex { $0.name.hasSameBytes(as: name) }.map { axes.count - 1 - $0 }

@@ -35,16 +35,16 @@ public struct MindFormersLayout: Sendable, Hashable {
     public static let maximumRankCount = 1 << 20
     static let maximumAxisCount = 64
 
-    /// - Throws: `WritingError` where these contradict each other.
+    /// - Throws: `TensorFileError` where these contradict each other.
     public init(
         deviceMatrix: [Int], tensorMap: [Cut], isInterleaved: Bool = false, axisNames: [String], ranks: [Int]
-    ) throws(WritingError) {
+    ) throws(TensorFileError) {
         self.deviceMatrix = deviceMatrix
         self.tensorMap = tensorMap
         self.isInterleaved = isInterleaved
         self.axisNames = axisNames
         self.ranks = ranks
-        if let problem { throw WritingError(.invalidLayout, "A layout of MindSpore has \(problem).") }
+        if let problem { throw TensorFileError(.invalidLayout, "A layout of MindSpore has \(problem).") }
     }
 
     /// What makes it none.
@@ -117,22 +117,22 @@ extension MindFormersLayout {
 
     /// The shape of each slice.
     /// - Parameter name: the tensor, for the error's sentence.
-    /// - Throws: `WritingError` where the shape has not as many axes as the layout, or one doesn't divide.
-    public func sliceShape(of shape: [UInt64], name: String) throws(WritingError) -> [UInt64] {
+    /// - Throws: `TensorFileError` where the shape has not as many axes as the layout, or one doesn't divide.
+    public func sliceShape(of shape: [UInt64], name: String) throws(TensorFileError) -> [UInt64] {
         guard !isInterleaved else {
-            throw WritingError(
+            throw TensorFileError(
                 .invalidLayout,
                 "The tensor \(name.quoted) is interleaved, and where its slices lie is not known here.")
         }
         guard shape.count == tensorMap.count else {
-            throw WritingError(
+            throw TensorFileError(
                 .invalidLayout,
                 "The tensor \(name.quoted) has \(shape.count) axes, and its tensor map is for \(tensorMap.count)."
             )
         }
         let counts = fragmentations
         for (axis, count) in counts.enumerated() where shape[axis] % UInt64(count) != 0 {
-            throw WritingError(
+            throw TensorFileError(
                 .invalidLayout,
                 "Axis \(axis) of the tensor \(name.quoted) has length \(shape[axis]), which does not divide among "
                     + "\(count) devices.")
@@ -142,13 +142,13 @@ extension MindFormersLayout {
 
     /// Where a slice lies in the tensor: a range of each axis.
     /// - Parameter slice: its number, below `sliceCount`.
-    /// - Throws: `WritingError` as for `sliceShape`, and where there is no such slice.
+    /// - Throws: `TensorFileError` as for `sliceShape`, and where there is no such slice.
     public func area(
         ofSlice slice: Int, of shape: [UInt64], name: String
-    ) throws(WritingError) -> [Range<UInt64>] {
+    ) throws(TensorFileError) -> [Range<UInt64>] {
         let lengths = try sliceShape(of: shape, name: name)
         guard (0..<sliceCount).contains(slice) else {
-            throw WritingError(
+            throw TensorFileError(
                 .invalidLayout,
                 "The tensor \(name.quoted) has \(sliceCount) slices, and none is number \(slice).")
         }
@@ -169,7 +169,7 @@ extension MindFormersLayout {
     /// Where the slice that a rank holds lies in the tensor; nil where the rank holds none.
     public func area(
         ofRank rank: Int, of shape: [UInt64], name: String
-    ) throws(WritingError) -> [Range<UInt64>]? {
+    ) throws(TensorFileError) -> [Range<UInt64>]? {
         guard let place = ranks.firstIndex(of: rank) else { return nil }
         return try area(ofSlice: slices[place], of: shape, name: name)
     }

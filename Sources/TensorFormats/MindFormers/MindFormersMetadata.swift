@@ -92,8 +92,8 @@ public struct MindFormersMetadata: Sendable, Equatable {
 
 extension MindFormersMetadata.Tensor {
     /// Where a slice lies in the tensor: a range of each axis.
-    /// - Throws: `WritingError` where there is no such slice, or the tensor is interleaved.
-    public func area(ofSlice slice: Int) throws(WritingError) -> [Range<UInt64>] {
+    /// - Throws: `TensorFileError` where there is no such slice, or the tensor is interleaved.
+    public func area(ofSlice slice: Int) throws(TensorFileError) -> [Range<UInt64>] {
         guard let layout else { return shape.map { 0..<$0 } }
         return try layout.area(ofSlice: slice, of: shape, name: name)
     }

@@ -69,12 +69,12 @@ public struct MindFormersPlan: Sendable {
     ///   - rankCount: ranks from 0 on; those of all layouts are among them.
     ///   - prefix: what the names of the files begin with; nil for nothing.
     ///   - metadata: of the files, `format` first.
-    /// - Throws: `WritingError` with the name of a tensor that doesn't divide, or that MindSpore has no type for.
+    /// - Throws: `TensorFileError` with the name of a tensor that doesn't divide, or that MindSpore has no type for.
     public init(
         _ tensors: [Tensor], rankCount: Int, prefix: String? = nil, replicas: Replicas = .kept,
         metadata fields: [(key: String, value: String)] = [("format", "ms")],
         style: MindFormersMetadata.Style = .indented
-    ) throws(WritingError) {
+    ) throws(TensorFileError) {
         let spread = try MindFormersSpread(tensors, rankCount: rankCount)
         if replicas == .kept { try Self.checkHolders(spread) }
         metadata = MindFormersMetadata(style: style, tensors: spread.descriptions(), slices: [])
@@ -100,10 +100,10 @@ public struct MindFormersPlan: Sendable {
         store(places, spread)
     }
 
-    private static func checkHolders(_ spread: MindFormersSpread) throws(WritingError) {
+    private static func checkHolders(_ spread: MindFormersSpread) throws(TensorFileError) {
         let count = spread.holders.values.reduce(0) { $0 + $1.count * $1.count }
         guard count <= maximumPieceCount else {
-            throw WritingError(
+            throw TensorFileError(
                 .tooLarge,
                 "The file metadata.json would list \(count) holders of slices, over 16,777,216; remove redundancy, so that each "
                     + "slice is stored once.")

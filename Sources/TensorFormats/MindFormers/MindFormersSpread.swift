@@ -20,10 +20,10 @@ struct MindFormersSpread {
     /// The shape of each tensor's slices.
     private var shapes: [[UInt64]] = []
 
-    init(_ tensors: [MindFormersPlan.Tensor], rankCount: Int) throws(WritingError) {
+    init(_ tensors: [MindFormersPlan.Tensor], rankCount: Int) throws(TensorFileError) {
         self.tensors = tensors
         guard (1...MindFormersLayout.maximumRankCount).contains(rankCount) else {
-            throw WritingError(.invalidLayout, "There can't be \(rankCount) ranks.")
+            throw TensorFileError(.invalidLayout, "There can't be \(rankCount) ranks.")
         }
         held = .init(repeating: [], count: rankCount)
         try check(rankCount)
@@ -38,31 +38,31 @@ struct MindFormersSpread {
         }
     }
 
-    private func check(_ rankCount: Int) throws(WritingError) {
+    private func check(_ rankCount: Int) throws(TensorFileError) {
         var names: Set<ExactText> = []
         var count = 0
         for tensor in tensors {
             guard names.insert(ExactText(tensor.name)).inserted else {
-                throw WritingError(.invalidName, "Two tensors have the name \(tensor.name.quoted).")
+                throw TensorFileError(.invalidName, "Two tensors have the name \(tensor.name.quoted).")
             }
             guard tensor.dtype.mindSporeName != nil else {
-                throw WritingError(
+                throw TensorFileError(
                     .unsupportedDType,
                     "MindSpore has no type for the tensor \(tensor.name.quoted), which is \(tensor.dtype.name)."
                 )
             }
             guard tensor.layout.ranks.allSatisfy({ $0 < rankCount }) else {
-                throw WritingError(
+                throw TensorFileError(
                     .invalidLayout,
                     "The tensor \(tensor.name.quoted) is on a rank beyond the \(rankCount) that there are.")
             }
             guard tensor.dtype.byteCount(shape: tensor.shape) != nil else {
-                throw WritingError(
+                throw TensorFileError(
                     .invalidShape, "The shape of the tensor \(tensor.name.quoted) is beyond 64 bits.")
             }
             count += tensor.layout.ranks.count
             guard count <= MindFormersPlan.maximumPieceCount else {
-                throw WritingError(.tooLarge, "The ranks hold over 16,777,216 slices together.")
+                throw TensorFileError(.tooLarge, "The ranks hold over 16,777,216 slices together.")
             }
         }
     }

@@ -94,29 +94,30 @@ extension Pickle {
     /// Adds bytes behind those that were read before.
     mutating func append(_ bytes: [UInt8]) { self.bytes += bytes }
 
-    mutating func add(_ node: Node) throws(PyTorchError) -> Index {
+    mutating func add(_ node: Node) throws(TensorFileError) -> Index {
         guard nodes.count < limits.nodeCount else {
-            throw PyTorchError(.tooLarge, "The pickle in the file builds over \(limits.nodeCount) values.")
+            throw TensorFileError(.tooLarge, "The pickle in the file builds over \(limits.nodeCount) values.")
         }
         nodes.append(node)
         return Index(nodes.count - 1)
     }
 
-    mutating func addTuple(_ items: ArraySlice<Index>) throws(PyTorchError) -> Index {
+    mutating func addTuple(_ items: ArraySlice<Index>) throws(TensorFileError) -> Index {
         let start = Int32(edges.count)
         try addEdges(items)
         return try add(.tuple(start: start, count: Int32(items.count)))
     }
 
-    mutating func addFrozenSet(_ items: ArraySlice<Index>) throws(PyTorchError) -> Index {
+    mutating func addFrozenSet(_ items: ArraySlice<Index>) throws(TensorFileError) -> Index {
         let start = Int32(edges.count)
         try addEdges(items)
         return try add(.frozenSet(start: start, count: Int32(items.count)))
     }
 
-    mutating func addObject(_ object: Object) throws(PyTorchError) -> Index {
+    mutating func addObject(_ object: Object) throws(TensorFileError) -> Index {
         guard objects.count < limits.objectCount else {
-            throw PyTorchError(.tooLarge, "The pickle in the file builds over \(limits.objectCount) objects.")
+            throw TensorFileError(
+                .tooLarge, "The pickle in the file builds over \(limits.objectCount) objects.")
         }
         objects.append(object)
         return try add(.object(Int32(objects.count - 1)))
@@ -124,7 +125,7 @@ extension Pickle {
 
     /// Appends to a list, or to an object as to a list.
     /// - Returns: false where the node is neither.
-    mutating func append(_ items: ArraySlice<Index>, to node: Index) throws(PyTorchError) -> Bool {
+    mutating func append(_ items: ArraySlice<Index>, to node: Index) throws(TensorFileError) -> Bool {
         switch nodes[Int(node)] {
         case .list(let chain): nodes[Int(node)] = .list(try lengthened(chain, by: items))
         case .set(let chain): nodes[Int(node)] = .set(try lengthened(chain, by: items))
@@ -136,7 +137,7 @@ extension Pickle {
     }
 
     /// Sets items of a dictionary, or of an object as of a dictionary. A key that comes twice stands there twice.
-    mutating func setItems(_ items: ArraySlice<Index>, of node: Index) throws(PyTorchError) -> Bool {
+    mutating func setItems(_ items: ArraySlice<Index>, of node: Index) throws(TensorFileError) -> Bool {
         guard items.count % 2 == 0 else { return false }
         switch nodes[Int(node)] {
         case .dictionary(let chain): nodes[Int(node)] = .dictionary(try lengthened(chain, by: items))
@@ -157,7 +158,7 @@ extension Pickle {
         return true
     }
 
-    private mutating func lengthened(_ chain: Chain, by items: ArraySlice<Index>) throws(PyTorchError)
+    private mutating func lengthened(_ chain: Chain, by items: ArraySlice<Index>) throws(TensorFileError)
         -> Chain
     {
         guard !items.isEmpty else { return chain }
@@ -169,7 +170,7 @@ extension Pickle {
             return chain
         }
         guard segments.count < limits.nodeCount else {
-            throw PyTorchError(
+            throw TensorFileError(
                 .tooLarge, "The pickle in the file appends to lists over \(limits.nodeCount) times.")
         }
         segments.append(Segment(start: start, count: Int32(items.count)))
@@ -179,9 +180,9 @@ extension Pickle {
         return chain
     }
 
-    private mutating func addEdges(_ items: ArraySlice<Index>) throws(PyTorchError) {
+    private mutating func addEdges(_ items: ArraySlice<Index>) throws(TensorFileError) {
         guard items.count <= limits.edgeCount - edges.count else {
-            throw PyTorchError(
+            throw TensorFileError(
                 .tooLarge, "The pickle in the file has over \(limits.edgeCount) places in lists.")
         }
         edges += items

@@ -26,7 +26,7 @@ struct StorageCut {
     /// - Parameters:
     ///   - tensors: all that lie in the storage.
     ///   - length: bytes of the storage in the file.
-    init(_ storage: TorchStorage, tensors: [TorchTensor], length: UInt64) throws(PyTorchError) {
+    init(_ storage: TorchStorage, tensors: [TorchTensor], length: UInt64) throws(TensorFileError) {
         self.length = length
         switch storage.elements {
         case .typed(let dtype): elementSize = dtype.bytesPerNumber
@@ -47,7 +47,7 @@ struct StorageCut {
                 continue
             }
             guard let range = tensor.range, range.upperBound <= length else {
-                throw PyTorchError(
+                throw TensorFileError(
                     .invalidStorage, "The tensor \(tensor.name.quoted) reaches beyond its storage.")
             }
             ranges.append((range, index))

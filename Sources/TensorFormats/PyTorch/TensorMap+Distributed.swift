@@ -16,16 +16,16 @@ extension TensorMap {
     /// - Parameters:
     ///   - size: bytes of the file. Of an empty one, which a writer without any items leaves, the map is empty.
     ///   - read: gives the bytes of a range inside the file. What it throws passes through.
-    /// - Throws: `PyTorchError` where the file can't be cut with certainty.
+    /// - Throws: `TensorFileError` where the file can't be cut with certainty.
     public init(distributed size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
         var items = DistributedItems(end: size)
         var maps: [(start: UInt64, map: TensorMap)] = []
         do {
-            while let item = try PyTorchError.from({ try items.previous(read) }) { maps.append(item) }
-        } catch let error as PyTorchError where error.code == .invalidArchive {
+            while let item = try items.previous(read) { maps.append(item) }
+        } catch let error as TensorFileError where error.code == .damaged {
             guard let name = CompressedStream.name(try read(0..<min(size, CompressedStream.prefixLength)))
             else { throw error }
-            throw PyTorchError(.compressed, "Its items are compressed with \(name).")
+            throw TensorFileError(.compressed, "Its items are compressed with \(name).")
         }
         self.init(format: "distcp", extents: [], tensors: [])
         for (start, map) in maps.reversed() {
@@ -80,23 +80,21 @@ private struct DistributedItems {
         if start < tail.range.lowerBound { try head.fill(from: start, end: end, read) }
         let map: TensorMap
         do {
-            let archive = try PyTorchError.from {
-                try TorchArchive(size: length, spent: &spent) { [tail, head] range in
-                    let range = start + range.lowerBound..<start + range.upperBound
-                    return try tail.bytes(range) ?? head.bytes(range) ?? read(range)
-                }
+            let archive = try TorchArchive(size: length, spent: &spent) { [tail, head] range in
+                let range = start + range.lowerBound..<start + range.upperBound
+                return try tail.bytes(range) ?? head.bytes(range) ?? read(range)
             }
             map = try TorchCut(archive.contents, format: "distcp") { path in
                 path.isEmpty ? "@\(start)" : "@\(start).\(path)"
             }.map
-        } catch let error as PyTorchError {
-            throw PyTorchError(
-                error.code == .notPyTorch ? .invalidArchive : error.code,
+        } catch let error as TensorFileError {
+            throw TensorFileError(
+                error.code == .otherFormat ? .damaged : error.code,
                 "Of the item at byte \(start) of the file: \(error.message)")
         }
         (end, count, literal) = (start, count + 1, literal + map.literalLength(in: length))
         guard count <= Self.maximumCount, literal <= Self.maximumLiteral else {
-            throw PyTorchError(
+            throw TensorFileError(
                 .tooLarge, "The file has over 131,072 items, or over 64 MiB around the tensors in them.")
         }
         return (start, map)
@@ -105,14 +103,12 @@ private struct DistributedItems {
     /// Bytes of the item that ends at `end`.
     private func archiveLength(_ read: (Range<UInt64>) throws -> [UInt8]) throws -> UInt64 {
         do {
-            return try PyTorchError.from {
-                try ZipEnd(before: end) { try tail.bytes($0) ?? read($0) }.archiveLength
-            }
-        } catch let error as PyTorchError {
+            return try ZipEnd(before: end) { try tail.bytes($0) ?? read($0) }.archiveLength
+        } catch let error as TensorFileError {
             let start = "No item of `torch.save` ends at byte \(end) of the file: "
-            guard error.code == .notPyTorch else { throw PyTorchError(error.code, start + error.message) }
-            throw PyTorchError(
-                .invalidArchive,
+            guard error.code == .otherFormat else { throw TensorFileError(error.code, start + error.message) }
+            throw TensorFileError(
+                .damaged,
                 start + "it is compressed or of another format, or its writing was cut off.")
         }
     }

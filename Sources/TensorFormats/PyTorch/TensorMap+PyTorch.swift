@@ -15,7 +15,7 @@ extension TensorMap {
     /// - Parameters:
     ///   - size: bytes of the file.
     ///   - read: gives the bytes of a range inside the file. What it throws passes through.
-    /// - Throws: `PyTorchError` where the file can't be cut with certainty.
+    /// - Throws: `TensorFileError` where the file can't be cut with certainty.
     public init(pyTorch size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
         self = try TorchCut(size: size, read: read).map
     }
@@ -48,9 +48,9 @@ struct TorchCut {
 
     /// Of a file of any version of PyTorch.
     init(size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
-        try self.init(try PyTorchError.from { try TorchContents(size: size, read: read) }, format: "pytorch")
+        try self.init(try TorchContents(size: size, read: read), format: "pytorch")
         guard map.literalLength(in: size) <= TensorMap.maximumLiteralLength else {
-            throw PyTorchError(
+            throw TensorFileError(
                 .tooLarge, "The file has over 16 MiB around its tensors, for there are very many of them.")
         }
     }
@@ -58,7 +58,7 @@ struct TorchCut {
     /// - Parameter naming: makes the name of a tensor from its path.
     init(
         _ torch: TorchContents, format: String, naming: (String) -> String = { $0 }
-    ) throws(PyTorchError) {
+    ) throws(TensorFileError) {
         contents = torch
         map = TensorMap(format: format, extents: [], tensors: [])
         var tensorsOfStorage = [[Int]](repeating: [], count: torch.storages.all.count)

@@ -1,6 +1,6 @@
 extension TensorWalk {
     /// The elements of a list, the items of a dictionary; of anything else, that.
-    mutating func children(of node: Pickle.Index, at path: Int32) throws(PyTorchError) -> [Place] {
+    mutating func children(of node: Pickle.Index, at path: Int32) throws(TensorFileError) -> [Place] {
         if case .dictionary(let chain) = pickle[node] { return try items(chain, at: path) }
         guard let elements = pickle.elements(node) else {
             return [Place(node: node, parent: path, step: .same)]
@@ -10,7 +10,7 @@ extension TensorWalk {
 
     mutating func places(
         _ nodes: ArraySlice<Pickle.Index>, at path: Int32
-    ) throws(PyTorchError) -> [Place] {
+    ) throws(TensorFileError) -> [Place] {
         try count(nodes.count)
         // Most are numbers and texts.
         return nodes.enumerated().compactMap { index, node in
@@ -19,7 +19,7 @@ extension TensorWalk {
         }
     }
 
-    mutating func items(_ chain: Pickle.Chain, at path: Int32) throws(PyTorchError) -> [Place] {
+    mutating func items(_ chain: Pickle.Chain, at path: Int32) throws(TensorFileError) -> [Place] {
         let items = pickle.elements(of: chain)
         try count(items.count)
         return stride(from: 0, to: items.count, by: 2).compactMap { index in
@@ -29,7 +29,7 @@ extension TensorWalk {
     }
 
     /// What a state holds: a dictionary of attributes, or a pair of such for those with and without slots.
-    mutating func attributes(_ state: Pickle.Index, at path: Int32) throws(PyTorchError) -> [Place] {
+    mutating func attributes(_ state: Pickle.Index, at path: Int32) throws(TensorFileError) -> [Place] {
         guard let pair = pickle.tuple(state), pair.count == 2 else {
             return try attributesOfOne(state, at: path)
         }
@@ -42,7 +42,7 @@ extension TensorWalk {
     /// of that, as any tensor is.
     private mutating func attributesOfOne(
         _ state: Pickle.Index, at path: Int32
-    ) throws(PyTorchError) -> [Place] {
+    ) throws(TensorFileError) -> [Place] {
         guard case .dictionary(let chain) = pickle[state] else {
             return [Place(node: state, parent: path, step: .same, isWrapped: true)]
         }

@@ -50,7 +50,7 @@ struct TensorWalk {
     private var builders: [Pickle.Index: TorchBuilder?] = [:]
 
     /// - Parameter spent: what other pickles of the file have taken of its limits.
-    init(_ pickle: Pickle, spent: TorchSpending = TorchSpending()) throws(PyTorchError) {
+    init(_ pickle: Pickle, spent: TorchSpending = TorchSpending()) throws(TensorFileError) {
         self.pickle = pickle
         self.spent = spent
         seen = [Bool](repeating: false, count: pickle.nodes.count)
@@ -61,12 +61,12 @@ struct TensorWalk {
         (waiting, seen, builders) = ([], [], [:])
     }
 
-    private static let tooMany = PyTorchError(
+    private static let tooMany = TensorFileError(
         .tooLarge, "The file holds too many objects to look for tensors in.")
 
     // MARK: Going through
 
-    private mutating func visit(_ place: Place) throws(PyTorchError) {
+    private mutating func visit(_ place: Place) throws(TensorFileError) {
         if let arguments = place.arguments {
             let path = try path(to: place)
             guard try !visit(function: place.node, arguments: arguments, state: nil, at: path) else { return }
@@ -96,7 +96,7 @@ struct TensorWalk {
     /// - Returns: whether the function is one that makes tensors, whose arguments are looked at with that.
     private mutating func visit(
         function: Pickle.Index, arguments: Pickle.Index, state: Pickle.Index?, at path: Int32
-    ) throws(PyTorchError) -> Bool {
+    ) throws(TensorFileError) -> Bool {
         if let data = state.flatMap({ dataOfVariable(function, state: $0) }) {
             try wait(for: [Place(node: data, parent: path, step: .same, isWrapped: true)])
         } else if let state {
@@ -148,13 +148,13 @@ struct TensorWalk {
         return TorchBuilder.compressedParts
     }
 
-    private mutating func wait(for places: [Place]) throws(PyTorchError) {
+    private mutating func wait(for places: [Place]) throws(TensorFileError) {
         try count(places.count)
         guard places.count <= PyTorchLimits.tensorCount - waiting.count else { throw Self.tooMany }
         waiting += places.reversed()
     }
 
-    mutating func count(_ steps: Int) throws(PyTorchError) {
+    mutating func count(_ steps: Int) throws(TensorFileError) {
         spent.stepCount += steps
         guard spent.stepCount <= PyTorchLimits.stepCount else { throw Self.tooMany }
     }
@@ -173,13 +173,13 @@ struct TensorWalk {
 
     // MARK: Paths
 
-    private mutating func path(to place: Place) throws(PyTorchError) -> Int32 {
+    private mutating func path(to place: Place) throws(TensorFileError) -> Int32 {
         let parent = place.parent < 0 ? nil : paths[Int(place.parent)]
         let depth = parent.map { $0.depth + 1 } ?? 0
         let wrapperCount = place.isWrapped ? (parent?.wrapperCount ?? 0) + 1 : 0
         try count(1)
         guard depth <= PyTorchLimits.depth, wrapperCount <= PyTorchLimits.wrapperCount else {
-            throw PyTorchError(.tooLarge, "The file holds objects that are nested too deep in each other.")
+            throw TensorFileError(.tooLarge, "The file holds objects that are nested too deep in each other.")
         }
         paths.append(
             Path(parent: place.parent, step: place.step, depth: depth, wrapperCount: wrapperCount))
@@ -200,7 +200,7 @@ struct TensorWalk {
     }
 
     /// The steps of a path, joined by dots.
-    private mutating func name(of path: Int32) throws(PyTorchError) -> String {
+    private mutating func name(of path: Int32) throws(TensorFileError) -> String {
         var (names, length) = ([String](), 0)
         for step in reversedSteps(of: path) where length <= PyTorchLimits.nameLength {
             names.append(pickle.name(of: step))
@@ -208,7 +208,7 @@ struct TensorWalk {
         }
         spent.nameLength += length
         guard length <= PyTorchLimits.nameLength, spent.nameLength <= PyTorchLimits.totalNameLength else {
-            throw PyTorchError(.tooLarge, "The names of the tensors in the file are too long.")
+            throw TensorFileError(.tooLarge, "The names of the tensors in the file are too long.")
         }
         return names.reversed().joined(separator: ".")
     }

@@ -19,7 +19,7 @@ struct TorchArchive {
             return parts.count == 2 && parts[1] == Array("data.pkl".utf8)[...]
         }
         guard pickles.count == 1, let record = pickles.first.map({ records[$0] }) else {
-            throw PyTorchError(.notPyTorch, "The file is a zip file without a pickle of PyTorch in it.")
+            throw TensorFileError(.otherFormat, "The file is a zip file without a pickle of PyTorch in it.")
         }
         let root = Array(record.name.dropLast("data.pkl".utf8.count))
         var places: [[UInt8]: Int] = [:]
@@ -27,12 +27,13 @@ struct TorchArchive {
         try Self.checkByteOrder(places[root + "byteorder".utf8].map { records[$0] }, read)
 
         guard record.length <= UInt64(PickleLimits.tensors.length - spent.pickleLength) else {
-            throw PyTorchError(.tooLarge, "The file has over 64 MiB of pickles.")
+            throw TensorFileError(.tooLarge, "The file has over 64 MiB of pickles.")
         }
         spent.pickleLength += Int(record.length)
         let bytes = try readExactly(record.data, read)
         guard record.crc == 0 || record.crc == CRC32(bytes).value else {
-            throw PyTorchError(.invalidPickle, "The pickle in the file is damaged: its checksum is another.")
+            throw TensorFileError(
+                .invalidPickle, "The pickle in the file is damaged: its checksum is another.")
         }
         let pickle = try Unpickler.read(bytes)
         storages = try TorchStorages(in: pickle)
@@ -56,27 +57,27 @@ struct TorchArchive {
         // Before PyTorch 2.1 there is no such record.
         guard let record else { return }
         guard record.length <= 16, try readExactly(record.data, read) == Array("little".utf8) else {
-            throw PyTorchError(.byteOrder, "The numbers in the file are not little endian.")
+            throw TensorFileError(.byteOrder, "The numbers in the file are not little endian.")
         }
     }
 
     /// Finds the record of each storage, which must be as long as the pickle says.
     private static func records(
         of storages: TorchStorages, _ places: [[UInt8]: Int], in archive: ZipArchive, folder: [UInt8]
-    ) throws(PyTorchError) -> [Int: Int] {
+    ) throws(TensorFileError) -> [Int: Int] {
         guard storages.views.isEmpty else {
-            throw PyTorchError(
+            throw TensorFileError(
                 .invalidStorage, "The file names a part of a storage, which no zip file of PyTorch does.")
         }
         var found: [Int: Int] = [:]
         for (index, storage) in storages.all.enumerated() {
             guard let record = places[folder + storage.key.utf8] else {
-                throw PyTorchError(
+                throw TensorFileError(
                     .invalidStorage, "The storage \(storage.key.quoted) is missing in the file.")
             }
             let length = archive.records[record].length
             guard storage.elements == .unknown || storage.length == length else {
-                throw PyTorchError(
+                throw TensorFileError(
                     .invalidStorage,
                     "The storage \(storage.key.quoted) has \(length) bytes, which is not what the pickle says."
                 )

@@ -15,7 +15,7 @@ struct TorchLegacy {
         _ = try pickles.next(read)
         let version = try pickles.next(read)
         guard case .integer(1001) = version[version.root] else {
-            throw PyTorchError(
+            throw TensorFileError(
                 .invalidPickle, "The file is of a version of PyTorch's format that is not known.")
         }
         _ = try pickles.next(read)
@@ -45,7 +45,7 @@ struct TorchLegacy {
     }()
     private static let prefixLength: UInt64 = 32
 
-    private static func keys(in pickle: Pickle) throws(PyTorchError) -> [ExactText] {
+    private static func keys(in pickle: Pickle) throws(TensorFileError) -> [ExactText] {
         guard case .list(let chain) = pickle[pickle.root] else { throw unknownKeys }
         var keys: [ExactText] = []
         for node in pickle.elements(of: chain) {
@@ -55,7 +55,7 @@ struct TorchLegacy {
         return keys
     }
 
-    private static let unknownKeys = PyTorchError(
+    private static let unknownKeys = TensorFileError(
         .invalidPickle, "The list of storages in the file is not one of their keys.")
 
     /// Where the bytes of each storage lie: they must tile the rest of the file.
@@ -64,18 +64,18 @@ struct TorchLegacy {
         _ read: (Range<UInt64>) throws -> [UInt8]
     ) throws -> [TorchContents.Piece] {
         guard keys.count == storages.all.count, Set(keys).count == keys.count else {
-            throw PyTorchError(
+            throw TensorFileError(
                 .invalidStorage, "The file does not list each of its storages once, as it should.")
         }
         var (position, window) = (start, ReadWindow())
         var pieces: [TorchContents.Piece] = []
         for key in keys {
             guard let index = storages.ofKey[key], let length = storages.all[index].length else {
-                throw PyTorchError(
+                throw TensorFileError(
                     .invalidStorage, "The storage \(key.text.quoted) is none whose length is known.")
             }
             guard size - position >= 8, length <= size - position - 8 else {
-                throw PyTorchError(
+                throw TensorFileError(
                     .invalidStorage,
                     "The file ends within the storage \(key.text.quoted): its writing was cut off.")
             }
@@ -84,7 +84,7 @@ struct TorchLegacy {
             }
             let count = window.bytes(position..<position + 8)?.number(UInt64.self, at: 0)
             guard count == storages.all[index].count else {
-                throw PyTorchError(
+                throw TensorFileError(
                     .invalidStorage,
                     "The storage \(key.text.quoted) has not as many elements as the pickle says.")
             }
@@ -93,7 +93,7 @@ struct TorchLegacy {
             position += 8 + length
         }
         guard position == size else {
-            throw PyTorchError(.invalidArchive, "Something stands behind the last storage of the file.")
+            throw TensorFileError(.damaged, "Something stands behind the last storage of the file.")
         }
         return pieces
     }
@@ -124,7 +124,7 @@ private struct PickleSequence {
 
 extension TorchTensor {
     /// Counts from the storage's start instead of a part's.
-    fileprivate mutating func move(into view: TorchView) throws(PyTorchError) {
+    fileprivate mutating func move(into view: TorchView) throws(TensorFileError) {
         let (start, overflow) = offset.addingReportingOverflow(view.range.lowerBound)
         offset = start
         var isInside = !overflow
@@ -132,7 +132,7 @@ extension TorchTensor {
             isInside = isInside && range.upperBound / dtype.elementLength <= view.range.upperBound
         }
         guard isInside else {
-            throw PyTorchError(.invalidStorage, "The tensor \(name.quoted) reaches beyond its storage.")
+            throw TensorFileError(.invalidStorage, "The tensor \(name.quoted) reaches beyond its storage.")
         }
     }
 }

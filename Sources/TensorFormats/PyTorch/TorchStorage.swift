@@ -28,7 +28,7 @@ struct TorchStorage: Equatable {
 
     /// Reads what a persistent id says.
     /// - Returns: nil where it stands for something else than a storage.
-    init?(id: Pickle.Index, in pickle: Pickle) throws(PyTorchError) {
+    init?(id: Pickle.Index, in pickle: Pickle) throws(TensorFileError) {
         guard let items = pickle.tuple(id), let kind = items.first,
             pickle.text(kind, maximumLength: 16) == "storage"
         else { return nil }
@@ -36,7 +36,7 @@ struct TorchStorage: Equatable {
         guard items.count == 5 || items.count == 6, let name = pickle.globalName(items[items.startIndex + 1]),
             let key = pickle.text(items[items.startIndex + 2]),
             case .integer(let count) = pickle[items[items.startIndex + 4]], count >= 0
-        else { throw PyTorchError(.invalidStorage, "The file names a storage in an unknown way.") }
+        else { throw TensorFileError(.invalidStorage, "The file names a storage in an unknown way.") }
         self.key = key
         self.count = UInt64(count)
         let className = name.split(separator: ".").last.map(String.init) ?? ""
@@ -57,7 +57,7 @@ struct TorchView {
 
     /// Reads what a persistent id says besides the storage.
     /// - Returns: nil where it means the storage as a whole.
-    init?(id: Pickle.Index, of storage: TorchStorage, in pickle: Pickle) throws(PyTorchError) {
+    init?(id: Pickle.Index, of storage: TorchStorage, in pickle: Pickle) throws(TensorFileError) {
         guard let last = pickle.tuple(id)?.dropFirst(5).first else { return nil }
         if case .none = pickle[last] { return nil }
         guard let items = pickle.tuple(last), items.count == 3, case .typed = storage.elements,
@@ -65,7 +65,7 @@ struct TorchView {
             case .integer(let count) = pickle[items[items.startIndex + 2]], count >= 0,
             UInt64(offset) + UInt64(count) <= storage.count
         else {
-            throw PyTorchError(
+            throw TensorFileError(
                 .invalidStorage, "The file has a part of the storage \(storage.key.quoted) that is not there."
             )
         }
@@ -83,7 +83,7 @@ struct TorchStorages {
     /// Places in `all`.
     private(set) var ofKey: [ExactText: Int] = [:]
 
-    init(in pickle: Pickle) throws(PyTorchError) {
+    init(in pickle: Pickle) throws(TensorFileError) {
         for (node, value) in pickle.nodes.enumerated() {
             guard case .persistent(let id) = value, let storage = try TorchStorage(id: id, in: pickle) else {
                 continue
@@ -95,7 +95,7 @@ struct TorchStorages {
                 ofKey[key] = index
             }
             guard all[index] == storage else {
-                throw PyTorchError(
+                throw TensorFileError(
                     .invalidStorage,
                     "The file names the storage \(storage.key.quoted) in two ways that differ.")
             }

@@ -25,7 +25,8 @@ struct TorchTensor {
     var isPlain: Bool { isContiguous && !isFlagged }
 
     /// Reads the arguments of `_rebuild_tensor`, `_v2`, `_v3`, `_rebuild_qtensor` or `_rebuild_npu_tensor`.
-    init(_ name: String, arguments node: Pickle.Index, isV3: Bool, in pickle: Pickle) throws(PyTorchError) {
+    init(_ name: String, arguments node: Pickle.Index, isV3: Bool, in pickle: Pickle) throws(TensorFileError)
+    {
         let arguments = Array(pickle.tuple(node) ?? [])
         guard arguments.count >= (isV3 ? 7 : 4), case .persistent(let id) = pickle[arguments[0]],
             let storage = try TorchStorage(id: id, in: pickle),
@@ -33,7 +34,7 @@ struct TorchTensor {
             let shape = pickle.dimensions(arguments[2]), let stride = pickle.dimensions(arguments[3]),
             shape.count == stride.count
         else {
-            throw PyTorchError(.invalidPickle, "The tensor \(name.quoted) is built in an unknown way.")
+            throw TensorFileError(.invalidPickle, "The tensor \(name.quoted) is built in an unknown way.")
         }
         self.name = name
         self.arguments = node

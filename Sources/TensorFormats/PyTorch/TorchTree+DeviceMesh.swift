@@ -1,25 +1,25 @@
 extension TorchTree.DeviceMesh {
     /// Reads every mesh once: the tensors of a file share a few, each of which may have a rank for every process.
     /// Their ranks are limited, so that no file can make this take long.
-    static func all(in source: TorchTree.Source) -> [Pickle.Index: Result<Self, PyTorchError>] {
+    static func all(in source: TorchTree.Source) -> [Pickle.Index: Result<Self, TensorFileError>] {
         let isThere = source.classes.values.contains { if case .deviceMesh = $0 { true } else { false } }
         guard isThere else { return [:] }
         let pickle = source.pickle
-        var (meshes, rest) = ([Pickle.Index: Result<Self, PyTorchError>](), 16 * MeshLayout.limit)
+        var (meshes, rest) = ([Pickle.Index: Result<Self, TensorFileError>](), 16 * MeshLayout.limit)
         for index in pickle.nodes.indices {
             let index = Pickle.Index(index)
             guard let object = pickle.object(index), case .deviceMesh = source.classes[object.function] else {
                 continue
             }
             let mesh = TorchTree.Value(source: source, index: index)
-            meshes[index] = Result { () throws(PyTorchError) in
+            meshes[index] = Result { () throws(TensorFileError) in
                 guard rest > 0 else {
-                    throw PyTorchError(.tooLarge, "The file holds too many meshes of processes.")
+                    throw TensorFileError(.tooLarge, "The file holds too many meshes of processes.")
                 }
                 let field = mesh.field("_flatten_mesh_list") ?? mesh.field("_flatten_rank_map")
                 let ranks = field?.integers(atMost: MeshLayout.limit)
                 rest -= 1024 + (ranks?.count ?? MeshLayout.limit)
-                guard let ranks else { throw .notUnderstood("a mesh without its ranks") }
+                guard let ranks else { throw .unsupported("a mesh without its ranks") }
                 guard let layout = mesh.field("_layout") else {
                     return try Self(ofTensor: mesh, ranks: ranks)
                 }
@@ -30,10 +30,10 @@ extension TorchTree.DeviceMesh {
     }
 
     /// Before PyTorch 2.10 the mesh is a tensor, whose elements are the ranks.
-    private init(ofTensor mesh: TorchTree.Value, ranks: [Int]) throws(PyTorchError) {
+    private init(ofTensor mesh: TorchTree.Value, ranks: [Int]) throws(TensorFileError) {
         guard let shape = mesh.field("mesh")?.tensor?.shape.map({ Int(exactly: $0) ?? 0 }),
             ranks.count == MeshLayout.count(of: shape)
-        else { throw .notUnderstood("a mesh in an unknown form") }
+        else { throw .unsupported("a mesh in an unknown form") }
         self.shape = shape
         self.ranks = ranks
         names = try mesh.field("mesh_dim_names")?.names(count: shape.count)
@@ -41,8 +41,8 @@ extension TorchTree.DeviceMesh {
     }
 
     /// Since PyTorch 2.10 the mesh is a layout over a list of ranks, which may have more than the mesh.
-    private init(_ mesh: TorchTree.Value, layout: MeshLayout, over list: [Int]) throws(PyTorchError) {
-        guard layout.span <= list.count else { throw .notUnderstood("a mesh without its ranks") }
+    private init(_ mesh: TorchTree.Value, layout: MeshLayout, over list: [Int]) throws(TensorFileError) {
+        guard layout.span <= list.count else { throw .unsupported("a mesh without its ranks") }
         shape = layout.axes.map(\.length)
         names = try mesh.field("_mesh_dim_names")?.names(count: shape.count)
         coordinate = try mesh.field("_coordinate_on_dim")?.coordinate(in: shape)
@@ -53,7 +53,7 @@ extension TorchTree.DeviceMesh {
         } else if let rank = mesh.field("_rank")?.int, let place = list.firstIndex(of: rank), let coordinate {
             let first = place - layout.offset(of: coordinate)
             guard first >= 0, layout.span <= list.count - first else {
-                throw .notUnderstood("a mesh that its process is not in")
+                throw .unsupported("a mesh that its process is not in")
             }
             start = first
         }
@@ -88,12 +88,12 @@ private struct MeshLayout {
     /// More processes than there are.
     static let limit = 1 << 20
 
-    init(_ layout: TorchTree.Value) throws(PyTorchError) {
+    init(_ layout: TorchTree.Value) throws(TensorFileError) {
         let known = "torch.distributed._mesh_layout._MeshLayout"
         guard layout.className == known, let axes = Self.axes(layout),
             axes.count <= PyTorchLimits.dimensionCount,
             let count = Self.count(of: axes.flatMap { $0.modes.map(\.length) })
-        else { throw .notUnderstood("a layout of a mesh in an unknown form") }
+        else { throw .unsupported("a layout of a mesh in an unknown form") }
         self.axes = axes
         self.count = count
         // Each factor is below the limit, and each length but 1 at least halves what the others may be.
@@ -161,21 +161,21 @@ private struct MeshLayout {
 
 extension TorchTree.Value {
     /// The names of a mesh's axes; nil for None.
-    fileprivate func names(count: Int) throws(PyTorchError) -> [String]? {
+    fileprivate func names(count: Int) throws(TensorFileError) -> [String]? {
         if isNone { return nil }
         let names = (elements() ?? []).compactMap(\.string)
         guard names.count == count else {
-            throw .notUnderstood("a mesh with another number of names than axes")
+            throw .unsupported("a mesh with another number of names than axes")
         }
         return names
     }
 
     /// A place in a mesh; nil for None.
-    fileprivate func coordinate(in shape: [Int]) throws(PyTorchError) -> [Int]? {
+    fileprivate func coordinate(in shape: [Int]) throws(TensorFileError) -> [Int]? {
         if isNone { return nil }
         guard let coordinate = integers(), coordinate.count == shape.count,
             zip(coordinate, shape).allSatisfy({ (0..<$1).contains($0) })
-        else { throw .notUnderstood("a place outside of its mesh") }
+        else { throw .unsupported("a place outside of its mesh") }
         return coordinate
     }
 }

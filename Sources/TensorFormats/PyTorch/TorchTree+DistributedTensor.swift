@@ -46,29 +46,29 @@ extension TorchTree.Value {
     /// The distributed tensor that the value is, also inside of a parameter; nil for anything else.
     ///
     /// The forms of PyTorch 2.4 to 2.15 are known.
-    /// - Throws: `PyTorchError` with `notUnderstood` for one in another form.
-    public func distributedTensor() throws(PyTorchError) -> TorchTree.DistributedTensor? {
+    /// - Throws: `TensorFileError` with `notUnderstood` for one in another form.
+    public func distributedTensor() throws(TensorFileError) -> TorchTree.DistributedTensor? {
         guard let wrapper = try WrapperSubclass(self, oneOf: Self.distributedClasses) else { return nil }
         guard let local = wrapper.state?.fieldOfState("_local_tensor")?.tensor else {
-            throw .notUnderstood("a distributed tensor without a local one")
+            throw .unsupported("a distributed tensor without a local one")
         }
         guard let specification = wrapper.state?.fieldOfState("_spec"),
             let placements = specification.field("placements")?.elements(),
             let mesh = specification.field("mesh")
-        else { throw .notUnderstood("a distributed tensor without its specification") }
+        else { throw .unsupported("a distributed tensor without its specification") }
         guard let dtype = wrapper.dtype, let shape = wrapper.shape, let stride = wrapper.stride,
             shape.count == stride.count, shape.count == local.shape.count
-        else { throw .notUnderstood("a distributed tensor without dtype and shape") }
+        else { throw .unsupported("a distributed tensor without dtype and shape") }
         guard let mesh = try source.meshes[mesh.index]?.get() else {
-            throw .notUnderstood("a distributed tensor without a mesh")
+            throw .unsupported("a distributed tensor without a mesh")
         }
         let tensor = TorchTree.DistributedTensor(
             local: local, dtype: dtype, shape: shape, stride: stride,
-            placements: try placements.map { value throws(PyTorchError) in
+            placements: try placements.map { value throws(TensorFileError) in
                 try TorchTree.Placement(value, dimensionCount: shape.count)
             }, mesh: mesh)
         guard tensor.placements.count == tensor.mesh.shape.count else {
-            throw .notUnderstood(
+            throw .unsupported(
                 "a distributed tensor with another number of placements than its mesh has axes")
         }
         try tensor.checkOrder(specification)
@@ -83,13 +83,13 @@ extension TorchTree.Value {
 }
 
 extension TorchTree.Placement {
-    fileprivate init(_ value: TorchTree.Value, dimensionCount: Int) throws(PyTorchError) {
+    fileprivate init(_ value: TorchTree.Value, dimensionCount: Int) throws(TensorFileError) {
         let name = value.className ?? ""
         guard
             name.hasPrefix("torch.distributed.tensor.placement_types.")
                 // Before PyTorch 2.5.
                 || name.hasPrefix("torch.distributed._tensor.placement_types.")
-        else { throw .notUnderstood("a placement of the class \(name.quoted)") }
+        else { throw .unsupported("a placement of the class \(name.quoted)") }
         let dimension = value.field("dim")?.int
         switch (name.split(separator: ".").last, dimension, value.field("split_factor")?.int) {
         case ("Shard", let dimension?, nil) where (0..<dimensionCount).contains(dimension):
@@ -101,7 +101,7 @@ extension TorchTree.Placement {
         case ("Partial", nil, nil):
             guard let operation = value.field("reduce_op")?.string else { fallthrough }
             self = .partial(operation)
-        default: throw .notUnderstood("a placement of the class \(name.quoted) in an unknown form")
+        default: throw .unsupported("a placement of the class \(name.quoted) in an unknown form")
         }
     }
 }
@@ -109,15 +109,15 @@ extension TorchTree.Placement {
 extension TorchTree.DistributedTensor {
     /// Since PyTorch 2.10 a specification may say in what order the axes of the mesh cut a dimension. All but the usual
     /// order, the mesh's, is refused, unless strided placements say the same.
-    fileprivate func checkOrder(_ specification: TorchTree.Value) throws(PyTorchError) {
+    fileprivate func checkOrder(_ specification: TorchTree.Value) throws(TensorFileError) {
         let isStrided = placements.contains { if case .stridedShard = $0 { true } else { false } }
         // Explicitly false, strided placements would be taken as others.
         let isTaken = specification.field("use_strided_shard_as_shard_order")?.bool ?? true
         guard !isStrided || isTaken else {
-            throw .notUnderstood("strided placements that are not to be taken as such")
+            throw .unsupported("strided placements that are not to be taken as such")
         }
         guard !isStrided, let order = specification.field("shard_order"), !order.isNone else { return }
-        let unknown = PyTorchError.notUnderstood("an order of placements in an unknown form")
+        let unknown = TensorFileError.unsupported("an order of placements in an unknown form")
         guard let entries = order.elements() else { throw unknown }
         var count = 0
         for entry in entries {
@@ -129,7 +129,7 @@ extension TorchTree.DistributedTensor {
             for axis in axes {
                 guard axis > last, axis < placements.count, placements[axis] == .shard(dimension)
                 else {
-                    throw .notUnderstood("placements in another order than the mesh's")
+                    throw .unsupported("placements in another order than the mesh's")
                 }
                 last = axis
                 count += 1
@@ -149,14 +149,14 @@ struct WrapperSubclass {
 
     /// - Parameter classes: full names of one class, which had several.
     /// - Returns: nil for anything else. A class of the same name that is somewhere else is not understood.
-    init?(_ value: TorchTree.Value, oneOf classes: [String]) throws(PyTorchError) {
+    init?(_ value: TorchTree.Value, oneOf classes: [String]) throws(TensorFileError) {
         guard let call = value.tensorCall, case .wrapperSubclass = call.function,
             let arguments = value.source.pickle.tuple(call.arguments),
             let name = arguments.first.map(value.at)?.globalName
         else { return nil }
         guard classes.contains(name) else {
             guard name.split(separator: ".").last == classes[0].split(separator: ".").last else { return nil }
-            throw .notUnderstood("a tensor of the class \(name.quoted)")
+            throw .unsupported("a tensor of the class \(name.quoted)")
         }
         state = call.state.map(value.at)
         self.arguments = arguments.count == 8 ? arguments.map(value.at) : []
@@ -167,10 +167,10 @@ struct WrapperSubclass {
     var stride: [UInt64]? { arguments.isEmpty ? nil : arguments[3].dimensions }
 }
 
-extension PyTorchError {
+extension TensorFileError {
     /// What is in a form that is not known.
-    static func notUnderstood(_ what: String) -> PyTorchError {
-        PyTorchError(
-            .notUnderstood, "The file holds \(what), which this version does not understand.")
+    static func unsupported(_ what: String) -> TensorFileError {
+        TensorFileError(
+            .unsupported, "The file holds \(what), which this version does not understand.")
     }
 }

@@ -21,33 +21,33 @@ extension TorchTree {
 
 extension TorchTree.Value {
     /// The sharded tensor that the value is; nil for anything else.
-    /// - Throws: `PyTorchError` with `notUnderstood` for one in an unknown form.
-    public func shardedTensor() throws(PyTorchError) -> TorchTree.ShardedTensor? {
+    /// - Throws: `TensorFileError` with `notUnderstood` for one in an unknown form.
+    public func shardedTensor() throws(TensorFileError) -> TorchTree.ShardedTensor? {
         let name = "torch.distributed._shard.sharded_tensor.api.ShardedTensor"
         guard let wrapper = try WrapperSubclass(self, oneOf: [name]) else { return nil }
         // Local shards, metadata, process group, sharding specification, whether there are remote references.
         guard let state = wrapper.state?.elements(atMost: 5), state.count == 5,
             let local = state[0].elements(),
             let shape = wrapper.shape, state[1].field("size")?.dimensions == shape
-        else { throw .notUnderstood("a sharded tensor without its metadata") }
+        else { throw .unsupported("a sharded tensor without its metadata") }
         return TorchTree.ShardedTensor(
             dtype: wrapper.dtype, shape: shape,
-            local: try local.map { value throws(PyTorchError) in
+            local: try local.map { value throws(TensorFileError) in
                 try TorchTree.ShardedTensor.Shard(value, of: shape)
             })
     }
 }
 
 extension TorchTree.ShardedTensor.Shard {
-    fileprivate init(_ shard: TorchTree.Value, of whole: [UInt64]) throws(PyTorchError) {
+    fileprivate init(_ shard: TorchTree.Value, of whole: [UInt64]) throws(TensorFileError) {
         guard let tensor = shard.field("tensor")?.tensor, let metadata = shard.field("metadata") else {
-            throw .notUnderstood("a shard without its tensor")
+            throw .unsupported("a shard without its tensor")
         }
         guard let offsets = metadata.field("shard_offsets")?.dimensions,
             let shape = metadata.field("shard_sizes")?.dimensions, shape == tensor.shape,
             offsets.count == whole.count, shape.count == whole.count,
             zip(zip(offsets, shape), whole).allSatisfy({ $0.1 <= $1 && $0.0 <= $1 - $0.1 })
-        else { throw .notUnderstood("a shard that does not lie in its tensor") }
+        else { throw .unsupported("a shard that does not lie in its tensor") }
         self.tensor = tensor
         self.offsets = offsets
         self.shape = shape

@@ -13,7 +13,7 @@ public struct TorchTree: Sendable {
     /// - Parameters:
     ///   - size: bytes of the file.
     ///   - read: gives the bytes of a range inside the file. What it throws passes through.
-    /// - Throws: `PyTorchError` for whatever `TensorMap(pyTorch:read:)` throws it for.
+    /// - Throws: `TensorFileError` for whatever `TensorMap(pyTorch:read:)` throws it for.
     public init(pyTorch size: UInt64, read: (Range<UInt64>) throws -> [UInt8]) throws {
         source = Source(try TorchCut(size: size, read: read))
     }
@@ -23,7 +23,7 @@ public struct TorchTree: Sendable {
     /// Tensors in it are described, but have no names, for their bytes are elsewhere.
     ///
     /// - Parameter bytes: the pickle, of any protocol. What comes behind its end is not looked at.
-    public init(pickle bytes: [UInt8]) throws(PyTorchError) {
+    public init(pickle bytes: [UInt8]) throws(TensorFileError) {
         source = Source(try Unpickler.read(bytes))
     }
 
@@ -50,7 +50,7 @@ extension TorchTree {
         let tensorOfArguments: [Pickle.Index: Int32]
         /// Where the storages of tensors lie in the file, by the nodes that name them.
         let storages: [Pickle.Index: Range<UInt64>]
-        let meshes: [Pickle.Index: Result<DeviceMesh, PyTorchError>]
+        let meshes: [Pickle.Index: Result<DeviceMesh, TensorFileError>]
 
         init(_ pickle: Pickle) {
             self.pickle = pickle

@@ -1,5 +1,5 @@
 extension Unpickler {
-    mutating func perform(_ opcode: Opcode) throws(PyTorchError) {
+    mutating func perform(_ opcode: Opcode) throws(TensorFileError) {
         switch opcode {
         case .stop: break
         case .proto:
@@ -49,7 +49,7 @@ extension Unpickler {
         }
     }
 
-    private mutating func pushScalar(_ opcode: Opcode) throws(PyTorchError) {
+    private mutating func pushScalar(_ opcode: Opcode) throws(TensorFileError) {
         switch opcode {
         case .none: try push(.none)
         case .newTrue: try push(.bool(true))
@@ -83,7 +83,7 @@ extension Unpickler {
     }
 
     /// A number of the memo in decimal digits.
-    private mutating func decimal() throws(PyTorchError) -> UInt32 {
+    private mutating func decimal() throws(TensorFileError) -> UInt32 {
         let line = try line()
         guard let number = UInt32(String(decoding: pickle.bytes[line].prefix(16), as: UTF8.self)) else {
             throw fail("a damaged number")
@@ -92,7 +92,7 @@ extension Unpickler {
     }
 
     /// An integer in decimal digits; `00` and `01` are false and true.
-    private mutating func pushInt() throws(PyTorchError) {
+    private mutating func pushInt() throws(TensorFileError) {
         let line = try line()
         switch pickle.bytes[line] {
         case [0x30, 0x30]: try push(.bool(false))
@@ -102,7 +102,7 @@ extension Unpickler {
     }
 
     /// An integer in decimal digits, with an `L` behind it or not.
-    private mutating func pushLong(_ line: Range<Int>) throws(PyTorchError) {
+    private mutating func pushLong(_ line: Range<Int>) throws(TensorFileError) {
         var digits = pickle.bytes[line]
         if digits.last == UInt8(ascii: "L") { digits.removeLast() }
         let value = Int64(String(decoding: digits.prefix(32), as: UTF8.self))
@@ -110,7 +110,7 @@ extension Unpickler {
     }
 
     /// A little-endian two's complement of any length.
-    private mutating func pushLong(length: some BinaryInteger) throws(PyTorchError) {
+    private mutating func pushLong(length: some BinaryInteger) throws(TensorFileError) {
         let start = try skip(length)
         guard length <= 8 else { return try push(.bigInteger) }
         let isNegative = length > 0 && pickle.bytes[position - 1] >= 0x80
@@ -119,16 +119,16 @@ extension Unpickler {
         try push(.integer(Int64(bitPattern: value)))
     }
 
-    private mutating func pushText(length: some BinaryInteger) throws(PyTorchError) {
+    private mutating func pushText(length: some BinaryInteger) throws(TensorFileError) {
         let start = try skip(length)
         try pushText(start..<position)
     }
 
-    private mutating func pushText(_ range: Range<Int>) throws(PyTorchError) {
+    private mutating func pushText(_ range: Range<Int>) throws(TensorFileError) {
         try push(.text(start: UInt32(range.lowerBound), count: UInt32(range.count)))
     }
 
-    private mutating func pushQuoted(_ line: Range<Int>) throws(PyTorchError) {
+    private mutating func pushQuoted(_ line: Range<Int>) throws(TensorFileError) {
         guard line.count >= 2, let quote = pickle.bytes[line].first, pickle.bytes[line].last == quote,
             quote == UInt8(ascii: "'") || quote == UInt8(ascii: "\"")
         else { throw fail("a damaged string") }
@@ -136,19 +136,19 @@ extension Unpickler {
             .escapedText(start: UInt32(line.lowerBound + 1), count: UInt32(line.count - 2), isQuoted: true))
     }
 
-    private mutating func pushBytes(length: some BinaryInteger) throws(PyTorchError) {
+    private mutating func pushBytes(length: some BinaryInteger) throws(TensorFileError) {
         let start = try skip(length)
         try push(.bytes(start: UInt32(start), count: UInt32(position - start)))
     }
 
-    private mutating func pushGlobal() throws(PyTorchError) {
+    private mutating func pushGlobal() throws(TensorFileError) {
         let (module, name) = (try line(), try line())
         try pushText(module)
         try pushText(name)
         try pushStackGlobal()
     }
 
-    private mutating func pushStackGlobal() throws(PyTorchError) {
+    private mutating func pushStackGlobal() throws(TensorFileError) {
         let name = try pop()
         let module = try pop()
         guard case .text = pickle[name], case .text = pickle[module] else {

@@ -73,17 +73,17 @@ struct MindFormersLayoutTests {
     @Test func `what does not divide is refused with the tensor's name`() throws {
         let layout = try DeviceMesh(parsing: "dp=2,tp=4").layout(cuts: [[], ["tp"]])
         for shape in [[8, 6], [8], [8, 8, 8]] as [[UInt64]] {
-            let error = #expect(throws: WritingError.self) {
+            let error = #expect(throws: TensorFileError.self) {
                 try layout.area(ofRank: 0, of: shape, name: "layers.0.weight")
             }
             #expect(error?.code == .invalidLayout && error?.message.contains("\"layers.0.weight\"") == true)
         }
-        #expect(throws: WritingError.self) { try layout.area(ofSlice: 4, of: [8, 8], name: "t") }
-        #expect(throws: WritingError.self) { try layout.area(ofSlice: -1, of: [8, 8], name: "t") }
+        #expect(throws: TensorFileError.self) { try layout.area(ofSlice: 4, of: [8, 8], name: "t") }
+        #expect(throws: TensorFileError.self) { try layout.area(ofSlice: -1, of: [8, 8], name: "t") }
         let interleaved = try MindFormersLayout(
             deviceMatrix: [2, 2], tensorMap: [.axis(0)], isInterleaved: true, axisNames: ["tp", "i"],
             ranks: [0, 1])
-        #expect(throws: WritingError.self) { try interleaved.area(ofSlice: 0, of: [8], name: "t") }
+        #expect(throws: TensorFileError.self) { try interleaved.area(ofSlice: 0, of: [8], name: "t") }
     }
 
     @Test(
@@ -94,7 +94,7 @@ struct MindFormersLayoutTests {
             String(repeating: "a", count: 65) + "=2", (0..<65).map { "a\($0)=1" }.joined(separator: ","),
         ])
     func `what is no mesh is refused with a sentence`(_ text: String) {
-        let error = #expect(throws: WritingError.self) { try DeviceMesh(parsing: text) }
+        let error = #expect(throws: TensorFileError.self) { try DeviceMesh(parsing: text) }
         #expect(error?.code == .invalidLayout && error?.message.hasSuffix(".") == true)
     }
 
@@ -102,8 +102,8 @@ struct MindFormersLayoutTests {
         let mesh = try DeviceMesh(parsing: "dp=2,tp_1=4")
         #expect(
             mesh.axes == [.init(name: "dp", size: 2), .init(name: "tp_1", size: 4)] && mesh.rankCount == 8)
-        #expect(throws: WritingError.self) { try mesh.layout(cuts: [["dp"], ["dp"]]) }
-        #expect(throws: WritingError.self) { try mesh.layout(cuts: [["dp"]], ranks: [0, 1, 2]) }
+        #expect(throws: TensorFileError.self) { try mesh.layout(cuts: [["dp"], ["dp"]]) }
+        #expect(throws: TensorFileError.self) { try mesh.layout(cuts: [["dp"]], ranks: [0, 1, 2]) }
     }
 
     static let contradictions:
@@ -121,7 +121,7 @@ struct MindFormersLayoutTests {
     @Test(arguments: contradictions.indices)
     func `a layout that contradicts itself is refused`(_ number: Int) {
         let (matrix, map, names, ranks) = Self.contradictions[number]
-        #expect(throws: WritingError.self) {
+        #expect(throws: TensorFileError.self) {
             try MindFormersLayout(deviceMatrix: matrix, tensorMap: map, axisNames: names, ranks: ranks)
         }
     }

@@ -124,19 +124,19 @@ struct MindFormersPlanTests {
     @Test func `slices that too many ranks hold are to be stored once`() throws {
         let mesh = try DeviceMesh(parsing: "dp=4100")
         let x = try Tensor(("x", .f32, [4], [[]]), mesh, .model)
-        let error = #expect(throws: WritingError.self) { try MindFormersPlan([x], rankCount: 4100) }
+        let error = #expect(throws: TensorFileError.self) { try MindFormersPlan([x], rankCount: 4100) }
         #expect(error?.code == .tooLarge && error?.message.contains("redundancy") == true)
         #expect(try MindFormersPlan([x], rankCount: 4100, replicas: .balanced).files.count == 1)
         let many = try (0..<4100).map { try Tensor(("x\($0)", .f32, [4], [[]]), mesh, .model) }
-        #expect(throws: WritingError.self) {
+        #expect(throws: TensorFileError.self) {
             try MindFormersPlan(many, rankCount: 4100, replicas: .balanced)
         }
     }
 
     @Test func `what can't be spread is refused with the tensor's name`() throws {
         let mesh = try DeviceMesh(parsing: "dp=2,tp=2")
-        func code(_ tensors: [Tensor], rankCount: Int = 4) -> WritingError.Code? {
-            let error = #expect(throws: WritingError.self) {
+        func code(_ tensors: [Tensor], rankCount: Int = 4) -> TensorFileError.Code? {
+            let error = #expect(throws: TensorFileError.self) {
                 try MindFormersPlan(tensors, rankCount: rankCount)
             }
             #expect(error?.message.contains("\"x\"") == true)
@@ -150,7 +150,7 @@ struct MindFormersPlanTests {
         #expect(
             code([try Tensor(("x", .f32, [1 << 40, 1 << 40], [[], []]), mesh, .model)]) == .invalidShape)
         for rankCount in [0, -1, 1 << 30] {
-            #expect(throws: WritingError.self) { try MindFormersPlan([], rankCount: rankCount) }
+            #expect(throws: TensorFileError.self) { try MindFormersPlan([], rankCount: rankCount) }
         }
     }
 }

@@ -84,11 +84,11 @@ struct DCPWriterTests {
             (.dictionary([(.float(1), .none)]), .invalidName),
             (.dictionary([(.text("a"), .tuple([.tensor(0)]))]), .invalidValue),
             (.dictionary([(.text("a"), .tensor(9))]), .invalidValue),
-        ] as [(TorchValue, WritingError.Code)])
+        ] as [(TorchValue, TensorFileError.Code)])
     func `what is no state dictionary is refused with a sentence`(
-        _ value: TorchValue, _ code: WritingError.Code
+        _ value: TorchValue, _ code: TensorFileError.Code
     ) {
-        let error = #expect(throws: WritingError.self) {
+        let error = #expect(throws: TensorFileError.self) {
             try DCPWriter.items(of: value, tensors: Self.tensors)
         }
         #expect(error?.code == code)
@@ -199,7 +199,7 @@ struct DCPWriterTests {
         paths.map { .init(path: $0, value: .object(.none)) }
     }
 
-    static let refused: [(items: [Item], code: WritingError.Code)] = [
+    static let refused: [(items: [Item], code: TensorFileError.Code)] = [
         (tensor([4], []), .invalidShape),
         (tensor([4], [([0], [3])]), .invalidShape),
         (tensor([4], [([0], [4]), ([0], [4])]), .invalidShape),
@@ -223,7 +223,7 @@ struct DCPWriterTests {
 
     @Test(arguments: refused.indices)
     func `what can't be written is refused with a sentence`(_ number: Int) {
-        let error = #expect(throws: WritingError.self) { try DCPWriter(Self.refused[number].items) }
+        let error = #expect(throws: TensorFileError.self) { try DCPWriter(Self.refused[number].items) }
         #expect(error?.code == Self.refused[number].code)
         #expect(error?.message.hasSuffix(".") == true)
     }

@@ -195,7 +195,7 @@ struct TorchFileTests {
     func `what torch can't have is refused with a sentence`(
         _ value: TorchValue, _ tensors: [TorchFileWriter.Tensor], _ code: String
     ) {
-        let error = #expect(throws: WritingError.self) {
+        let error = #expect(throws: TensorFileError.self) {
             try TorchFileWriter.file(of: value, tensors: tensors)
         }
         #expect(error?.code.rawValue == code)
@@ -204,7 +204,7 @@ struct TorchFileTests {
 
     @Test(arguments: ["", "a/b", String(repeating: "x", count: 2000)])
     func `a root that no archive can have is refused`(_ root: String) {
-        let error = #expect(throws: WritingError.self) {
+        let error = #expect(throws: TensorFileError.self) {
             try TorchFileWriter.file(of: .none, tensors: [], root: root)
         }
         #expect(error?.code == .invalidName)

@@ -47,7 +47,7 @@ struct ExportMesh {
     /// - Throws: `.usage`, naming the tensor, where nothing says how it is cut, or what does is of another tensor.
     func layout(of tensor: GatheredTensor, isOptimizer: Bool) throws(CairnError) -> MindFormersLayout {
         let names = isOptimizer ? Self.names(tensor) : [tensor.name]
-        do throws(WritingError) {
+        do throws(TensorFileError) {
             switch source {
             case .none: return try spread(tensor, [])
             case .rules(let rules):
@@ -78,7 +78,7 @@ struct ExportMesh {
     }
 
     /// - Parameter cuts: fewer than the tensor has axes cut the first ones.
-    private func spread(_ tensor: GatheredTensor, _ cuts: [[String]]) throws(WritingError)
+    private func spread(_ tensor: GatheredTensor, _ cuts: [[String]]) throws(TensorFileError)
         -> MindFormersLayout
     {
         let rest = [[String]](repeating: [], count: max(0, tensor.shape.count - cuts.count))

@@ -21,7 +21,7 @@ extension Store {
         }
         let mesh: DeviceMesh?
         do {
-            mesh = try options.mesh.map { text throws(WritingError) in try DeviceMesh(parsing: text) }
+            mesh = try options.mesh.map { text throws(TensorFileError) in try DeviceMesh(parsing: text) }
         } catch {
             throw CairnError(error)
         }

@@ -51,7 +51,7 @@ extension DCP {
                     in: file)
             }
             return try view.number(tree.root, in: file)
-        } catch is PyTorchError {
+        } catch is TensorFileError {
             return nil
         }
     }

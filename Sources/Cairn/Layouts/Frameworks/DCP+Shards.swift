@@ -66,7 +66,7 @@ extension DCP {
         for (file, _) in view.files(Self.shards, in: folder) {
             do {
                 shards.append((file.path, try view.safetensorsHeader(of: file)))
-            } catch let error as SafetensorsError {
+            } catch let error as TensorFileError {
                 faults.append(CheckpointView.fault(file.path, error.message))
             }
         }
@@ -100,7 +100,7 @@ extension DCP {
 }
 
 extension CheckpointView {
-    /// - Throws: also `SafetensorsError`.
+    /// - Throws: also `TensorFileError`.
     func safetensorsHeader(of file: File) throws -> SafetensorsHeader {
         let length = try SafetensorsHeader.headerLength(
             prefix: read(file, 0..<min(8, file.size)), fileSize: file.size)

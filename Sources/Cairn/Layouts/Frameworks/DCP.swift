@@ -113,7 +113,7 @@ struct DCP: Layout {
         for file in files {
             do {
                 found.append(try DCPMetadata(parsing: try view.read(file) ?? []))
-            } catch let error as PyTorchError {
+            } catch let error as TensorFileError {
                 return (nil, [CheckpointView.fault(file, error.message)])
             }
         }

@@ -56,7 +56,7 @@ extension HuggingFace {
             return tree.tensors.filter { $0.tensor.name == nil }.map { names, tensor in
                 .init(whole: names.map(\.name).joined(separator: "."), tensor, file: path)
             }
-        } catch let error as PyTorchError {
+        } catch let error as TensorFileError {
             guard isKnown else { return [] }
             throw CairnError(.usage, "\(path) can't be read: \(error.message)", path: path)
         }

@@ -27,12 +27,12 @@ public enum TorchFileWriter {
     /// - Parameters:
     ///   - value: names tensors by their place in `tensors`. Those that it does not name are not written.
     ///   - root: the folder in the archive: `root(forFile:)`, as a rule.
-    /// - Throws: `WritingError` for what PyTorch has no type for, or can't have.
+    /// - Throws: `TensorFileError` for what PyTorch has no type for, or can't have.
     public static func file(
         of value: TorchValue, tensors: [Tensor], root: String = "archive"
-    ) throws(WritingError) -> FileParts {
+    ) throws(TensorFileError) -> FileParts {
         guard !root.isEmpty, root.utf8.count <= 1024, !root.utf8.contains(UInt8(ascii: "/")) else {
-            throw WritingError(.invalidName, "The archive can't have a root called \(root.quoted).")
+            throw TensorFileError(.invalidName, "The archive can't have a root called \(root.quoted).")
         }
         try value.check(tensorCount: tensors.count)
         var storages = TorchStoragePlan(try tensors.map(TorchTensorPlan.init))

@@ -7,9 +7,9 @@ struct TorchTensorPlan {
     var strides: [UInt64]
     var storage: TorchStoragePlan.Storage
 
-    init(_ tensor: TorchFileWriter.Tensor) throws(WritingError) {
+    init(_ tensor: TorchFileWriter.Tensor) throws(TensorFileError) {
         guard let torchName = tensor.dtype.torchName else {
-            throw WritingError(
+            throw TensorFileError(
                 .unsupportedDType,
                 "PyTorch has no type for the tensor \(tensor.name.quoted), which is \(tensor.dtype.name).")
         }
@@ -18,7 +18,7 @@ struct TorchTensorPlan {
             let shape = tensor.dtype.torchShape(tensor.shape), shape.count <= PyTorchLimits.dimensionCount,
             let strides = Self.strides(shape)
         else {
-            throw WritingError(
+            throw TensorFileError(
                 .invalidShape,
                 "PyTorch can't have the tensor \(tensor.name.quoted) of type \(tensor.dtype.name) and shape "
                     + "\(tensor.shape).")
@@ -60,19 +60,19 @@ struct TorchStoragePlan {
     init(_ tensors: [TorchTensorPlan]) { self.tensors = tensors }
 
     /// That no content has two lengths, and the file stays far below 2^63 bytes.
-    func checkLengths() throws(WritingError) {
+    func checkLengths() throws(TensorFileError) {
         var total: UInt64 = 0
         var lengths: [Int: UInt64] = [:]
         for tensor in tensors {
             let byteCount = tensor.storage.byteCount
             guard lengths.updateValue(byteCount, forKey: tensor.storage.content) ?? byteCount == byteCount
             else {
-                throw WritingError(
+                throw TensorFileError(
                     .invalidShape, "The tensor \(tensor.name.quoted) has not as many bytes as its content.")
             }
             let (sum, overflow) = total.addingReportingOverflow(byteCount)
             guard !overflow, sum < 1 << 62 else {
-                throw WritingError(.tooLarge, "The tensors have 4 EiB or more.")
+                throw TensorFileError(.tooLarge, "The tensors have 4 EiB or more.")
             }
             total = sum
         }

@@ -22,15 +22,15 @@ public indirect enum TorchValue: Sendable {
 
 extension TorchValue {
     /// Throws where it nests too deeply, or names a tensor that is not there.
-    func check(tensorCount: Int, depth: Int = 0) throws(WritingError) {
+    func check(tensorCount: Int, depth: Int = 0) throws(TensorFileError) {
         guard depth <= Self.maximumDepth else {
-            throw WritingError(
+            throw TensorFileError(
                 .invalidValue, "The value has containers over \(Self.maximumDepth) deep in one another.")
         }
         switch self {
         case .tensor(let number):
             guard (0..<tensorCount).contains(number) else {
-                throw WritingError(
+                throw TensorFileError(
                     .invalidValue, "The value names tensor \(number), but there are \(tensorCount).")
             }
         case .text(let text):
@@ -50,7 +50,7 @@ extension TorchValue {
 
     /// Bytes; each may become two in the pickle, whose lengths have 32 bits.
     private static let maximumTextLength = 1 << 30
-    private static let tooLong = WritingError(.tooLarge, "A text or bytes in the value has over 1 GiB.")
+    private static let tooLong = TensorFileError(.tooLarge, "A text or bytes in the value has over 1 GiB.")
 }
 
 extension PickleWriter {
