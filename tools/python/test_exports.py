@@ -246,15 +246,24 @@ class PickleTests(Workbench):
                 self.assertFalse(place.exists())
                 self.assert_same_tensors(tensors(self.export("--only", "fine", reference=f"main@{step}")), {"fine": fine})
 
+    def test_views_are_written_element_by_element(self):
+        fine = torch.ones(2, 3)
+        state = {"fine": fine, "transposed": torch.arange(6.0).view(2, 3).t(), "column": torch.arange(6.0).view(2, 3)[:, 1:2]}
+        source = self.folder / "views"
+        source.mkdir()
+        torch.save(state, source / "pytorch_model.bin")
+        self.save(source)
+        self.assert_same_tensors(tensors(self.export()), {name: tensor.contiguous() for name, tensor in state.items()})
+
     def test_what_is_not_stored_element_by_element_is_named(self):
         fine = torch.ones(2, 3)
-        source = self.folder / "transposed"
+        source = self.folder / "conjugated"
         source.mkdir()
-        torch.save({"fine": fine, "the.transposed": torch.arange(6.0).view(2, 3).t(), "t": fine[:, :1]}, source / "pytorch_model.bin")
+        torch.save({"fine": fine, "the.conjugated": torch.ones(2, 3, dtype=torch.complex64).conj()}, source / "pytorch_model.bin")
         self.save(source)
         error = self.cairn("export", "main@1", self.folder / "e", "--layout", "hf", status=1)["error"]
         self.assertEqual(error["code"], "inconsistent")
-        self.assertIn("the.transposed", error["message"])
+        self.assertIn("the.conjugated", error["message"])
         self.assertIn("pytorch_model.bin", error["message"])
         self.assert_same_tensors(tensors(self.export("--only", "fine")), {"fine": fine})
         path = self.folder / "map.json"

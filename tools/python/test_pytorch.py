@@ -119,7 +119,7 @@ class AgreementTests(Workbench):
     def check(self, paths):
         """Returns how many tensors there are."""
         for step, path in enumerate(paths):
-            # Under a name that says nothing, so that no layout has a say.
+            # Under a name that says nothing, for it is about the files alone: what layouts call their tensors is not asked.
             (self.folder / "original").mkdir(exist_ok=True)
             shutil.copy(path, self.folder / "original/file.pt")
             self.save(self.folder / "original", step=step)
@@ -128,19 +128,16 @@ class AgreementTests(Workbench):
             path = paths[iteration["step"]]
             with self.subTest(file=path):
                 stored = {name: (dtype, shape, data) for name, dtype, shape, data in store.tensors(iteration)}
-                count += self.check_tensors(path, iteration["step"], stored)
+                count += self.check_tensors(path, stored)
         return count
 
-    def check_tensors(self, path, step, stored):
+    def check_tensors(self, path, stored):
         found = Found(torch.load(path, map_location="cpu", weights_only=False, pickle_module=LENIENT))
-        listed = {tensor["name"]: tensor for tensor in self.cairn("show", f"main@{step}")["tensors"]}
-        self.assertEqual(sorted(listed), sorted(found))
         self.assertEqual(sorted(stored), sorted(found))
         for name, tensor in found.items():
             shape = list(tensor.shape)
             if tensor.dtype == torch.float4_e2m1fn_x2:
                 shape[-1] *= 2
-            self.assertEqual((listed[name]["dtype"], listed[name]["shape"]), (NAMES[tensor.dtype], shape), name)
             self.assertEqual(stored[name], (NAMES[tensor.dtype], shape, bytes(content(tensor))), name)
         return len(found)
 
