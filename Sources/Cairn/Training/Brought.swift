@@ -55,7 +55,8 @@ struct Brought {
     struct Presence {
         /// Files that are wanted, and not there.
         var missing: [Roots.Entry] = []
-        /// Files that are not what was saved, by their paths below the folder; in a folder of its own, also those that it does not have.
+        /// Files that are not what was saved, wanted or not, by their paths below the folder; in a folder of its own, also those that it
+        /// does not have.
         var different: [[UInt8]] = []
         /// Files whose times alone are others.
         var touched: [[UInt8]] = []
@@ -74,8 +75,8 @@ struct Brought {
         }
         let paths = try layout.paths(in: view)
         let wantedPaths = Set(wanted.map(\.path))
-        // In a folder of its own, what other ranks brought back counts as well.
-        for entry in isWhole ? manifest.roots.entries.filter({ $0.kind != .folder }) : wanted {
+        // What other ranks brought back counts as well.
+        for entry in manifest.roots.entries where entry.kind != .folder {
             switch try likeness(of: entry, paths) {
             case .absent: if wantedPaths.contains(entry.path) { presence.missing.append(entry) }
             case .same: presence.same += 1

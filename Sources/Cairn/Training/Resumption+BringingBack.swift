@@ -98,7 +98,8 @@ extension Resumption {
             try FileSystem.makeFolders(brought.target.appending(entry.path).parent)
         }
         let prefix = brought.candidate.path.isEmpty ? "" : brought.candidate.path + "/"
-        for path in presence.different + presence.touched {
+        let wanted = Set(brought.wanted.map(\.path))
+        for path in presence.different + presence.touched where wanted.contains(path) {
             try setAside(
                 prefix + String(decoding: path, as: UTF8.self), ["it is not what the store has"])
         }

@@ -98,9 +98,13 @@ extension Resumption {
             !layout.pointers(to: candidate).contains(where: set.agrees)
         else { return }
         let known = pointed(set, layout)
+        // Of the ranks that were brought back before, one that is called otherwise.
+        if known == step { return }
         let older =
             known ?? UInt64(set.says).flatMap { said in all.contains { $0.step == said } ? said : nil }
         guard let older, older < step else {
+            // Where other ranks' files are not there yet, it names a part of what is taken.
+            if options.ranks != nil { return }
             return result.notes.append(
                 "\(set.path) said \(set.says), which is not there whole: it names \(candidate.name) now")
         }

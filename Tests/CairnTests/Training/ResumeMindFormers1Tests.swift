@@ -140,6 +140,23 @@ import Testing
         #expect(try bench.store.isUnchanged(subject, since: info))
     }
 
+    @Test(arguments: [[0, 1, 2], [2, 1, 0], [1, 0, 2], [0, 2, 1]])
+    func nodesThatShareAFolderBringBackAllOfItInAnyOrder(_ ranks: [Int]) throws {
+        try write(3, ranks: 3)
+        // Nothing is all ranks', so that one has nothing in common with the others.
+        try FileManager.default.removeItem(atPath: bench.path("out/strategy"))
+        try saveAll()
+        for rank in ranks {
+            let result = try resume("shared", ResumeOptions(run: "r", ranks: rank...rank))
+            #expect(
+                result.step == 3 && result.path == bench.path("shared/checkpoint") && result.setAside.isEmpty)
+            #expect(!result.notes.contains { $0.contains("meta.json") }, "\(result.notes)")
+            #expect(try files("shared", rank: rank) == ["meta.json", name(rank, 3)])
+        }
+        for rank in 0..<3 { #expect(try says("shared", rank: rank) == name(rank, 3)) }
+        #expect(try bench.store.iterations(run: "r").map(\.step) == [3])
+    }
+
     @Test func fewerRanksThanWereSavedAreAPartAndNoNewIteration() throws {
         try write(3, ranks: 2)
         try saveAll()
