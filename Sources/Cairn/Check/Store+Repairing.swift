@@ -106,8 +106,8 @@ final class Filling {
         let plans = try FilePlans(files)
         progress.begin(phase: "searching", totalBytes: plans.bytes)
         var contents: [Path: Roots.FileContent] = [:]
-        for (plan, file) in zip(plans.plans, plans.sources) {
-            contents[file.path] = try content(plan, file, progress)
+        for (plan, file) in zip(plans.plans, plans.files) {
+            contents[file.source] = try content(plan, file, progress)
         }
         searchedBytes += plans.bytes
         guard wantsManifests else { return }
@@ -122,9 +122,9 @@ final class Filling {
 
     /// Reads a file as it is saved, split where it has tensors, and as one blob.
     private func content(
-        _ plan: FilePlan, _ file: Ingest.Source, _ progress: Progress
+        _ plan: FilePlan, _ file: SourceTree.Entry, _ progress: Progress
     ) throws -> Roots.FileContent {
-        let handle = try File(file.path, .read)
+        let handle = try File(file.source, .read)
         let blobs = try plan.extents.map { try blob(handle, $0, progress) }
         guard let schema = plan.schema else { return .opaque(blobs.first ?? .empty) }
         _ = try blob(handle, .init(offset: 0, length: file.status.size), progress)

@@ -158,16 +158,14 @@ final class FolderWriter: Sendable {
     private struct Begun {
         var segment: Segment
         var file: File
-        var plan: SegmentPlan
-        var literals: [(to: Int, bytes: ArraySlice<UInt8>)] = []
-        var computed: [(to: Range<Int>, from: UInt64, bytes: any ComputedBytes)] = []
+        var content: SegmentContent
     }
 
     /// Puts a segment together and has it written.
     private func finish(_ begun: Begun, _ slot: Slot) throws {
         try slot.writing?.wait()
-        try fill(begun, slot)
         let (segment, bytes) = (begun.segment, slot.output.bytes)
+        try begun.content.fill(bytes, with: slot.reader) { note(segment.file, $0, $1) }
         checksums.add(
             UnsafeRawBufferPointer(rebasing: bytes[..<segment.range.count]), at: segment.range.lowerBound,
             of: segment.file)
@@ -222,7 +220,8 @@ final class FolderWriter: Sendable {
 
     /// Looks up what a segment is made of, and begins to read it.
     private func begin(_ segment: Segment, _ slot: Slot) throws -> Begun {
-        var begun = Begun(segment: segment, file: try open(segment.file), plan: SegmentPlan(tree))
+        let file = try open(segment.file)
+        var content = SegmentContent(tree)
         let (parts, bounds) = (files[segment.file].parts, bounds[segment.file])
         for index in firstPart(segment)..<parts.count {
             guard bounds[index] < segment.range.upperBound else { break }
@@ -231,18 +230,10 @@ final class FolderWriter: Sendable {
             guard lower < upper else { continue }
             let to = Int(lower - segment.range.lowerBound)
             let inside = lower - bounds[index]..<upper - bounds[index]
-            switch parts[index] {
-            case .literal(let bytes):
-                begun.literals.append((to, bytes[Int(inside.lowerBound)..<Int(inside.upperBound)]))
-            case .blob(let blob): try plan(blob, inside, to, index, &begun)
-            case .gather(let gather): try plan(gather, inside, to, index, &begun)
-            case .computed(let bytes):
-                begun.computed.append((to..<to + inside.count, inside.lowerBound, bytes))
-            case .checksum: begun.literals.append((to, [UInt8](repeating: 0, count: inside.count)[...]))
-            }
+            try content.add(parts[index], inside, number: index, to: to) { try ids(of: $0, segment.file) }
         }
-        try slot.reader.begin(begun.plan.chunks.map(\.id), errands)
-        return begun
+        try content.begin(slot.reader, errands)
+        return Begun(segment: segment, file: file, content: content)
     }
 
     /// The part in which a segment begins.
@@ -254,59 +245,6 @@ final class FolderWriter: Sendable {
             if bounds[middle] <= segment.range.lowerBound { low = middle } else { high = middle }
         }
         return low
-    }
-
-    /// Puts the bytes of a segment together.
-    private func fill(_ begun: Begun, _ slot: Slot) throws {
-        let target = slot.output.bytes
-        for (to, bytes) in begun.literals { target[to..<to + bytes.count].copyBytes(from: bytes) }
-        for (to, from, bytes) in begun.computed {
-            try bytes.fill(UnsafeMutableRawBufferPointer(rebasing: target[to]), from: from)
-        }
-        let needed = begun.plan.chunks
-        try slot.reader.finish(
-            room: { index in
-                needed[index].room.map { UnsafeMutableRawBufferPointer(rebasing: target[$0]) }
-            },
-            deliver: { index, bytes in
-                let chunk = needed[index]
-                guard bytes.count == chunk.length else {
-                    return note(begun.segment.file, chunk, nil)
-                }
-                // Where it had a room, the first copy is there.
-                let room = chunk.room.map { UnsafeRawPointer(target.baseAddress! + $0.lowerBound) }
-                for copy in chunk.copies.dropFirst(bytes.baseAddress == room ? 1 : 0) { copy(bytes, target) }
-            }, failed: { index, error in note(begun.segment.file, needed[index], error) })
-    }
-
-    /// The chunks that a range of a blob needs.
-    private func plan(
-        _ blob: BlobRef, _ range: Range<UInt64>, _ to: Int, _ part: Int, _ begun: inout Begun
-    ) throws {
-        let owner = SegmentPlan.Owner(part: part, blob: blob)
-        guard let ids = try ids(of: owner, begun.segment.file) else { return }
-        var recent = SegmentPlan.Recent()
-        begun.plan.add(
-            owner, offset: range.lowerBound, count: range.upperBound - range.lowerBound, to: to, ids: ids,
-            &recent)
-    }
-
-    /// The chunks that a range of a tensor needs which is put together.
-    private func plan(
-        _ gather: Gather, _ range: Range<UInt64>, _ to: Int, _ part: Int, _ begun: inout Begun
-    ) throws {
-        var to = to
-        // Of each source what was looked up for it: its runs come by turns.
-        var known: [Int: (ids: [ChunkID]?, recent: SegmentPlan.Recent)] = [:]
-        try gather.forEachRun(in: range) { source, offset, count in
-            defer { to += Int(count) }
-            let owner = SegmentPlan.Owner(part: part, blob: gather.sources[source].blob)
-            if known[source] == nil {
-                known[source] = (try ids(of: owner, begun.segment.file), SegmentPlan.Recent())
-            }
-            guard let ids = known[source]!.ids else { return }
-            begun.plan.add(owner, offset: offset, count: count, to: to, ids: ids, &known[source]!.recent)
-        }
     }
 
     /// The chunks of a blob; nil where these are damaged.

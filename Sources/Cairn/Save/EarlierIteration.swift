@@ -23,6 +23,7 @@ final class EarlierIteration: Sendable {
     private let blobs: [Place: Blob]
     private let lock: Monitor<ReaderLock?>
     private let step: UInt64
+    private let roots: Roots
 
     /// - Parameter table: the run's; of no use where it is another iteration's.
     init(
@@ -32,6 +33,7 @@ final class EarlierIteration: Sendable {
         self.chunks = chunks
         self.lock = Monitor(lock)
         step = info.step
+        roots = manifest.roots
         var blobs: [Place: Blob] = [:]
         /// Names that stand in several files, of which none is meant without one.
         var ambiguous: Set<Place> = []
@@ -64,6 +66,9 @@ final class EarlierIteration: Sendable {
         blobs[Place(file: file, name: name)] ?? blobs[Place(file: Self.withoutStep(file, step), name: name)]
             ?? (name.isEmpty ? nil : blobs[Place(file: [], name: name)])
     }
+
+    /// What it has at a path.
+    func kind(of path: [UInt8]) -> Roots.Kind? { roots[path]?.kind }
 
     /// The ids of a blob's chunks; none where its list is damaged.
     func chunkIDs(of blob: Blob) -> [ChunkID] { (try? chunks.chunkIDs(of: blob.ref)) ?? [] }

@@ -16,8 +16,12 @@ struct FilePlan {
     var extents: [Extent]
     /// How blobs and literal bytes make up the file; nil where it is one opaque blob.
     var schema: Schema?
+    /// Bytes of the file.
+    var size: UInt64 { schema?.fileSize ?? extents.first?.length ?? 0 }
     /// Why a file that looks as if it held tensors is kept as one blob, as the end of a sentence.
     var warning: String?
+
+    init(extents: [Extent], schema: Schema) { (self.extents, self.schema) = (extents, schema) }
 
     /// Looks at what says where tensors lie. The rest of the file stays unread.
     /// - Parameter size: the file's bytes.
@@ -72,7 +76,8 @@ struct FilePlan {
         return TensorMap(try SafetensorsHeader(parsing: read(0..<UInt64(length)), fileSize: size))
     }
 
-    private init(opaque size: UInt64) { extents = size == 0 ? [] : [Extent(offset: 0, length: size)] }
+    /// One blob.
+    init(opaque size: UInt64) { extents = size == 0 ? [] : [Extent(offset: 0, length: size)] }
 
     private init(_ map: TensorMap, file: File, size: UInt64) throws {
         extents = map.extents.map {

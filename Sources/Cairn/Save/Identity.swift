@@ -60,6 +60,11 @@ struct Identity {
         self.inspection = inspection
     }
 
+    func heading(run: String) -> SaveHeading {
+        SaveHeading(
+            run: run, step: step, layout: layout, origin: origin, metrics: metrics, metadata: metadata)
+    }
+
     /// What whoever saves it may not know, in sentences.
     /// - Parameter said: the files of which it is said already that they are not what their names say.
     func warnings(_ path: Path, except said: [String]) -> [String] {

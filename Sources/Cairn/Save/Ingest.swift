@@ -1,15 +1,20 @@
 internal import ChunkStore
 internal import Platform
 
-/// Reads files once, cuts their blobs into chunks, tells those that have not changed since an earlier iteration by their
-/// fingerprints, hashes the others and hands them to a save: on all jobs, in memory that does not grow with the checkpoint.
+/// Reads files or memory once, cuts their blobs into chunks, tells those that have not changed since an earlier iteration by their
+/// bytes or fingerprints, hashes the others and hands them to a save: on all jobs, in memory that does not grow with the checkpoint.
 final class Ingest: Sendable {
-    /// A file with its plan.
+    /// A file with its plan, or what is to be one.
     struct Source: Sendable {
-        var path: Path
+        enum Content: Sendable {
+            case file(Path, FileStatus)
+            case memory(MemorySource)
+        }
+
+        var content: Content
         /// Below the checkpoint's folder.
         var place: [UInt8]
-        var status: FileStatus
+        /// In order, none reaching into the next.
         var extents: [FilePlan.Extent]
         /// What the blobs are called, in the order of the extents.
         var names: [[UInt8]]
@@ -51,7 +56,7 @@ final class Ingest: Sendable {
     private struct State {
         var next = 0
         var failed = false
-        var files: [Int: (file: File, left: Int)] = [:]
+        var files: [Int: (file: SourceBytes, left: Int)] = [:]
         /// By tensor; nil where there was none.
         var earlier: [Int: Earlier?] = [:]
         var outcome: Outcome
@@ -60,7 +65,7 @@ final class Ingest: Sendable {
     private let sources: [Source]
     private let units: [Unit]
     private let unitsOfSource: [Int]
-    /// The number of each source's first extent, counted over all.
+    /// The number of each source's first extent, counted over all that the save takes.
     private let firstTensor: [Int]
     private let step: UInt64
     private let earlier: EarlierIteration?
@@ -73,7 +78,11 @@ final class Ingest: Sendable {
     ///   - step: of the save.
     ///   - earlier: what the files are compared with.
     ///   - key: of fingerprints; nil: none are made.
-    init(_ sources: [Source], step: UInt64, earlier: EarlierIteration?, key: [UInt8]?, chunkSize: Int) {
+    ///   - tensors: how many extents the save has taken before.
+    init(
+        _ sources: [Source], step: UInt64, earlier: EarlierIteration?, key: [UInt8]?, chunkSize: Int,
+        after tensors: Int = 0
+    ) {
         self.sources = sources
         self.step = step
         self.earlier = earlier
@@ -84,7 +93,7 @@ final class Ingest: Sendable {
         for index in sources.indices { Self.cut(sources[index], index, UInt64(chunkSize), into: &units) }
         self.units = units
         unitsOfSource = units.reduce(into: [Int](repeating: 0, count: sources.count)) { $0[$1.source] += 1 }
-        var count = 0
+        var count = tensors
         firstTensor = sources.map { source in
             defer { count += source.extents.count }
             return count
@@ -187,7 +196,7 @@ final class Ingest: Sendable {
     /// A unit whose new chunks are to be written yet.
     private struct Taken {
         var unit: Unit
-        var file: File
+        var file: SourceBytes
         var ids: [ChunkID]
         var fingerprints: [FingerprintTable.Entry]
         var begun: SaveSession.Begun
@@ -198,7 +207,7 @@ final class Ingest: Sendable {
         let source = sources[unit.source]
         let file = try open(unit.source)
         var reading = UnitReading(
-            file: file, source: source, start: unit.range.lowerBound,
+            file: file, start: unit.range.lowerBound,
             bytes: UnsafeMutableRawBufferPointer(rebasing: slot.buffer.bytes[..<unit.range.count]))
         var chunks: [SaveChunk] = []
         var fingerprints: [FingerprintTable.Entry] = []
@@ -213,6 +222,9 @@ final class Ingest: Sendable {
                 let bytes = try reading.bytes(start..<end, step: Self.readSize)
                 var chunk = SaveChunk(.zero, bytes, tensor: tensor, elementSize: extent.elementSize)
                 find(&chunk, at: Int((start - extent.offset) / chunkSize), before)
+                if chunk.earlier != .zero {
+                    chunk.earlierBytes = file.earlier(piece.extent, start - extent.offset, bytes.count)
+                }
                 let (isKnown, entry) = recognize(&chunk, worker)
                 if !isKnown { changed.append(chunks.count) }
                 fingerprints.append(entry)
@@ -235,7 +247,7 @@ final class Ingest: Sendable {
         chunk.earlierFingerprints = earlier!.fingerprints(of: before.blob, chunk: index)
     }
 
-    /// Gives a chunk its id where the fingerprints say that nothing has changed.
+    /// Gives a chunk its id where the bytes that it had, or the fingerprints, say that nothing has changed.
     ///
     /// What changed since the last save mostly changes until the next one as well, so it gets no fingerprint: that would be of no use.
     /// The SHA-256 says when it stops to change, and then it gets one.
@@ -243,6 +255,11 @@ final class Ingest: Sendable {
         _ chunk: inout SaveChunk, _ worker: SaveWorker
     ) -> (isKnown: Bool, FingerprintTable.Entry) {
         let known = chunk.earlierFingerprints
+        if let before = chunk.earlierBytes {
+            guard chunk.bytes.isEqual(to: before) else { return (false, (.none, .none)) }
+            chunk.id = chunk.earlier
+            return (true, known)
+        }
         guard key != nil, chunk.earlier == .zero || known.own != .none else { return (false, (.none, .none)) }
         let own = worker.fingerprinter.fingerprint(chunk.bytes)
         if own == known.own {
@@ -276,16 +293,11 @@ final class Ingest: Sendable {
         return found
     }
 
-    /// The open file of a source: opened for its first unit.
-    private func open(_ index: Int) throws -> File {
+    /// A source's bytes: a file is opened for its first unit.
+    private func open(_ index: Int) throws -> SourceBytes {
         try state.change { state in
             if let known = state.files[index] { return known.file }
-            let file: File
-            do {
-                file = try File(sources[index].path, .read)
-            } catch let error as CairnError where error.code == .notFound {
-                throw SourceTree.changed(sources[index].path, "vanished")
-            }
+            let file = try SourceBytes(sources[index].content)
             state.files[index] = (file, unitsOfSource[index])
             return file
         }
@@ -317,38 +329,32 @@ final class Ingest: Sendable {
             state.files[unit.source] = nil
             return true
         }
-        if isLast, try taken.file.status().differsInContent(from: source.status) {
-            throw SourceTree.changed(source.path, "changed")
-        }
+        if isLast { try taken.file.checkUnchanged() }
     }
 }
 
 /// Reads a unit bit by bit, as its chunks are looked at.
 private struct UnitReading {
-    let file: File
-    let source: Ingest.Source
-    /// Where the unit begins in the file.
+    let file: SourceBytes
+    /// Where the unit begins in the source.
     let start: UInt64
     let bytes: UnsafeMutableRawBufferPointer
     private var filled = 0
 
-    init(file: File, source: Ingest.Source, start: UInt64, bytes: UnsafeMutableRawBufferPointer) {
+    init(file: SourceBytes, start: UInt64, bytes: UnsafeMutableRawBufferPointer) {
         self.file = file
-        self.source = source
         self.start = start
         self.bytes = bytes
     }
 
-    /// A range of the file that lies in the unit.
+    /// A range of the source that lies in the unit.
     mutating func bytes(_ range: Range<UInt64>, step: Int) throws -> UnsafeRawBufferPointer {
         let lower = Int(range.lowerBound - start)
         let upper = Int(range.upperBound - start)
         if upper > filled {
             let end = min(bytes.count, max(upper, filled + step))
             let target = UnsafeMutableRawBufferPointer(rebasing: bytes[filled..<end])
-            guard try file.read(into: target, at: start + UInt64(filled)) == target.count else {
-                throw SourceTree.changed(source.path, "became shorter")
-            }
+            try file.read(into: target, at: start + UInt64(filled))
             filled = end
         }
         return UnsafeRawBufferPointer(rebasing: bytes[lower..<upper])

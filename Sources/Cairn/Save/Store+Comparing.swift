@@ -49,11 +49,8 @@ extension Store {
     /// Leaves the fingerprints of what was committed for the next save of the run.
     func leaveFingerprints(_ draft: Draft, _ result: SaveResult, _ key: [UInt8]) {
         guard let id = result.id.flatMap({ ChunkID(hex: $0) }), !result.dryRun else { return }
-        var table = FingerprintTable(manifest: id, capacity: draft.outcome.chunks)
-        for entry in draft.roots.entries {
-            guard let source = draft.places[entry.path] else { continue }
-            for extent in draft.outcome.fingerprints[source] { for entry in extent { table.append(entry) } }
-        }
+        var table = FingerprintTable(manifest: id, capacity: draft.chunks)
+        for entry in draft.fingerprints { table.append(entry) }
         chunks.setFingerprints(table, run: draft.head.run, key: key)
     }
 }

@@ -3,7 +3,14 @@ internal import Platform
 
 extension Store {
     /// How often a save starts again because a collection removed what it relied on, before it gives up.
-    private static let attempts = 5
+    static let attempts = 5
+
+    /// - Parameter attempts: how often it was tried.
+    static func overtaken(_ attempts: Int) -> CairnError {
+        CairnError(
+            .busy, "collections removed what this save relied on \(attempts) times; save again when none runs"
+        )
+    }
 
     /// Saves a checkpoint folder or file, writing only what the store does not have.
     ///
@@ -42,7 +49,10 @@ extension Store {
             let ingest = Ingest(
                 plans.sources, step: identity.step, earlier: earlier.iteration, key: key, chunkSize: chunkSize
             )
-            let draft = try self.draft(run, identity, tree, plans, ingest, session, progress)
+            progress.begin(phase: "saving", totalBytes: plans.bytes)
+            let outcome = try ingest.run(session, settings, progress: progress)
+            try tree.checkUnchanged()
+            let draft = try self.draft(identity.heading(run: run), plans.entries(tree, outcome), session)
             earlier.iteration?.release()
             if var result = try commit(draft, options, session) {
                 if let key { leaveFingerprints(draft, result, key) }
@@ -54,12 +64,7 @@ extension Store {
                 try applyAutomaticPolicy(run, &result, progress)
                 return result
             }
-            guard attempt < Self.attempts else {
-                throw CairnError(
-                    .busy,
-                    "collections removed what this save relied on \(attempt) times; save again when none runs"
-                )
-            }
+            guard attempt < Self.attempts else { throw Self.overtaken(attempt) }
         }
         preconditionFailure("the loop only ends by returning or throwing")
     }
@@ -93,58 +98,41 @@ extension Store {
     struct Draft {
         var head: Head
         var roots: Roots
-        var identity: Identity
-        var outcome: Ingest.Outcome
-        /// The files' places among the sources.
-        var places: [[UInt8]: Int]
+        var origin: String
+        var chunks: Int
+        /// Of all content, in the order of the manifest; none where none are made.
+        var fingerprints: [FingerprintTable.Entry]
     }
 
-    /// Reads and puts everything, and makes the manifest.
-    private func draft(
-        _ run: String, _ identity: Identity, _ tree: SourceTree, _ plans: FilePlans, _ ingest: Ingest,
-        _ session: SaveSession, _ progress: Progress
-    ) throws -> Draft {
-        progress.begin(phase: "saving", totalBytes: plans.bytes)
-        let outcome = try ingest.run(session, settings, progress: progress)
-        try tree.checkUnchanged()
+    /// Makes the manifest over what was put.
+    func draft(_ heading: SaveHeading, _ entries: [StoredEntry], _ session: SaveSession) throws -> Draft {
         let writer = ManifestWriter(session: session, tree: BlobTree(chunkSize: chunkSize))
-        var next = 0
-        let entries = try tree.entries.map { entry in
-            var kind = Roots.Kind.folder
-            if let target = entry.target {
-                kind = .link(target: target)
-            } else if entry.status.kind == .file {
-                kind = .file(try writer.content(plans.plans[next], outcome.ids[next]))
-                next += 1
-            }
-            return Roots.Entry(
-                path: entry.path, kind: kind, mode: entry.status.mode, mtime: entry.status.seconds,
-                nanoseconds: entry.status.nanoseconds)
-        }
-        let roots = Roots(entries)
-        let previous = try previousIteration(run: run, below: identity.step)
+        let entries = entries.sorted { $0.path.lexicographicallyPrecedes($1.path) }
+        let files = entries.compactMap(\.file)
+        let roots = Roots(try entries.map { try $0.root(writer) })
+        let previous = try previousIteration(run: heading.run, below: heading.step)
         let head = Head(
-            run: run, step: identity.step, createdAt: Clock.now, parent: previous?.id,
-            layout: identity.layout,
-            tensorCount: plans.tensors, fileCount: plans.plans.count, logicalBytes: plans.bytes,
-            roots: try writer.blob(roots.encoded()), metrics: identity.metrics,
-            metadata: try writer.blob(Metadata(identity.metadata).encoded()))
+            run: heading.run, step: heading.step, createdAt: Clock.now, parent: previous?.id,
+            layout: heading.layout,
+            tensorCount: files.reduce(0) { $0 + ($1.plan.schema?.tensors.count ?? 0) },
+            fileCount: files.count, logicalBytes: files.reduce(0) { $0 + $1.plan.size },
+            roots: try writer.blob(roots.encoded()), metrics: heading.metrics,
+            metadata: try writer.blob(Metadata(heading.metadata).encoded()))
         try writer.flush()
-        let places = plans.sources.enumerated().map { ($1.place, $0) }
         return Draft(
-            head: head, roots: roots, identity: identity, outcome: outcome,
-            places: Dictionary(uniqueKeysWithValues: places))
+            head: head, roots: roots, origin: heading.origin,
+            chunks: files.reduce(0) { $0 + $1.ids.reduce(0) { $0 + $1.count } },
+            fingerprints: files.flatMap { $0.fingerprints.flatMap(\.self) })
     }
 
     /// Commits a draft, or finds that the store has the same iteration already.
     /// - Returns: nil where everything has to be put again.
-    private func commit(_ draft: Draft, _ options: SaveOptions, _ session: SaveSession) throws -> SaveResult?
-    {
+    func commit(_ draft: Draft, _ options: SaveOptions, _ session: SaveSession) throws -> SaveResult? {
         let head = draft.head
         var result = SaveResult(
             run: head.run, step: head.step, id: nil, layout: head.layout, tensors: head.tensorCount,
             files: head.fileCount, logicalBytes: head.logicalBytes, newBytes: session.new.bytes,
-            chunks: draft.outcome.chunks, newChunks: session.new.chunks, dryRun: options.dryRun)
+            chunks: draft.chunks, newChunks: session.new.chunks, dryRun: options.dryRun)
         let existing = try iteration(run: head.run, step: head.step)
         // A run that was rewound comes by once more: what was superseded counts again, or makes room unless it is pinned.
         let makesRoom = existing.map { $0.superseded && $0.pins.isEmpty } ?? false
@@ -166,7 +154,7 @@ extension Store {
         let pins = try self.pins(options, head)
         let bytes = head.encoded()
         let manifest = SaveSession.Manifest(
-            run: head.run, step: head.step, head: bytes, origin: draft.identity.origin, pins: pins)
+            run: head.run, step: head.step, head: bytes, origin: draft.origin, pins: pins)
         let outcome = try session.commit(manifest) { transaction in
             guard try transaction.iterationNumber(run: head.run, step: head.step) == existing?.number else {
                 // Someone committed the same step a moment ago: look at theirs.
@@ -236,7 +224,7 @@ extension Store {
         result.unchanged = true
         (result.newBytes, result.newChunks) = (0, 0)
         if options.dryRun { return result }
-        let metrics = draft.identity.metrics.filter { key, value in
+        let metrics = draft.head.metrics.filter { key, value in
             guard let known = existing.metrics[key] else { return true }
             return known != value && !(known.isNaN && value.isNaN)
         }
@@ -249,8 +237,7 @@ extension Store {
         return result
     }
 
-    private func applyAutomaticPolicy(_ run: String, _ result: inout SaveResult, _ progress: Progress) throws
-    {
+    func applyAutomaticPolicy(_ run: String, _ result: inout SaveResult, _ progress: Progress) throws {
         guard !result.dryRun, try policy(run: run)?.auto == true else { return }
         do {
             let collection = try collect(dryRun: false, progress: progress)
@@ -259,45 +246,6 @@ extension Store {
             result.warnings += collection.warnings
         } catch let error as CairnError where error.code == .busy {
             result.warnings.append("the policy was not applied: \(error.message)")
-        }
-    }
-}
-
-/// The plans of all files of a tree, in the order of their paths.
-struct FilePlans {
-    private(set) var plans: [FilePlan] = []
-    private(set) var sources: [Ingest.Source] = []
-    private(set) var bytes: UInt64 = 0
-    private(set) var tensors = 0
-    private(set) var warnings: [String] = []
-    /// The files that they are about.
-    private(set) var keptWhole: [String] = []
-
-    init(_ tree: SourceTree) throws {
-        for entry in tree.entries where entry.target == nil && entry.status.kind == .file {
-            let plan = try Self.plan(entry)
-            if let warning = plan.warning {
-                keptWhole.append(Path.text(of: entry.path))
-                warnings.append("\(Path.text(of: entry.path)) \(warning)")
-            }
-            tensors += plan.schema?.tensors.count ?? 0
-            bytes += entry.status.size
-            sources.append(
-                Ingest.Source(
-                    path: entry.source, place: entry.path, status: entry.status, extents: plan.extents,
-                    names: plan.schema?.blobNames ?? [[]]))
-            plans.append(plan)
-        }
-    }
-
-    private static func plan(_ entry: SourceTree.Entry) throws -> FilePlan {
-        do {
-            let file = try File(entry.source, .read)
-            return try FilePlan(name: entry.path, file: file, size: entry.status.size)
-        } catch let error as CairnError where error.code == .notFound {
-            throw SourceTree.changed(entry.source, "vanished")
-        } catch let error as CairnError where error.code == .changed {
-            throw SourceTree.changed(entry.source, "became shorter")
         }
     }
 }

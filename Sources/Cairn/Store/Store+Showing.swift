@@ -4,9 +4,16 @@ internal import Platform
 extension Store {
     /// One iteration with its tensors and files.
     public func show(_ reference: String) throws -> IterationDetails {
-        var info = try resolve(reference)
+        let info = try resolve(reference)
         let (manifest, lock) = try manifest(of: info)
+        return try details(info, manifest, lock)
+    }
+
+    func details(
+        _ info: IterationInfo, _ manifest: Manifest, _ lock: ReaderLock
+    ) throws -> IterationDetails {
         defer { withExtendedLifetime(lock) {} }
+        var info = info
         info.metadata = try metadata(of: info, manifest.head)
         // That is for `resume`; whoever saved it gave no such thing.
         info.metadata[SavedPlace.key] = nil

@@ -11,6 +11,7 @@ public final class Store: Sendable {
 
     public let settings: Settings
     let chunks: ChunkStore
+    let states = RecentStates()
 
     /// The store's folder, absolute.
     public var path: String { chunks.folder.text }

@@ -67,8 +67,9 @@ struct ChunkEncoder {
     /// Chunks whose bases are being read.
     struct Begun {
         fileprivate var inputs: [Input]
-        /// By input: what is read.
+        /// By input: what is read, or in memory.
         fileprivate var chains: [Int: [ChunkPlace]]
+        fileprivate var isReading: Bool
         /// By tensor of which nothing could be made smaller so far: its first chunk here. What follows may be of another kind, which
         /// would never show where everything is kept as it is.
         fileprivate var triedAnew: [Int: Int]
@@ -87,11 +88,12 @@ struct ChunkEncoder {
                     of: input, triedAnew[input.chunk.tensor] == nil ? known(input) : nil)
             }
         }
-        if !chains.isEmpty {
+        let reading = chains.filter { bytes(of: $1[0], inputs[$0]) == nil }
+        if !reading.isEmpty {
             try worker.reader().begin(
-                chains.map { .init(index: $0, chain: $1) }, session.errands)
+                reading.map { .init(index: $0, chain: $1) }, session.errands)
         }
-        return Begun(inputs: inputs, chains: chains, triedAnew: triedAnew)
+        return Begun(inputs: inputs, chains: chains, isReading: !reading.isEmpty, triedAnew: triedAnew)
     }
 
     /// Encodes the chunks, in any order.
@@ -117,21 +119,26 @@ struct ChunkEncoder {
         var isDone = [Bool](repeating: false, count: inputs.count)
         /// The first of its bases that may do where what was read does not. None where that is damaged: they mostly share it.
         var next = [Int](repeating: 0, count: inputs.count)
-        if !begun.chains.isEmpty {
+        // The first of a tensor shows whether the others are to lean on theirs as well.
+        func isNeeded(_ index: Int) -> Bool { known(inputs[index]).map { $0.delta != nil } ?? true }
+        func take(_ index: Int, _ base: UnsafeRawBufferPointer) throws {
+            try makeRoom(for: inputs[index])
+            let chain = begun.chains[index]!
+            if let record = record(index, inputs[index], chain, base, &output) {
+                records.append(record)
+                isDone[index] = true
+            } else {
+                next[index] = inputs[index].chain.count - chain.count + 1
+            }
+        }
+        for (index, chain) in begun.chains {
+            if let base = bytes(of: chain[0], inputs[index]), isNeeded(index) { try take(index, base) }
+        }
+        if begun.isReading {
             try worker.reader().finish(
-                // The first of a tensor shows whether the others are to lean on theirs as well.
-                isNeeded: { index in known(inputs[index]).map { $0.delta != nil } ?? true },
+                isNeeded: isNeeded,
                 areWhole: { $0.map { isWhole($0.wanted.chain[0], $0.bytes, inputs[$0.wanted.index]) } },
-                deliver: { index, base in
-                    try makeRoom(for: inputs[index])
-                    let chain = begun.chains[index]!
-                    if let record = record(index, inputs[index], chain, base, &output) {
-                        records.append(record)
-                        isDone[index] = true
-                    } else {
-                        next[index] = inputs[index].chain.count - chain.count + 1
-                    }
-                },
+                deliver: take,
                 failed: { wanted in
                     noteLost(wanted.chain[0].id)
                     next[wanted.index] = inputs[wanted.index].chain.count
@@ -197,10 +204,21 @@ struct ChunkEncoder {
     private func likelyBase(of input: Input, _ known: EncodingChoice?) -> [ChunkPlace]? {
         guard input.chunk.bytes.count <= store.chunkSize else { return nil }
         if let known, known.delta == nil { return nil }
-        return input.chain.indices.lazy.map { Array(input.chain[$0...]) }.first {
+        return bases(of: input).lazy.map { Array(input.chain[$0...]) }.first {
             store.recovery.allows(expectedSize(input, known, $0), before: $0)
                 && isUsable($0, for: input.chunk)
         }
+    }
+
+    /// The places in its chain of the versions that a chunk may lean on.
+    private func bases(of input: Input) -> Range<Int> {
+        if session.encoding.readsBases { return input.chain.indices }
+        return 0..<(input.chunk.earlierBytes == nil ? 0 : min(1, input.chain.count))
+    }
+
+    /// The bytes of a version that is in memory.
+    private func bytes(of base: ChunkPlace, _ input: Input) -> UnsafeRawBufferPointer? {
+        base.id == input.chunk.earlier ? input.chunk.earlierBytes : nil
     }
 
     /// Bytes of a delta: those that the tensor's others take, or else about as many as the one that the base itself is.
@@ -309,13 +327,17 @@ extension ChunkEncoder {
     ) throws -> Record {
         var record: Record?
         var isLost = false
-        for start in first..<input.chain.count where record == nil && !isLost {
+        for start in bases(of: input) where start >= first && record == nil && !isLost {
             let chain = Array(input.chain[start...])
             let choice = known(input)
             if let choice, choice.delta == nil { break }
             guard store.recovery.allows(expectedSize(input, choice, chain), before: chain),
                 isUsable(chain, for: input.chunk)
             else { continue }
+            if let base = bytes(of: chain[0], input) {
+                record = self.record(index, input, chain, base, &output)
+                continue
+            }
             let reader = try worker.reader()
             reader.begin([.init(index: 0, chain: chain)])
             try reader.finish(

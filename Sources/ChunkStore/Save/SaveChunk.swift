@@ -11,6 +11,8 @@ public struct SaveChunk {
     /// The chunk at the same place in an earlier iteration, as long as this one, committed before this save began and kept until it
     /// ends; `.zero` where there is none.
     public var earlier: ChunkID
+    /// The bytes of the earlier chunk, where they are in memory.
+    public var earlierBytes: UnsafeRawBufferPointer?
     /// Fingerprints of the earlier chunk, and of the chunk that it leans on, as far as they are known.
     public var earlierFingerprints: (own: Fingerprint, base: Fingerprint)
 
@@ -34,6 +36,8 @@ public struct EncodingRules: Sendable {
     var usesPlanes = true
     /// Whether they may lean on earlier ones.
     public var usesDeltas: Bool
+    /// Whether earlier ones may be read from the store for that, or have to be in memory.
+    public var readsBases = true
     /// A delta is only used where it is smaller than this share of the chunk's encoding without a base.
     public var deltaLimit: Double
 

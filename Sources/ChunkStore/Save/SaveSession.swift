@@ -107,7 +107,7 @@ public final class SaveSession: Sendable {
         errands.open()
         state.change { $0.isRunning = true }
         let writers = isDryRun ? 0 : 2
-        let readers = isDryRun || !encoding.usesDeltas ? 0 : 2
+        let readers = isDryRun || !encoding.usesDeltas || !encoding.readsBases ? 0 : 2
         try WorkerPool.shared.run(
             jobs: jobs, body, helpers: writers + readers,
             help: { [self] index in if index < writers { try writeBlocks() } else { errands.serve() } },
@@ -137,7 +137,7 @@ public final class SaveSession: Sendable {
     /// Bytes of memory that a worker takes at most.
     /// - Parameter hasEarlier: whether there are earlier chunks that new ones may lean on.
     public func workerMemory(hasEarlier: Bool) -> Int {
-        SaveWorker.memory(store, readsBases: hasEarlier && encoding.usesDeltas)
+        SaveWorker.memory(store, readsBases: hasEarlier && encoding.usesDeltas && encoding.readsBases)
     }
 
     /// What one thread needs.

@@ -1,0 +1,90 @@
+internal import ChunkStore
+internal import Platform
+internal import TensorFormats
+
+/// How to save a state that is in memory.
+public struct StateSaveOptions: Sendable {
+    /// The run; nil: the store's only one, or `main`.
+    public var run: String?
+    public var step: UInt64
+    public var metrics: [String: Double] = [:]
+    /// The values are JSON texts.
+    public var metadata: [String: String] = [:]
+    /// The name of a pin that protects the iteration from the moment it exists.
+    public var pin: String?
+    /// Takes the place of another iteration at the same run and step, unless that one is pinned.
+    public var replace = false
+    /// Hashes everything that is not known from memory, instead of trusting fingerprints.
+    public var rehash = false
+    /// The `id` of the result of an earlier save through this store: that whose bytes the tensors' `earlier` are.
+    public var earlier: String?
+    /// Whether earlier chunks that are not in memory may be read from the store, for new ones to lean on.
+    public var readsBases = true
+
+    public init(run: String? = nil, step: UInt64) { (self.run, self.step) = (run, step) }
+}
+
+/// A save of tensors that are in memory, and of small files beside them: as a checkpoint of safetensors files, which it is when it is
+/// restored.
+///
+/// Add everything, then commit. One thread at a time. Until `commit` has returned, nothing counts; a session that goes away, or whose
+/// process dies, leaves nothing behind.
+public final class StateSave {
+    /// A tensor, its elements one behind the other in the order of its shape.
+    public struct Tensor {
+        /// The file that it is to be in, below the checkpoint's folder: `model.safetensors`.
+        public var file: String
+        /// What it is called there.
+        public var name: String
+        /// As safetensors spells it, such as `BF16`.
+        public var dtype: String
+        /// Elements along each axis; empty for a scalar.
+        public var shape: [UInt64]
+        /// Read by `take` or `commit`: to stay as they are until then.
+        public var bytes: UnsafeRawBufferPointer
+        /// As many, which the tensor of this file and name had in the iteration that `StateSaveOptions.earlier` names; nil where
+        /// they are not at hand.
+        public var earlier: UnsafeRawPointer?
+
+        public init(
+            file: String, name: String, dtype: String, shape: [UInt64], bytes: UnsafeRawBufferPointer,
+            earlier: UnsafeRawPointer? = nil
+        ) {
+            (self.file, self.name, self.dtype, self.shape) = (file, name, dtype, shape)
+            (self.bytes, self.earlier) = (bytes, earlier)
+        }
+    }
+
+    private let intake: StateIntake
+
+    init(_ intake: StateIntake) { self.intake = intake }
+
+    /// Adds a tensor.
+    /// - Throws: `.usage` for a dtype that safetensors lacks, bytes that are not as many as dtype and shape say, a path that leaves the
+    ///   checkpoint's folder, or a name that the file has already.
+    public func add(_ tensor: Tensor) throws { try intake.add(tensor) }
+
+    /// Adds a file. Its bytes are copied.
+    public func add(file path: String, _ bytes: UnsafeRawBufferPointer) throws {
+        try intake.add(file: path, bytes)
+    }
+
+    /// Reads what was added so far: its memory may change from then on. Should a collection remove what was relied on before the commit,
+    /// that fails, as it can't be read again.
+    public func take(progress: Progress = .silent) throws { try intake.take(progress) }
+
+    /// Reads the rest and commits: when it returns, the iteration survives a power cut. Nothing can be added any more, however it ends.
+    /// - Throws: `.exists` where the run has another iteration at this step.
+    public func commit(progress: Progress = .silent) throws -> SaveResult { try intake.commit(progress) }
+
+    /// Gives up: nothing of it stays. Harmless after a commit.
+    public func abort() { intake.abort() }
+}
+
+extension Store {
+    /// Begins a save of what is in memory. Nothing is written yet.
+    /// - Throws: `.usage` for names that are not valid, or several runs of which none is named.
+    public func beginSave(_ options: StateSaveOptions) throws -> StateSave {
+        StateSave(try StateIntake(self, options))
+    }
+}

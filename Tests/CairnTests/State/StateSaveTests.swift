@@ -1,0 +1,247 @@
+import Foundation
+import Testing
+
+@testable import Cairn
+
+/// Saves from memory, and reads into memory.
+@Suite struct StateSaveTests {
+    let bench: Workbench
+    init() throws { bench = try Workbench() }
+
+    /// Tensors of a file, in memory that stays where it is.
+    final class Memory {
+        var tensors: [(name: String, shape: [UInt64], bytes: UnsafeMutableRawBufferPointer)] = []
+
+        func add(_ name: String, _ shape: [UInt64], seed: UInt64) {
+            let count = Int(shape.reduce(1, *)) * 4
+            let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, count), alignment: 16)
+            var generator = SeededGenerator(seed: seed)
+            for index in 0..<count / 4 {
+                // Numbers that have something in common, as weights do.
+                let value = Float.random(in: -1...1, using: &generator) * 0.02
+                bytes.storeBytes(of: value, toByteOffset: 4 * index, as: Float.self)
+            }
+            tensors.append((name, shape, UnsafeMutableRawBufferPointer(rebasing: bytes[..<count])))
+        }
+
+        func copy() -> Memory {
+            let copy = Memory()
+            for tensor in tensors {
+                let bytes = UnsafeMutableRawBufferPointer.allocate(
+                    byteCount: max(1, tensor.bytes.count), alignment: 16)
+                bytes.copyMemory(from: UnsafeRawBufferPointer(tensor.bytes))
+                copy.tensors.append(
+                    (
+                        tensor.name, tensor.shape,
+                        UnsafeMutableRawBufferPointer(rebasing: bytes[..<tensor.bytes.count])
+                    ))
+            }
+            return copy
+        }
+
+        deinit { for tensor in tensors { tensor.bytes.deallocate() } }
+    }
+
+    static func memory() -> Memory {
+        let memory = Memory()
+        memory.add("embed.weight", [300, 400], seed: 1)
+        memory.add("layers.0.weight", [64, 64], seed: 2)
+        memory.add("norm.bias", [7], seed: 3)
+        memory.add("empty", [0, 5], seed: 4)
+        memory.add("scale", [], seed: 5)
+        return memory
+    }
+
+    @discardableResult
+    private func save(
+        _ memory: Memory, step: UInt64, earlier: (memory: Memory, id: String?)? = nil,
+        take: Bool = false, _ change: (inout StateSaveOptions) -> Void = { _ in }
+    ) throws -> SaveResult {
+        var options = StateSaveOptions(step: step)
+        options.earlier = earlier?.id
+        change(&options)
+        let save = try bench.store.beginSave(options)
+        for (index, tensor) in memory.tensors.enumerated() {
+            try save.add(
+                .init(
+                    file: "model.safetensors", name: tensor.name, dtype: "F32", shape: tensor.shape,
+                    bytes: UnsafeRawBufferPointer(tensor.bytes),
+                    earlier: earlier.map { UnsafeRawPointer($0.memory.tensors[index].bytes.baseAddress!) }))
+            if take, index == 1 { try save.take() }
+        }
+        try Array("{}".utf8).withUnsafeBytes { try save.add(file: "extra/state.json", $0) }
+        return try save.commit()
+    }
+
+    private func expectSame(_ memory: Memory, _ reference: String) throws {
+        let iteration = try bench.store.openIteration(reference)
+        for tensor in memory.tensors {
+            for file in ["model.safetensors", nil] {
+                var target = [UInt8](repeating: 0xAA, count: tensor.bytes.count)
+                try target.withUnsafeMutableBytes {
+                    try iteration.read([StateRead(file: file, name: tensor.name, target: $0)])
+                }
+                #expect(target.elementsEqual(tensor.bytes), "\(tensor.name)")
+            }
+        }
+    }
+
+    @Test func `tensors come back as they were, in files that safetensors reads`() throws {
+        let memory = Self.memory()
+        let result = try save(memory, step: 5)
+        #expect(result.tensors == 5 && result.files == 2 && result.layout == "cairn")
+        try expectSame(memory, "5")
+        try bench.store.restore("5", to: bench.path("to"))
+        // As a file it is the same checkpoint: saved again from there, nothing is new.
+        let again = try bench.store.save(
+            bench.path("to"), options: SaveOptions(run: "files", step: 5))
+        #expect(again.newBytes == 0 && again.tensors == 5)
+    }
+
+    @Test func `what has not changed is known from memory, and what has leans on it`() throws {
+        let memory = Self.memory()
+        let first = try save(memory, step: 1)
+        let changed = memory.copy()
+        changed.tensors[1].bytes.storeBytes(of: 0.25, as: Float.self)
+        let second = try save(changed, step: 2, earlier: (memory, first.id)) { $0.readsBases = false }
+        #expect(second.newChunks == 1 && second.newBytes == 4096)
+        // One number of 4,096: nearly nothing, as a delta.
+        #expect(second.storedBytes < 40_000)
+        try expectSame(changed, "2")
+        try expectSame(memory, "1")
+        #expect(try bench.store.verify().damaged.isEmpty)
+    }
+
+    @Test func `bytes of another iteration than the one that is compared with are not used`() throws {
+        let memory = Self.memory()
+        let first = try save(memory, step: 1)
+        let other = Self.memory()
+        other.tensors[0].bytes.storeBytes(of: 9, as: Float.self)
+        try save(other, step: 2)
+        // The second is what the third is compared with, and the first's bytes are at hand.
+        try save(memory, step: 3, earlier: (memory, first.id))
+        try expectSame(memory, "3")
+        // And of an iteration that nobody knows.
+        try save(other, step: 4, earlier: (other, "unknown"))
+        try expectSame(other, "4")
+        #expect(try bench.store.verify().damaged.isEmpty)
+    }
+
+    @Test func `what was taken may change before the commit`() throws {
+        let (memory, copy) = (Self.memory(), Self.memory())
+        let save = try bench.store.beginSave(StateSaveOptions(step: 1))
+        for tensor in memory.tensors {
+            try save.add(
+                .init(
+                    file: "model.safetensors", name: tensor.name, dtype: "F32", shape: tensor.shape,
+                    bytes: UnsafeRawBufferPointer(tensor.bytes)))
+            try save.take()
+            for index in tensor.bytes.indices { tensor.bytes[index] = 0 }
+        }
+        _ = try save.commit()
+        try expectSame(copy, "1")
+    }
+
+    @Test(arguments: [0..<1, 3..<3, 5..<300, 299..<300])
+    func `slices come as they are asked for`(rows: Range<UInt64>) throws {
+        let memory = Self.memory()
+        try save(memory, step: 1)
+        let iteration = try bench.store.openIteration("1")
+        let columns: Range<UInt64> = 10..<13
+        var target = [Float](repeating: 0, count: rows.count * 3)
+        try target.withUnsafeMutableBytes {
+            try iteration.read([StateRead(name: "embed.weight", region: [rows, columns], target: $0)])
+        }
+        let all = memory.tensors[0].bytes.bindMemory(to: Float.self)
+        let expected = rows.flatMap { row in columns.map { all[Int(row * 400 + $0)] } }
+        #expect(target == expected)
+    }
+
+    @Test func `a range of a file comes with its header and its tensors`() throws {
+        let memory = Self.memory()
+        try save(memory, step: 1)
+        try bench.store.restore("1", to: bench.path("to"))
+        let file = try [UInt8](Data(contentsOf: URL(fileURLWithPath: bench.path("to/model.safetensors"))))
+        let iteration = try bench.store.openIteration("1")
+        for range in [0..<file.count, 100..<5000, file.count - 3..<file.count] {
+            var target = [UInt8](repeating: 0, count: range.count)
+            let region = UInt64(range.lowerBound)..<UInt64(range.upperBound)
+            try target.withUnsafeMutableBytes {
+                try iteration.read([
+                    StateRead(file: "model.safetensors", name: nil, region: [region], target: $0)
+                ])
+            }
+            #expect(target.elementsEqual(file[range]))
+        }
+    }
+
+    @Test func `the same step again is the same, or refused`() throws {
+        let memory = Self.memory()
+        try save(memory, step: 1)
+        #expect(try save(memory, step: 1).unchanged)
+        memory.tensors[2].bytes.storeBytes(of: 1, as: Float.self)
+        #expect(throws: CairnError.self) { try save(memory, step: 1) }
+        try save(memory, step: 1) { $0.replace = true }
+        try expectSame(memory, "1")
+    }
+
+    @Test func `a save that was given up leaves nothing`() throws {
+        let memory = Self.memory()
+        try save(memory, step: 1)
+        let before = try bench.store.stats()
+        memory.tensors[0].bytes.storeBytes(of: 1, as: Float.self)
+        let session = try bench.store.beginSave(StateSaveOptions(step: 2))
+        try session.add(
+            .init(
+                file: "model.safetensors", name: "a", dtype: "F32", shape: [300, 400],
+                bytes: UnsafeRawBufferPointer(memory.tensors[0].bytes)))
+        try session.take()
+        session.abort()
+        #expect(throws: CairnError.self) { try session.commit() }
+        let after = try bench.store.stats()
+        #expect(after.iterations == 1 && after.packs == before.packs)
+    }
+
+    @Test func `what can't be saved is refused by its name`() throws {
+        let session = try bench.store.beginSave(StateSaveOptions(step: 2))
+        let bytes = [UInt8](repeating: 0, count: 8)
+        func add(_ file: String, _ name: String, _ dtype: String, _ shape: [UInt64]) throws {
+            try bytes.withUnsafeBytes {
+                try session.add(.init(file: file, name: name, dtype: dtype, shape: shape, bytes: $0))
+            }
+        }
+        try add("model.safetensors", "a", "F32", [2])
+        for (file, name, dtype, shape) in [
+            ("model.safetensors", "a", "F32", [2]), ("model.safetensors", "b", "F32", [3]),
+            ("model.safetensors", "b", "C128", [2]), ("model.bin", "b", "F32", [2]),
+            ("../model.safetensors", "b", "F32", [2]), ("/model.safetensors", "b", "F32", [2]),
+        ] as [(String, String, String, [UInt64])] {
+            let error = #expect(throws: CairnError.self) { try add(file, name, dtype, shape) }
+            #expect(error?.code == .usage)
+        }
+        #expect(throws: CairnError.self) {
+            try bytes.withUnsafeBytes { try session.add(file: "model.safetensors", $0) }
+        }
+    }
+
+    @Test func `what is not there, or not as large, is refused by its name`() throws {
+        try save(Self.memory(), step: 1)
+        let iteration = try bench.store.openIteration("1")
+        var target = [UInt8](repeating: 0, count: 28)
+        func read(_ file: String?, _ name: String?, _ region: [Range<UInt64>]?) throws {
+            try target.withUnsafeMutableBytes {
+                try iteration.read([StateRead(file: file, name: name, region: region, target: $0)])
+            }
+        }
+        try read(nil, "norm.bias", nil)
+        for (file, name, region, code) in [
+            (nil, "bias", nil, .notFound), ("other.safetensors", "norm.bias", nil, .notFound),
+            ("model.safetensors", "bias", nil, .notFound), (nil, "norm.bias", [0..<8], .usage),
+            (nil, "norm.bias", [0..<6], .usage), (nil, "norm.bias", [0..<7, 0..<1], .usage),
+            ("extra/state.json", nil, nil, .usage),
+        ] as [(String?, String?, [Range<UInt64>]?, CairnError.Code)] {
+            let error = #expect(throws: CairnError.self) { try read(file, name, region) }
+            #expect(error?.code == code)
+        }
+    }
+}
