@@ -99,6 +99,8 @@ public struct SaveResult: Sendable {
     public var deleted: [DeletedIteration]
     /// The bytes that this gave back.
     public var reclaimedBytes: UInt64
+    /// It is one part of an iteration, of which others are still missing.
+    public var isPart = false
     /// Steps that count no longer, as the training went back behind them.
     public var superseded: [UInt64] = []
     /// Sentences for people: what was saved in another way than they may expect.

@@ -18,10 +18,27 @@ public struct StateSaveOptions: Sendable {
     public var rehash = false
     /// The `id` of the result of an earlier save through this store: that whose bytes the tensors' `earlier` are.
     public var earlier: String?
+    /// Of a state that several processes save together, the part that this one saves; nil: it is all of it.
+    public var part: StatePart?
     /// Whether earlier chunks that are not in memory may be read from the store, for new ones to lean on.
     public var readsBases = true
 
     public init(run: String? = nil, step: UInt64) { (self.run, self.step) = (run, step) }
+}
+
+/// One process's part of an iteration.
+public struct StatePart: Sendable, Hashable {
+    /// From 0 on.
+    public var rank: Int
+    /// How many parts make the iteration.
+    public var worldSize: Int
+    /// The same for all parts that belong together: those of a training that was started once. Parts of one that broke off are never put
+    /// together with those of the next.
+    public var attempt: String
+
+    public init(rank: Int, worldSize: Int, attempt: String) {
+        (self.rank, self.worldSize, self.attempt) = (rank, worldSize, attempt)
+    }
 }
 
 /// A save of tensors that are in memory, and of small files beside them: as a checkpoint of safetensors files, which it is when it is
@@ -74,6 +91,9 @@ public final class StateSave {
     public func take(progress: Progress = .silent) throws { try intake.take(progress) }
 
     /// Reads the rest and commits: when it returns, the iteration survives a power cut. Nothing can be added any more, however it ends.
+    ///
+    /// A part is durable then as well, and seen by nobody; the iteration is there as soon as all its parts are. Files that several parts
+    /// have must be the same in all.
     /// - Throws: `.exists` where the run has another iteration at this step.
     public func commit(progress: Progress = .silent) throws -> SaveResult { try intake.commit(progress) }
 

@@ -4,7 +4,8 @@ internal import Platform
 enum Layouts {
     /// In the order in which they are asked: one that is told by more comes before one that is told by less.
     static let all: [any Layout] = [
-        MindFormers(), MindFormers1(), TensorFlow(), Orbax(), LlamaFactory1(), Lightning(), Megatron(),
+        CairnState(), MindFormers(), MindFormers1(), TensorFlow(), Orbax(), LlamaFactory1(), Lightning(),
+        Megatron(),
         DeepSpeed(), VeRL(), DCP(), Accelerate(),
         HuggingFace(),
         // Single files.

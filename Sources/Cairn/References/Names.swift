@@ -47,6 +47,12 @@ public struct RunName: Hashable, Sendable, CustomStringConvertible {
         if let fault = StoreName.fault(of: text) {
             throw CairnError(.usage, "the run name \(quoted(text)) is not valid: it \(fault)")
         }
+        if PartRun.isPart(text) {
+            throw CairnError(
+                .usage,
+                "the run name \(quoted(text)) is not valid: names that begin with \(PartRun.prefix) are for parts of "
+                    + "iterations")
+        }
         self.text = text
     }
 

@@ -78,7 +78,7 @@ extension Store {
     func run(_ given: String?, _ origin: String) throws -> String {
         if let given { return given }
         let runs = try chunks.read { transaction in
-            let all = try transaction.runs()
+            let all = try transaction.runs().filter { !PartRun.isPart($0.name) }
             let saved = try all.filter { try transaction.hasIterations(run: $0.name) }
             return saved.isEmpty ? all : saved
         }

@@ -10,6 +10,8 @@ final class StateIntake {
     private let store: Store
     private let options: StateSaveOptions
     private let run: String
+    /// The run that holds what is committed: of a part, one that nobody sees.
+    private let target: String
     private var files = StateFiles()
     /// Some of it was taken before the commit, and can't be taken again.
     private var isPartlyTaken = false
@@ -25,7 +27,16 @@ final class StateIntake {
         self.store = store
         self.options = options
         run = try options.run.map { try RunName($0).text } ?? store.runOfStates()
-        key = options.rehash ? nil : store.chunks.fingerprintKey(makes: true)
+        if let part = options.part {
+            guard part.worldSize > 0, (0..<part.worldSize).contains(part.rank) else {
+                throw CairnError(.usage, "there is no rank \(part.rank) of \(part.worldSize)")
+            }
+            target = PartRun(run, part).name
+        } else {
+            target = run
+        }
+        // A part has no place among the fingerprints of its run.
+        key = options.rehash || options.part != nil ? nil : store.chunks.fingerprintKey(makes: true)
     }
 
     deinit { abort() }
@@ -76,19 +87,29 @@ final class StateIntake {
             try takePending(session, progress)
             let draft = try store.draft(heading, files.entries(time: Clock.now), session)
             earlier?.release()
-            if var result = try store.commit(draft, saveOptions, session) {
-                if let key { store.leaveFingerprints(draft, result, key) }
-                if let id = result.id { store.states.remember(id, draft.roots) }
-                result.warnings = warnings + store.lostBases(session)
-                try store.applyAutomaticPolicy(run, &result, progress)
-                result.seconds = Clock.monotonic - start
-                return result
+            if let result = try store.commit(draft, saveOptions, session) {
+                return try finished(result, draft, session, progress)
             }
             guard attempt < Store.attempts, !isPartlyTaken else { throw Store.overtaken(attempt) }
             files.forgetTaken()
             try findEarlier()
         }
         preconditionFailure("the loop only ends by returning or throwing")
+    }
+
+    private func finished(
+        _ committed: SaveResult, _ draft: Store.Draft, _ session: SaveSession, _ progress: Progress
+    ) throws -> SaveResult {
+        var result = committed
+        if let key { store.leaveFingerprints(draft, result, key) }
+        if let id = result.id { store.states.remember(id, draft.roots) }
+        result.warnings = warnings + store.lostBases(session)
+        result.run = run
+        result.isPart = options.part != nil
+        if let part = options.part, try store.complete(run, options, part) { result.isPart = false }
+        if !result.isPart { try store.applyAutomaticPolicy(run, &result, progress) }
+        result.seconds = Clock.monotonic - start
+        return result
     }
 
     /// The session, which the first reading begins.
@@ -119,15 +140,21 @@ final class StateIntake {
     }
 
     private var heading: SaveHeading {
-        SaveHeading(
-            run: run, step: options.step, layout: Self.layout, origin: "", metrics: options.metrics,
-            metadata: options.metadata)
+        var metadata = options.metadata
+        if let part = options.part { metadata[PartRun.attemptKey] = JSON(part.attempt).text }
+        return SaveHeading(
+            run: target, step: options.step, layout: Self.layout,
+            // By that it is known whose part it is.
+            origin: options.part == nil ? "" : run, metrics: options.metrics, metadata: metadata)
     }
 
     private var saveOptions: SaveOptions {
-        SaveOptions(
-            run: run, step: options.step, metrics: options.metrics, metadata: options.metadata,
-            pin: options.pin, replace: options.replace, rehash: options.rehash)
+        let isPart = options.part != nil
+        return SaveOptions(
+            run: target, step: options.step, metrics: options.metrics, metadata: options.metadata,
+            pin: isPart ? nil : options.pin,
+            // One that a crash left.
+            replace: isPart || options.replace, rehash: options.rehash)
     }
 }
 

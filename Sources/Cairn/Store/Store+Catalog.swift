@@ -68,9 +68,9 @@ extension Store {
 
     /// Everything that references are resolved in, in one state of the index.
     func scope(_ transaction: IndexTransaction) throws -> Reference.Scope {
-        let entries = try transaction.catalog(store: chunks.id)
+        let entries = try transaction.catalog(store: chunks.id).filter { !PartRun.isPart($0.run) }
         let infos = try entries.map { try IterationInfo($0) }
-        let runs = try transaction.runs()
+        let runs = try transaction.runs().filter { !PartRun.isPart($0.name) }
         var policies: [String: Policy] = [:]
         for run in runs where !run.policy.isEmpty {
             policies[run.name] = try Policy(json: String(decoding: run.policy, as: UTF8.self))

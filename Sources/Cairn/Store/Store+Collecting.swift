@@ -11,6 +11,7 @@ extension Store {
         defer { progress.end() }
         progress.begin(phase: "collecting", totalBytes: 0)
         try progress.checkInterruption()
+        if !dryRun { try removeAbandonedParts() }
         var result = CollectionResult(dryRun: dryRun)
         var doomed: [Doomed] = []
         var inUse: [UInt64] = []

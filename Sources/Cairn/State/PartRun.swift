@@ -1,0 +1,25 @@
+internal import ChunkStore
+internal import Platform
+internal import TensorFormats
+
+/// The run that holds one rank's parts of another run's iterations until all ranks have theirs. Nothing but this shows it.
+struct PartRun {
+    /// What the names of such runs begin with, and no other's does.
+    static let prefix = ".part-"
+    /// The metadata key of what tells the parts of one attempt from those of another.
+    static let attemptKey = "cairn.attempt"
+
+    let name: String
+
+    init(_ run: String, rank: Int, of worldSize: Int) {
+        name = Self.prefix + ChunkID.of([UInt8]("\(run)\n\(worldSize)\n\(rank)".utf8)).hex.prefix(40)
+    }
+
+    init(_ run: String, _ part: StatePart) { self.init(run, rank: part.rank, of: part.worldSize) }
+
+    static func isPart(_ run: String) -> Bool { run.hasPrefix(prefix) }
+}
+
+extension JSON {
+    var text: String { String(decoding: serialized(), as: UTF8.self) }
+}
