@@ -13,6 +13,8 @@ let package = Package(
     products: [
         .library(name: "Cairn", targets: ["Cairn"]),
         .executable(name: "cairn", targets: ["CairnCLI"]),
+        // The C interface. To be used without a toolchain: `swift build -c release --product CairnC -Xswiftc -static-stdlib`
+        .library(name: "CairnC", type: .dynamic, targets: ["CairnC"]),
         // For tests alone: loaded before the C library, it makes any call of a program fail, fall short or be
         // its last.
         .library(name: "CFaults", type: .dynamic, targets: ["CFaults"]),
@@ -37,6 +39,16 @@ let package = Package(
             name: "CairnCLI",
             dependencies: ["Cairn", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: strict),
+        .target(name: "CCairn"),
+        .target(
+            name: "CairnC", dependencies: ["CCairn", "Cairn", "Platform"], exclude: ["exports.map"],
+            swiftSettings: strict,
+            // The functions of cairn.h and nothing else: a process may hold another copy of Swift's runtime.
+            linkerSettings: [
+                .unsafeFlags([
+                    "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/CairnC/exports.map",
+                ])
+            ]),
         // For Benchmarks/stages alone: the stages by themselves, and what they are measured beside.
         .target(name: "CLimits", dependencies: ["CLMDB", "CZstd"], path: "Benchmarks/Limits"),
         .executableTarget(
@@ -59,6 +71,8 @@ let package = Package(
                 "CairnCLI", "Cairn", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
+        // Compiles programs of C against the built `libCairnC.so` and runs them, so it links neither.
+        .testTarget(name: "CInterfaceTests", exclude: ["Fixtures"], swiftSettings: strict),
         // Runs the built `cairn` under the built `libCFaults.so`, so it links neither.
         .testTarget(name: "WeatherTests", swiftSettings: strict),
     ]

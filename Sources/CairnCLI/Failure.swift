@@ -64,21 +64,10 @@ enum Failure {
             _ = try? Terminal.write([UInt8]((text.hasSuffix("\n") ? text : text + "\n").utf8), to: .output)
             return ExitStatus.done
         case .error(let error):
-            if json { _ = try? Terminal.write(Self.json(error).line, to: .output) }
+            if json { _ = try? Terminal.write(JSON(error).line, to: .output) }
             Output.complain(error.message)
             return ExitStatus.of(error.code)
         }
-    }
-
-    /// The contract's `{"error": {"code", "message", "path"}}`; `path` is null where the error is about none.
-    static func json(_ error: CairnError) -> JSON {
-        .fields(
-            (
-                "error",
-                .fields(
-                    ("code", JSON(error.code.rawValue)), ("message", JSON(error.message)),
-                    ("path", JSON(optional: error.path)))
-            ))
     }
 }
 

@@ -29,9 +29,9 @@ struct JSONTests {
     @Test func `Errors have the contract's three fields`() {
         let error = CairnError(.notFound, "no such run", path: "/s")
         #expect(
-            text(Failure.json(error))
+            text(JSON(error))
                 == #"{"error":{"code":"not-found","message":"no such run","path":"/s"}}"# + "\n")
-        #expect(text(Failure.json(CairnError(.usage, "x"))).contains(#""path":null"#))
+        #expect(text(JSON(CairnError(.usage, "x"))).contains(#""path":null"#))
     }
 
     @Test func `A save has the contract's fields in one line`() throws {
@@ -39,7 +39,7 @@ struct JSONTests {
             run: "main", step: 500, id: "ab", tensors: 2, files: 1, logicalBytes: 10, newBytes: 5,
             storedBytes: 7,
             chunks: 3, newChunks: 1, seconds: 0.25)
-        let line = SaveCommand.json(result).line
+        let line = JSON(result).line
         #expect(line.filter { $0 == UInt8(ascii: "\n") }.count == 1)
         let value = try JSON(parsing: line)
         let names = [
@@ -54,13 +54,13 @@ struct JSONTests {
     @Test func `Reports have the contract's fields`() {
         let fields: [(JSON, [String])] = [
             (
-                CollectCommand.json(CollectionResult()),
+                JSON(CollectionResult()),
                 ["deletedIterations", "reclaimedBytes", "liveBytes", "dryRun"]
             ),
-            (VerifyCommand.json(VerifyReport()), ["ok", "checkedBytes", "damaged"]),
-            (DiffCommand.json(IterationDiff()), ["added", "removed", "changed", "unchanged"]),
+            (JSON(VerifyReport()), ["ok", "checkedBytes", "damaged"]),
+            (JSON(IterationDiff()), ["added", "removed", "changed", "unchanged"]),
             (
-                StatsCommand.json(StoreStats()),
+                JSON(StoreStats()),
                 ["logicalBytes", "uniqueBytes", "storedBytes", "indexBytes", "chunks", "packs", "iterations"]
             ),
             (

@@ -63,4 +63,4 @@ build_release() {
 }
 
 build_packages=(pkg-config libssl-dev liblmdb-dev libzstd-dev)
-test_packages=(python3 python3-venv zstd e2fsprogs util-linux openssl coreutils)
+test_packages=(gcc python3 python3-venv zstd e2fsprogs util-linux openssl coreutils)

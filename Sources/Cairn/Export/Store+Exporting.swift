@@ -1,5 +1,5 @@
 internal import ChunkStore
-internal import Platform
+package import Platform
 
 extension Store {
     /// Writes an iteration's model as others load it.
@@ -11,13 +11,20 @@ extension Store {
     public func export(
         _ reference: String, to destination: String, options: ExportOptions, progress: Progress = .silent
     ) throws -> RestoreResult {
+        try export(reference, to: Path(destination), options: options, progress: progress)
+    }
+
+    /// The same, to a destination whose name may be any bytes.
+    package func export(
+        _ reference: String, to destination: Path, options: ExportOptions, progress: Progress
+    ) throws -> RestoreResult {
         let layout = try ExportLayout(options)
         let info = try resolve(reference)
         let (manifest, lock) = try manifest(of: info)
         defer { withExtendedLifetime(lock) {} }
         let start = Clock.monotonic
-        let plan = try plan(layout, info, manifest, lock, options, Path(destination))
-        var result = try write(plan, info, manifest, Path(destination), force: options.force, progress)
+        let plan = try plan(layout, info, manifest, lock, options, destination)
+        var result = try write(plan, info, manifest, destination, force: options.force, progress)
         result.seconds = Clock.monotonic - start
         return result
     }

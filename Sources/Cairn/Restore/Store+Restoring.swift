@@ -1,5 +1,5 @@
 internal import ChunkStore
-internal import Platform
+package import Platform
 
 extension Store {
     /// Brings the saved files back, byte for byte, with their modes, times and links.
@@ -12,6 +12,13 @@ extension Store {
         _ reference: String, to destination: String, options: RestoreOptions = RestoreOptions(),
         progress: Progress = .silent
     ) throws -> RestoreResult {
+        try restore(reference, to: Path(destination), options: options, progress: progress)
+    }
+
+    /// The same, to a destination whose name may be any bytes.
+    package func restore(
+        _ reference: String, to destination: Path, options: RestoreOptions, progress: Progress
+    ) throws -> RestoreResult {
         let start = Clock.monotonic
         defer { progress.end() }
         let info = try resolve(reference)
@@ -19,8 +26,7 @@ extension Store {
         defer { withExtendedLifetime(lock) {} }
         let entries = try chosen(manifest, options)
         let files = entries.compactMap { manifest.output($0) }
-        let place = try Destination(
-            Path(destination), force: options.force, store: chunks.folder)
+        let place = try Destination(destination, force: options.force, store: chunks.folder)
         var result = RestoreResult(run: info.run, step: info.step, id: info.id.hex, path: place.path.text)
         do {
             try makeFolders(entries, in: place.temporary)

@@ -1,5 +1,5 @@
 public import Platform
-internal import TensorFormats
+package import TensorFormats
 
 extension Policy {
     /// One JSON object with the rules that are set, named as the flags are, in a fixed order:
@@ -29,29 +29,36 @@ extension Policy {
     /// - Throws: `newerVersion` for a rule that is not known: to pass over it could delete what it keeps.
     ///   `damage` for what is no policy.
     public init(json text: String) throws(CairnError) {
-        self.init()
-        let members: [JSON.Member]
-        do {
-            guard let found = try JSON(parsing: [UInt8](text.utf8)).members else {
-                throw Self.damaged("not an object")
-            }
-            members = found
-        } catch let error as CairnError {
-            throw error
+        do throws(Malformed) {
+            let json: JSON
+            do { json = try JSON(parsing: [UInt8](text.utf8)) } catch { throw .other("\(error)") }
+            try self.init(json)
         } catch {
-            throw Self.damaged("\(error)")
+            throw error.inStore
         }
+    }
+
+    /// Reads what someone gives: the same, where `keepBest` may also hold texts such as `3:eval_loss:min`, and `maxSize` be one such as `500GB`.
+    ///
+    /// - Throws: `usage` for what is no policy.
+    package init(given json: JSON) throws(CairnError) {
+        do throws(Malformed) { try self.init(json) } catch { throw error.given }
+    }
+
+    private init(_ json: JSON) throws(Malformed) {
+        self.init()
+        guard let members = json.members else { throw .other("not an object") }
         var seen: Set<String> = []
         for member in members {
             guard seen.insert(member.key).inserted else {
-                throw Self.damaged("\(quoted(member.key)) stands there twice")
+                throw .other("\(quoted(member.key)) stands there twice")
             }
             try set(member.key, to: member.value)
         }
-        do { try check() } catch { throw Self.damaged(error.message) }
+        try Malformed.catching { () throws(CairnError) in try check() }
     }
 
-    private mutating func set(_ key: String, to value: JSON) throws(CairnError) {
+    private mutating func set(_ key: String, to value: JSON) throws(Malformed) {
         switch key {
         case "keepLast": keepLast = try Self.value(value.int, key)
         case "keepEvery": keepEvery = try Self.value(value.uint64, key)
@@ -60,29 +67,56 @@ extension Policy {
             for rule in try Self.value(value.array, key) { keepBest.append(try Best(json: rule)) }
         case "keepWithin":
             let text = try Self.value(value.stringValue, key)
-            do { keepWithin = try DurationText.parse(text) } catch { throw Self.damaged(error.message) }
+            keepWithin = try Malformed.catching { () throws(CairnError) in try DurationText.parse(text) }
         case "keepFirst": keepFirst = try Self.value(value.bool, key)
         case "milestones":
             var steps: Set<UInt64> = []
             for step in try Self.value(value.array, key) { steps.insert(try Self.value(step.uint64, key)) }
             milestones = steps.sorted()
-        case "maxSize": maxSize = try Self.value(value.uint64, key)
+        case "maxSize":
+            if let text = value.stringValue {
+                maxSize = try Malformed.catching { () throws(CairnError) in try ByteSize.parse(text) }
+            } else {
+                maxSize = try Self.value(value.uint64, key)
+            }
         case "keepOptimizerLast": keepOptimizerLast = try Self.value(value.int, key)
         case "auto": auto = try Self.value(value.bool, key)
-        default:
-            throw CairnError(
-                .newerVersion,
-                "the policy holds \(quoted(key)), which this version does not know; use a newer cairn")
+        default: throw .unknown("the policy holds \(quoted(key))")
         }
     }
 
-    fileprivate static func value<T>(_ value: T?, _ key: String) throws(CairnError) -> T {
-        guard let value else { throw damaged("\(quoted(key)) has a value of the wrong kind") }
+    fileprivate static func value<T>(_ value: T?, _ key: String) throws(Malformed) -> T {
+        guard let value else { throw .other("\(quoted(key)) has a value of the wrong kind") }
         return value
     }
+}
 
-    private static func damaged(_ what: String) -> CairnError {
-        CairnError(.damage, "a stored policy can't be read (\(what)); set it again with `cairn policy`")
+/// What is wrong with a policy, as a part of a sentence.
+private enum Malformed: Error {
+    /// A rule that this version does not know.
+    case unknown(String)
+    case other(String)
+
+    /// Of one that a store holds.
+    var inStore: CairnError {
+        switch self {
+        case .unknown(let what):
+            CairnError(.newerVersion, "\(what), which this version does not know; use a newer cairn")
+        case .other(let what):
+            CairnError(.damage, "a stored policy can't be read (\(what)); set it again with `cairn policy`")
+        }
+    }
+
+    /// Of one that a caller gives.
+    var given: CairnError {
+        switch self {
+        case .unknown(let what): CairnError(.usage, "\(what), which is no rule that this version knows")
+        case .other(let what): CairnError(.usage, "this is no policy: \(what)")
+        }
+    }
+
+    static func catching<T>(_ body: () throws(CairnError) -> T) throws(Malformed) -> T {
+        do { return try body() } catch { throw .other(error.message) }
     }
 }
 
@@ -93,7 +127,11 @@ extension Policy.Best {
         return .object(members)
     }
 
-    fileprivate init(json: JSON) throws(CairnError) {
+    fileprivate init(json: JSON) throws(Malformed) {
+        if let text = json.stringValue {
+            self = try Malformed.catching { () throws(CairnError) in try Self(parsing: text) }
+            return
+        }
         let members = try Policy.value(json.members, "keepBest")
         self.init(count: 0, metric: "")
         for member in members {
@@ -103,11 +141,7 @@ extension Policy.Best {
             case "direction":
                 direction = Direction(rawValue: try Policy.value(member.value.stringValue, "direction"))
                 guard direction != nil else { fallthrough }
-            default:
-                throw CairnError(
-                    .newerVersion,
-                    "the policy's keepBest holds \(quoted(member.key)), which this version does not know; "
-                        + "use a newer cairn")
+            default: throw .unknown("the policy's keepBest holds \(quoted(member.key))")
             }
         }
     }

@@ -1,5 +1,5 @@
 internal import ChunkStore
-internal import Platform
+package import Platform
 
 /// A checkpoint store: one directory that holds the iterations of many runs.
 ///
@@ -46,6 +46,32 @@ public final class Store: Sendable {
         return try open(at: path, settings: settings)
     }
 
+    /// Opens the store in a folder, or makes one there where the folder is missing or empty. Of several processes that do so at
+    /// once, as the ranks of a training, one makes it and the others open it.
+    /// - Parameters: as of `create`; they mean nothing for a store that is there.
+    package static func openOrCreate(
+        at path: Path, settings: Settings, chunkSize: Int, recoveryFactor: Int, recoveryRecords: Int
+    ) throws -> Store {
+        let end = Clock.monotonic + secondsOfMaking
+        while true {
+            do {
+                return try open(at: path, settings: settings)
+            } catch let error as CairnError where error.code == .notAStore {}
+            do {
+                try ChunkStore.create(
+                    path, chunkSize: chunkSize,
+                    recovery: RecoveryBound(factor: recoveryFactor, records: recoveryRecords),
+                    settings: chunkSettings(settings, onWait: { _ in }))
+            } catch let error as CairnError where error.code == .exists {
+                guard try ChunkStore.isBeingMade(path), Clock.monotonic < end else { throw error }
+                Clock.sleep(seconds: 0.01)
+            }
+        }
+    }
+
+    /// Who makes a store is done by then, or dead.
+    private static let secondsOfMaking = 10.0
+
     /// - Parameters:
     ///   - changing: fails where the store can only be read, rather than later.
     ///   - repairing: does not look at the index, which `verify` checks and `repair` makes anew; nothing else works on
@@ -55,8 +81,17 @@ public final class Store: Sendable {
         at path: String, settings: Settings = Settings(), changing: Bool = false, repairing: Bool = false,
         onWait: @escaping @Sendable (String) -> Void = { _ in }
     ) throws -> Store {
+        try open(
+            at: Path(path), settings: settings, changing: changing, repairing: repairing, onWait: onWait)
+    }
+
+    /// The same, of a folder whose name may be any bytes.
+    package static func open(
+        at path: Path, settings: Settings = Settings(), changing: Bool = false, repairing: Bool = false,
+        onWait: @escaping @Sendable (String) -> Void = { _ in }
+    ) throws -> Store {
         let chunks = try ChunkStore(
-            Path(path), settings: chunkSettings(settings, onWait: onWait),
+            path, settings: chunkSettings(settings, onWait: onWait),
             access: changing ? .write : .available, repairing: repairing)
         return Store(chunks, settings)
     }

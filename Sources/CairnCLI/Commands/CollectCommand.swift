@@ -21,26 +21,9 @@ struct CollectCommand: StoreCommand {
     func perform(_ session: Session) throws -> Answer {
         let result = try session.store.collect(dryRun: dryRun, progress: session.progress)
         var answer = Answer.report(
-            json: Self.json(result), text: Self.text(result), warnings: result.warnings)
+            json: JSON(result), text: Self.text(result), warnings: result.warnings)
         answer.isReport = !dryRun
         return answer
-    }
-
-    static func json(_ result: CollectionResult) -> JSON {
-        .fields(
-            ("deletedIterations", .list(result.deletedIterations) { JSON($0) }),
-            (
-                "strippedIterations",
-                .list(result.stripped) { one in
-                    .fields(
-                        ("run", JSON(one.run)), ("step", JSON(one.step)), ("id", JSON(one.id)),
-                        ("newId", JSON(optional: one.newID)), ("droppedBytes", JSON(one.droppedBytes)))
-                }
-            ),
-            ("skippedIterations", .list(result.skipped) { JSON($0) }),
-            ("reclaimedBytes", JSON(result.reclaimedBytes)), ("liveBytes", JSON(result.liveBytes)),
-            ("dryRun", JSON(result.dryRun)), ("seconds", JSON(result.seconds)),
-            ("warnings", .list(result.warnings)))
     }
 
     static func text(_ result: CollectionResult) -> String {

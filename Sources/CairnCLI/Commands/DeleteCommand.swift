@@ -49,13 +49,7 @@ struct DeleteCommand: StoreCommand {
             } else {
                 try session.store.delete(references)
             }
-        return .report(json: Self.json(result), text: Self.text(result))
-    }
-
-    static func json(_ result: DeleteResult) -> JSON {
-        .fields(
-            ("deletedIterations", .list(result.deleted) { JSON($0) }),
-            ("skippedIterations", .list(result.skipped) { JSON($0) }))
+        return .report(json: JSON(result), text: Self.text(result))
     }
 
     static func text(_ result: DeleteResult) -> String {

@@ -30,33 +30,9 @@ struct DiffCommand: StoreCommand {
 
     func perform(_ session: Session) throws -> Answer {
         let diff = try session.store.diff(first, second, progress: session.progress)
-        var answer = Answer(json: Self.json(diff), text: Self.text(diff, session.style))
+        var answer = Answer(json: JSON(diff), text: Self.text(diff, session.style))
         answer.warnings = diff.warnings
         return answer
-    }
-
-    static func json(_ diff: IterationDiff) -> JSON {
-        .fields(
-            ("added", .list(diff.added) { JSON($0) }), ("removed", .list(diff.removed) { JSON($0) }),
-            ("changed", .list(diff.changed) { json($0) }), ("unchanged", JSON(diff.unchanged)),
-            ("parts", .list(diff.parts) { json($0) }), ("addedFiles", .list(diff.addedFiles)),
-            ("removedFiles", .list(diff.removedFiles)),
-            ("changedFiles", .list(diff.changedFiles)), ("warnings", .list(diff.warnings)))
-    }
-
-    private static func json(_ part: IterationDiff.Part) -> JSON {
-        .fields(
-            ("name", JSON(part.name)), ("changed", JSON(part.changed)), ("added", JSON(part.added)),
-            ("removed", JSON(part.removed)), ("unchanged", JSON(part.unchanged)))
-    }
-
-    private static func json(_ change: IterationDiff.Change) -> JSON {
-        .fields(
-            ("name", JSON(change.name)), ("aspects", .list(change.aspects.map(\.rawValue))),
-            ("elements", JSON(change.elements)),
-            ("changedElements", JSON(change.changedElements)), ("changedBytes", JSON(change.changedBytes)),
-            ("maxAbsDifference", change.maxAbsDifference.map { .number($0) } ?? .null),
-            ("before", JSON(change.before)), ("after", JSON(change.after)))
     }
 
     static func text(_ diff: IterationDiff, _ style: Style) -> String {

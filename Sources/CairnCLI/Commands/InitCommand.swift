@@ -53,10 +53,7 @@ struct InitCommand: ParsableCommand {
         let chunks = Units.exactSize(UInt64(store.chunkSize))
         try Output.answer(
             .report(
-                json: .fields(
-                    ("path", JSON(store.path)), ("id", JSON(store.id)), ("chunkSize", JSON(store.chunkSize)),
-                    ("recoveryFactor", JSON(store.recoveryFactor)),
-                    ("recoveryRecords", JSON(store.recoveryRecords))),
+                json: JSON(store),
                 text: "made a store in \(store.path.printable) with chunks of \(chunks)"),
             common)
     }

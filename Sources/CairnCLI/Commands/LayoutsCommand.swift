@@ -25,21 +25,13 @@ struct LayoutsCommand: ParsableCommand {
         if let path {
             let found = try Checkpoints.iterations(at: path)
             answer = Answer(
-                json: .list(found) { Self.json($0) }, text: Self.text(found, Style.current))
+                json: .list(found) { JSON($0) }, text: Self.text(found, Style.current))
         } else {
             answer = Answer(
-                json: .list(Checkpoints.layouts) { Self.json($0) },
+                json: .list(Checkpoints.layouts) { JSON($0) },
                 text: Self.text(Checkpoints.layouts, Style.current))
         }
         try Output.answer(answer, common)
-    }
-
-    static func json(_ layout: LayoutInfo) -> JSON {
-        let abilities = layout.abilities
-        return .fields(
-            ("name", JSON(layout.name)), ("title", JSON(abilities.title)), ("splits", JSON(abilities.splits)),
-            ("resumes", JSON(abilities.resumes)), ("exportsTo", JSON(optional: abilities.exportsTo)),
-            ("exportsToHuggingFace", JSON(abilities.exportsToHuggingFace)))
     }
 
     static func text(_ layouts: [LayoutInfo], _ style: Style) -> String {
@@ -60,17 +52,6 @@ struct LayoutsCommand: ParsableCommand {
     }
 
     private static func cell(_ value: Bool) -> String { value ? "yes" : "-" }
-
-    static func json(_ found: FoundIteration) -> JSON {
-        .fields(
-            ("name", JSON(found.name)), ("path", JSON(found.path)), ("layout", JSON(optional: found.layout)),
-            ("step", found.step.map { JSON($0) } ?? .null), ("epoch", found.epoch.map { JSON($0) } ?? .null),
-            ("complete", JSON(found.isComplete)), ("reasons", .list(found.faults)),
-            ("missing", .list(found.missing)), ("unhealthy", JSON(optional: found.unhealthy)),
-            ("worldSize", found.worldSize.map { JSON($0) } ?? .null),
-            ("metrics", JSON(metrics: found.metrics)),
-            ("facts", .object(found.facts.map { JSON.Member($0.name, JSON($0.value)) })))
-    }
 
     static func text(_ found: [FoundIteration], _ style: Style) -> String {
         guard !found.isEmpty else { return "no iterations" }

@@ -91,7 +91,7 @@ struct PolicyCommand: StoreCommand {
         if !setsRules { _ = try session.store.iterations(run: run) }
         let policy = setsRules ? changed(clear ? nil : try session.store.policy(run: run)) : nil
         try session.store.setPolicy(policy, run: run)
-        return .report(json: Self.json(run, policy), text: Self.text(run, policy))
+        return .report(json: JSON(run: run, policy: policy), text: Self.text(run, policy))
     }
 
     /// One run's policy as an object; without `--run` all of them as an array.
@@ -99,11 +99,11 @@ struct PolicyCommand: StoreCommand {
         if let run {
             _ = try store.iterations(run: run)
             let policy = try store.policy(run: run)
-            return Answer(json: Self.json(run, policy), text: Self.text(run, policy))
+            return Answer(json: JSON(run: run, policy: policy), text: Self.text(run, policy))
         }
         let policies = try store.policies()
         return Answer(
-            json: .list(policies) { Self.json($0.run, $0.policy) },
+            json: .list(policies) { JSON(run: $0.run, policy: $0.policy) },
             text: policies.isEmpty
                 ? "no policies: nothing is ever deleted"
                 : policies.map { Self.text($0.run, $0.policy) }.joined(separator: "\n\n"))
@@ -122,11 +122,6 @@ struct PolicyCommand: StoreCommand {
         if let keepOptimizerLast { policy.keepOptimizerLast = keepOptimizerLast }
         if let auto { policy.auto = auto }
         return policy
-    }
-
-    static func json(_ run: String, _ policy: Policy?) -> JSON {
-        let rules = policy.flatMap { try? JSON(parsing: [UInt8]($0.json.utf8)) }
-        return .fields(("run", JSON(run)), ("policy", rules ?? .null))
     }
 
     static func text(_ run: String, _ policy: Policy?) -> String {

@@ -28,15 +28,7 @@ struct RepairCommand: StoreCommand {
     func perform(_ session: Session) throws -> Answer {
         let report = try session.store.repair(from: sources, progress: session.progress)
         let status = report.ok ? ExitStatus.done : ExitStatus.damage
-        return .report(json: Self.json(report), text: Self.text(report), status: status)
-    }
-
-    static func json(_ report: RepairReport) -> JSON {
-        .fields(
-            ("ok", JSON(report.ok)), ("indexedChunks", JSON(report.indexedChunks)),
-            ("repairedChunks", JSON(report.repairedChunks)), ("repairedBytes", JSON(report.repairedBytes)),
-            ("searchedBytes", JSON(report.searchedBytes)), ("damaged", .list(report.damaged) { JSON($0) }),
-            ("problems", .list(report.problems)), ("seconds", JSON(report.seconds)))
+        return .report(json: JSON(report), text: Self.text(report), status: status)
     }
 
     static func text(_ report: RepairReport) -> String {

@@ -87,7 +87,7 @@ struct ResumeCommand: ParsableCommand {
     }
 
     static func answer(_ result: ResumeResult, aside: (path: String, bytes: UInt64)? = nil) -> Answer {
-        var answer = Answer(json: json(result, aside: aside?.bytes ?? 0), text: result.path ?? "")
+        var answer = Answer(json: JSON(result, aside: aside?.bytes ?? 0), text: result.path ?? "")
         answer.warnings =
             result.setAside.map {
                 "\($0.path) is \($0.newPath) now: \($0.reasons.joined(separator: "; "))"
@@ -99,21 +99,5 @@ struct ResumeCommand: ParsableCommand {
     /// What takes space and is nobody's business but the user's.
     static func sentence(_ aside: (path: String, bytes: UInt64)) -> String {
         "\(aside.path) holds what was set aside, \(Units.size(aside.bytes)); remove it when nobody needs it any more"
-    }
-
-    static func json(_ result: ResumeResult, aside: UInt64) -> JSON {
-        .fields(
-            ("path", JSON(optional: result.path)), ("run", JSON(optional: result.run)),
-            ("step", result.step.map { JSON($0) } ?? .null), ("id", JSON(optional: result.id)),
-            ("source", JSON(optional: result.source?.rawValue)),
-            (
-                "setAside",
-                .list(result.setAside) {
-                    .fields(
-                        ("path", JSON($0.path)), ("newPath", JSON($0.newPath)), ("reasons", .list($0.reasons))
-                    )
-                }
-            ),
-            ("setAsideBytes", JSON(aside)), ("notes", .list(result.notes)))
     }
 }

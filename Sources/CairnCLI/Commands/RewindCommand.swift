@@ -24,7 +24,7 @@ struct RewindCommand: StoreCommand {
     func perform(_ session: Session) throws -> Answer {
         let superseded = try session.store.rewind(to: reference)
         return .report(
-            json: .fields(("superseded", .list(superseded) { JSON($0) })), text: Self.text(superseded))
+            json: JSON(superseded: superseded), text: Self.text(superseded))
     }
 
     static func text(_ superseded: [IterationInfo]) -> String {

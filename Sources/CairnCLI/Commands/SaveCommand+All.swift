@@ -11,7 +11,7 @@ extension SaveCommand {
         var answer = Answer.nothing
         if common.json || results.isEmpty {
             answer = .report(
-                json: .list(results) { Self.json($0) }, text: "\(path.printable) holds no iterations")
+                json: .list(results) { JSON($0) }, text: "\(path.printable) holds no iterations")
         }
         answer.status = results.contains(where: \.isFailed) ? ExitStatus.failed : ExitStatus.done
         return answer
@@ -24,7 +24,7 @@ extension SaveCommand {
             return Output.complain("\(one.name): \(error.message)")
         }
         if common.quiet, !common.json { return }
-        let line = common.json ? json(one).line : [UInt8]((text(one) + "\n").utf8)
+        let line = common.json ? JSON(one).line : [UInt8]((text(one) + "\n").utf8)
         // Where nobody reads it any more, what it says is done nevertheless.
         _ = try? Output.write(line)
     }
@@ -40,26 +40,6 @@ extension SaveCommand {
             return "\(one.name.printable): not saved: " + reasons.joined(separator: "; ").printable
         case .failed(let error): return "\(one.name.printable): failed: " + error.message.printable
         }
-    }
-
-    static func json(_ one: SavedIteration) -> JSON {
-        var members: [JSON.Member] = [
-            .init("name", JSON(one.name)), .init("layout", JSON(optional: one.layout)),
-            .init("step", one.step.map { JSON($0) } ?? .null), .init("moved", JSON(one.isMoved)),
-            .init("kept", JSON(optional: one.kept)),
-        ]
-        switch one.outcome {
-        case .saved(let result):
-            members.append(.init("outcome", JSON("saved")))
-            members += (json(result).members ?? []).filter { !["layout", "step"].contains($0.key) }
-        case .known: members.append(.init("outcome", JSON("known")))
-        case .left: members.append(.init("outcome", JSON("left")))
-        case .refused(let reasons):
-            members += [.init("outcome", JSON("refused")), .init("reasons", .list(reasons))]
-        case .failed(let error):
-            members += [.init("outcome", JSON("failed")), .init("reasons", .list([error.message]))]
-        }
-        return .object(members)
     }
 }
 

@@ -108,20 +108,7 @@ struct SaveCommand: StoreCommand {
         if let metadataFile { try options.addMetadata(fromFile: metadataFile) }
         for (name, json) in metadata { options.metadata[name] = json }
         let result = try session.store.save(path, options: options, progress: session.progress)
-        return .report(json: Self.json(result), text: Self.text(result), warnings: result.warnings)
-    }
-
-    static func json(_ result: SaveResult) -> JSON {
-        .fields(
-            ("run", JSON(result.run)), ("step", JSON(result.step)), ("id", JSON(optional: result.id)),
-            ("layout", JSON(result.layout)), ("tensors", JSON(result.tensors)), ("files", JSON(result.files)),
-            ("logicalBytes", JSON(result.logicalBytes)), ("newBytes", JSON(result.newBytes)),
-            ("storedBytes", JSON(result.storedBytes)), ("chunks", JSON(result.chunks)),
-            ("newChunks", JSON(result.newChunks)), ("seconds", JSON(result.seconds)),
-            ("unchanged", JSON(result.unchanged)), ("dryRun", JSON(result.dryRun)),
-            ("superseded", .list(result.superseded) { JSON($0) }),
-            ("deletedIterations", .list(result.deleted) { JSON($0) }),
-            ("reclaimedBytes", JSON(result.reclaimedBytes)), ("warnings", .list(result.warnings)))
+        return .report(json: JSON(result), text: Self.text(result), warnings: result.warnings)
     }
 
     static func text(_ result: SaveResult) -> String {

@@ -33,19 +33,7 @@ struct ShowCommand: StoreCommand {
 
     func perform(_ session: Session) throws -> Answer {
         let details = try session.store.show(reference)
-        return Answer(json: Self.json(details), text: text(details, session.style))
-    }
-
-    static func json(_ details: IterationDetails) -> JSON {
-        guard case .object(var members) = JSON(details.info) else { return .null }
-        // In `list` these two are counts.
-        members.removeAll { $0.key == "tensors" || $0.key == "files" }
-        members.append(.init("metadata", JSON(metadata: details.info.metadata)))
-        let facts = details.understood.map { JSON.Member($0.name, JSON($0.value)) }
-        members.append(.init("understood", .object(facts)))
-        members.append(.init("tensors", .list(details.tensors) { JSON($0) }))
-        members.append(.init("files", .list(details.files) { JSON($0) }))
-        return .object(members)
+        return Answer(json: JSON(details), text: text(details, session.style))
     }
 
     private func text(_ details: IterationDetails, _ style: Style) -> String {

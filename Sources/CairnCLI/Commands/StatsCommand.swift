@@ -19,30 +19,7 @@ struct StatsCommand: StoreCommand {
 
     func perform(_ session: Session) throws -> Answer {
         let stats = try session.store.stats()
-        return Answer(json: Self.json(stats), text: Self.text(stats, session.style))
-    }
-
-    static func json(_ stats: StoreStats) -> JSON {
-        .fields(
-            ("logicalBytes", JSON(stats.logicalBytes)), ("uniqueBytes", JSON(stats.uniqueBytes)),
-            ("storedBytes", JSON(stats.storedBytes)), ("indexBytes", JSON(stats.indexBytes)),
-            ("chunks", JSON(stats.chunks)), ("packs", JSON(stats.packs)),
-            ("iterations", JSON(stats.iterations)),
-            ("dtypes", .list(stats.dtypes) { json($0) }), ("codecs", .list(stats.codecs) { json($0) }),
-            ("runs", .list(stats.runs) { json($0) }))
-    }
-
-    private static func json(_ share: StoreStats.Share) -> JSON {
-        .fields(
-            ("name", JSON(share.name)), ("chunks", JSON(share.chunks)),
-            ("uniqueBytes", JSON(share.uniqueBytes)),
-            ("storedBytes", JSON(share.storedBytes)))
-    }
-
-    private static func json(_ run: StoreStats.Run) -> JSON {
-        .fields(
-            ("name", JSON(run.name)), ("iterations", JSON(run.iterations)),
-            ("logicalBytes", JSON(run.logicalBytes)), ("storedBytes", JSON(run.storedBytes)))
+        return Answer(json: JSON(stats), text: Self.text(stats, session.style))
     }
 
     static func text(_ stats: StoreStats, _ style: Style) -> String {

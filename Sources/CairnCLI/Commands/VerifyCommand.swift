@@ -45,16 +45,7 @@ struct VerifyCommand: StoreCommand {
         if resumable { return try checkResumable(session.store) }
         let report = try session.store.verify(references, quick: quick, progress: session.progress)
         let status = report.ok ? ExitStatus.done : ExitStatus.damage
-        return .report(json: Self.json(report), text: Self.text(report), status: status)
-    }
-
-    static func json(_ report: VerifyReport) -> JSON {
-        .fields(
-            ("ok", JSON(report.ok)), ("checkedBytes", JSON(report.checkedBytes)),
-            ("damaged", .list(report.damaged) { JSON($0) }), ("problems", .list(report.problems)),
-            ("quick", JSON(report.quick)), ("iterations", JSON(report.iterations)),
-            ("chunks", JSON(report.chunks)),
-            ("seconds", JSON(report.seconds)))
+        return .report(json: JSON(report), text: Self.text(report), status: status)
     }
 
     static func text(_ report: VerifyReport) -> String {
@@ -77,11 +68,7 @@ struct VerifyCommand: StoreCommand {
         let found = try references.map { try store.resumability($0) }
         let isFine = found.allSatisfy(\.lacking.isEmpty)
         return .report(
-            json: .list(found) { one in
-                .fields(
-                    ("run", JSON(one.run)), ("step", JSON(one.step)), ("layout", JSON(one.layout)),
-                    ("resumable", JSON(one.lacking.isEmpty)), ("lacking", .list(one.lacking)))
-            },
+            json: .list(found) { JSON($0) },
             text: Sentences.lines(
                 found.map { one in
                     let name = "\(one.run)@\(one.step) (\(one.layout))".printable

@@ -94,6 +94,13 @@ public final class ChunkStore: Sendable {
         try FileSystem.syncFolder(folder.parent)
     }
 
+    /// Whether a folder that can't become a store looks as if someone else were just making one of it, or had just done so.
+    public static func isBeingMade(_ folder: Path) throws -> Bool {
+        guard try FileSystem.status(folder, followLinks: true)?.kind == .folder else { return false }
+        let names = try FileSystem.names(in: folder)
+        return names.isEmpty || names.contains { [UInt8]("packs".utf8) == $0 }
+    }
+
     /// `cairn.json` comes last: without it the folder is no store.
     private static func fill(_ folder: Path, _ description: StoreDescription, _ settings: Settings) throws {
         try FileSystems.check(folder)

@@ -1,12 +1,12 @@
 /// A moment in UTC, from nanoseconds since 1970.
-struct Timestamp {
+package struct Timestamp {
     private let year: Int64
     private let month: Int64
     private let day: Int64
     private let second: Int64
     private let nanosecond: Int64
 
-    init(_ nanoseconds: Int64) {
+    package init(_ nanoseconds: Int64) {
         let seconds: Int64
         (seconds, nanosecond) = Self.floorDivide(nanoseconds, 1_000_000_000)
         let days: Int64
@@ -24,10 +24,10 @@ struct Timestamp {
     }
 
     /// `2025-11-21T03:05:12.123456Z`: ISO 8601 to the microsecond, which every language reads.
-    var iso8601: String { "\(date)T\(time).\(Self.padded(nanosecond / 1000, 6))Z" }
+    package var iso8601: String { "\(date)T\(time).\(Self.padded(nanosecond / 1000, 6))Z" }
 
     /// `2025-11-21 03:05:12 UTC`
-    var text: String { "\(date) \(time) UTC" }
+    package var text: String { "\(date) \(time) UTC" }
 
     private var date: String { "\(Self.padded(year, 4))-\(Self.padded(month, 2))-\(Self.padded(day, 2))" }
 

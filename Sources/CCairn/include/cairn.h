@@ -1,0 +1,238 @@
+/// The C interface of Cairn, a content-addressed checkpoint store for model training. Link with -lCairnC.
+///
+/// **Results.** Every call that can fail returns a `cairn_status`, the same as the exit status of the command
+/// `cairn`. Where it is not CAIRN_OK, `cairn_error_message` and its siblings say what went wrong, and what was
+/// to be handed back is NULL. A call that fails leaves the store as it was before, unless its description says
+/// otherwise; so does a process that is killed in the middle of one.
+///
+/// **Documents.** `char **json` receives one JSON document in UTF-8, with the fields of `cairn COMMAND --json`,
+/// ended by a zero byte. It is the caller's, who gives it back to `cairn_free`. More fields may come; none is
+/// renamed.
+///
+/// **Arguments.** Texts end with a zero byte and are UTF-8, but for paths, which may be any bytes. They are
+/// read during the call only. A NULL that is not allowed, and text that is not UTF-8, is CAIRN_USAGE.
+///
+/// **Options** are a JSON object in UTF-8, or NULL for none. A name that is not known, or a value of another
+/// kind, is CAIRN_USAGE; null is as good as leaving the option out.
+///
+/// **Threads.** Any thread may make any call, and several may use one handle at once, unless a description says
+/// otherwise. A handle must not be used while or after it is closed. No call depends on the thread that it is
+/// made in, but for `cairn_error_*`.
+///
+/// **Forks.** A handle is of no use in the child of a fork: calls with it are CAIRN_USAGE there, and closing it
+/// does nothing. The child opens the store itself. What the parent does goes on.
+///
+/// **Signals.** The library handles none, and changes nothing about how the process does.
+#ifndef CAIRN_H
+#define CAIRN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// --------------------------------------------------------------------------------------------------------------
+// Versions, errors, memory
+// --------------------------------------------------------------------------------------------------------------
+
+/// The number of this interface: what was built against this header works with a library whose
+/// `cairn_interface_version` is the same. It grows when something in here changes its meaning, not when
+/// something is added.
+#define CAIRN_INTERFACE_VERSION 1
+
+/// How a call ended.
+typedef enum cairn_status {
+    CAIRN_OK = 0,
+    /// The operating system or the state of the store did not allow it: `cairn_error_code` says which.
+    CAIRN_FAILED = 1,
+    /// What was asked for makes no sense, or names nothing that is there.
+    CAIRN_USAGE = 2,
+    /// Stored bytes are not what they were.
+    CAIRN_DAMAGE = 3,
+    /// `cancel` of the call's `cairn_control` was set.
+    CAIRN_INTERRUPTED = 130,
+} cairn_status;
+
+/// The library's version, such as "0.1.0". Not to be freed.
+const char *cairn_version(void);
+
+/// CAIRN_INTERFACE_VERSION of the header that the library was built with.
+int32_t cairn_interface_version(void);
+
+/// One sentence for people about the last call in this thread that failed: what, where, and what to do. Empty
+/// before any has. It belongs to the library, and stays until another call in this thread fails or the thread
+/// ends.
+const char *cairn_error_message(void);
+
+/// A word that says what kind of failure that was: "usage", "not-found", "ambiguous", "exists", "protected",
+/// "not-a-store", "newer-version", "damage", "inconsistent", "changed", "busy", "interrupted", "system", or
+/// "internal". More may come.
+const char *cairn_error_code(void);
+
+/// The file or folder that it was about, or NULL. For people: bytes that can't be printed are escaped.
+const char *cairn_error_path(void);
+
+/// Gives back a text that a call has handed out through a `char **`. NULL is nothing.
+void cairn_free(char *text);
+
+/// Shared with one call while it runs; any thread may look at it and change `cancel` meanwhile. All fields are
+/// accessed atomically. It is the caller's, and must stay until the call returns. May be given to one call
+/// after the other; each sets the two numbers to 0 first.
+typedef struct cairn_control {
+    /// Other than 0: the call ends soon with CAIRN_INTERRUPTED.
+    int32_t cancel;
+    /// How far what is being done at this moment has come, written about ten times a second.
+    uint64_t done_bytes;
+    /// Of how much; 0 where that is not known, or it took no time.
+    uint64_t total_bytes;
+} cairn_control;
+
+// --------------------------------------------------------------------------------------------------------------
+// A store
+// --------------------------------------------------------------------------------------------------------------
+
+/// An open store.
+typedef struct cairn_store cairn_store;
+
+/// Opens the store in the folder `path`. Any number of processes and threads may have one open at once.
+///
+/// Options:
+/// - `create` (bool): makes the store where the folder is missing or empty. Of several processes that do so one
+///   makes it, and the others open it.
+/// - `chunkSize` (bytes, a power of two from 4096 to 4194304; default 262144), `recoveryFactor` (1 to 16;
+///   default 2), `recoveryRecords` (1 to 64; default 16): of a store that is made now. They mean nothing for
+///   one that is there.
+/// - `jobs`: threads at most; by default the processors that this process may use.
+/// - `memory` (bytes, at least 67108864; default 536870912): the most for buffers, in each call.
+///
+/// "not-a-store" where there is none, "newer-version" where it is of a version to come. What the folder doesn't
+/// permit to change can be read.
+cairn_status cairn_open(const char *path, const char *options, cairn_store **store);
+
+/// Closes a store, once no call uses it and all that was opened from it is closed. NULL is nothing.
+void cairn_close(cairn_store *store);
+
+/// `path` (absolute), `id`, `chunkSize`, `recoveryFactor`, `recoveryRecords`.
+cairn_status cairn_describe(cairn_store *store, char **json);
+
+/// The iterations of a run, or with NULL of all, as `cairn list`: by run, then by step.
+cairn_status cairn_list(cairn_store *store, const char *run, char **json);
+
+/// One iteration with all of its tensors and files, as `cairn show`. `reference` is `[RUN@]SELECTOR`, such as
+/// "latest", "main@500", "best:loss".
+cairn_status cairn_show(cairn_store *store, const char *reference, char **json);
+
+/// Which tensors and files differ, and by how much, as `cairn diff`. `control` may be NULL.
+cairn_status cairn_diff(
+    cairn_store *store, const char *before, const char *after, cairn_control *control, char **json);
+
+/// Where the store's bytes are, as `cairn stats`. Takes as long as reading all manifests.
+cairn_status cairn_stats(cairn_store *store, char **json);
+
+/// Gives an iteration a name that protects it from every deletion, as `cairn pin`. "exists" where another
+/// iteration has that pin. Durable when it returns, as everything below that changes the store.
+cairn_status cairn_pin(cairn_store *store, const char *reference, const char *name, char **json);
+
+/// Takes a pin away, as `cairn unpin`. The iteration stays until something deletes it.
+cairn_status cairn_unpin(cairn_store *store, const char *name, char **json);
+
+/// All pins by name, as `cairn pins`.
+cairn_status cairn_pins(cairn_store *store, char **json);
+
+/// Adds what is known only later, as `cairn annotate`.
+/// - metrics: a JSON object of numbers, or NULL. NaN may be written as Python does, or as null. Of the same
+///   name the latest holds.
+/// - note: text, or NULL; one of the two is needed.
+cairn_status cairn_annotate(
+    cairn_store *store, const char *reference, const char *metrics, const char *note, char **json);
+
+/// Goes back to an iteration, as `cairn rewind`: what came after it in its run is superseded, so never
+/// "latest".
+cairn_status cairn_rewind(cairn_store *store, const char *reference, char **json);
+
+/// Forgets iterations, all or none of them, as `cairn delete`. "protected" for a pinned one and for the newest
+/// of its run.
+/// - references: a JSON array of references.
+cairn_status cairn_delete(cairn_store *store, const char *references, char **json);
+
+/// The retention rules of a run, as `cairn policy --run RUN`, or with NULL of all runs that have some, as an
+/// array.
+cairn_status cairn_policy(cairn_store *store, const char *run, char **json);
+
+/// Sets the retention rules of a run, in the place of those that it has. Nothing is deleted before `cairn_gc`,
+/// or with `auto` the next save.
+/// - run: NULL: the store's only run, or "main". It may have rules before its first save.
+/// - policy: a JSON object with any of `keepLast`, `keepEvery`, `keepBest` (an array of objects with `count`,
+///   `metric` and perhaps `direction`, or of texts such as "3:eval_loss:min"), `keepWithin` ("36h"),
+///   `keepFirst`, `milestones`, `maxSize` (bytes, or text such as "500GB"), `keepOptimizerLast`, `auto`. NULL,
+///   or one without rules: nothing is ever deleted.
+cairn_status cairn_set_policy(cairn_store *store, const char *run, const char *policy, char **json);
+
+/// Applies the policies of all runs and gives the space back that nothing needs, as `cairn gc`. With `dry_run`
+/// other than 0 it only says what would go. Iterations that it has let go of are gone also where it is
+/// cancelled or fails later on; every other one stays whole.
+cairn_status cairn_gc(cairn_store *store, int32_t dry_run, cairn_control *control, char **json);
+
+/// Checks that everything can be read back, as `cairn verify`. Damage is no failure of this call: the document
+/// says `ok`, and what is `damaged`. It is marked as damaged, so that the next save of the same bytes writes
+/// them again.
+/// - references: a JSON array of references, or NULL for the whole store.
+/// - quick: other than 0: the structure only, not every byte.
+cairn_status cairn_verify(
+    cairn_store *store, const char *references, int32_t quick, cairn_control *control, char **json);
+
+/// Writes an iteration's files to `destination`, byte for byte, as `cairn restore`. It appears at once, when
+/// all of it is written and durable; after a failure it is as it was. "exists" where there is something.
+///
+/// Options: `path` (only files that match, such as "*.safetensors"), `force` (replaces what is there),
+/// `skipDamaged` (leaves damaged files out and says so in `damagedFiles`, where it fails otherwise).
+cairn_status cairn_restore(
+    cairn_store *store, const char *reference, const char *destination, const char *options,
+    cairn_control *control, char **json);
+
+/// Writes an iteration's tensors in another layout, as `cairn export`; otherwise like `cairn_restore`.
+///
+/// Options, named as the command's: `layout` (required), `maxShardSize` (bytes), `only`, `all`, `rename`,
+/// `config`, `prefix`, `noOptimizer`, `removeRedundancy`, `unified`, `mesh`, `mapsOf`, `maps`, `mergeAdapter`,
+/// `base`, `adapterOnly`, `force`.
+cairn_status cairn_export(
+    cairn_store *store, const char *reference, const char *destination, const char *options,
+    cairn_control *control, char **json);
+
+// --------------------------------------------------------------------------------------------------------------
+// Saving
+// --------------------------------------------------------------------------------------------------------------
+
+// --------------------------------------------------------------------------------------------------------------
+// Reading
+// --------------------------------------------------------------------------------------------------------------
+
+// --------------------------------------------------------------------------------------------------------------
+// Memory for what is being saved
+// --------------------------------------------------------------------------------------------------------------
+
+/// Maps memory that is zero, begins at a multiple of 2 MiB, has huge pages where there are any, and stays out
+/// of the children of forks: a state that is being saved costs nothing there, however much of it they change.
+/// In a child it must not be touched.
+/// - bytes: at least 1.
+cairn_status cairn_map(size_t bytes, void **memory);
+
+/// Gives back what `cairn_map` gave, all of it. NULL is nothing, and so is memory that was mapped before a
+/// fork, in the child, and what is not such memory.
+void cairn_unmap(void *memory, size_t bytes);
+
+/// Copies `count` stretches of memory, that of number i with `bytes[i]` bytes from `sources[i]` to
+/// `targets[i]`, on several threads. Targets overlap neither sources nor one another. Needs no store.
+/// - jobs: threads at most; 0: the processors that this process may use. It takes fewer for few bytes.
+///
+/// Fails before anything is copied, or not at all.
+cairn_status cairn_copy(
+    size_t count, void *const *targets, const void *const *sources, const size_t *bytes, int32_t jobs);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
