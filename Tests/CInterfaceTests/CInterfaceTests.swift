@@ -30,7 +30,7 @@ import Testing
     }
 
     /// Each program prints what it expected and is not so.
-    @Test(arguments: ["store", "arguments", "forks", "races", "memory"])
+    @Test(arguments: ["store", "arguments", "forks", "races", "memory", "states"])
     func everythingIsAsTheProgramExpects(name: String) throws {
         try Self.withFolder { folder in
             let ending = try Built.run(try Built.program(name, in: folder), [folder.path])

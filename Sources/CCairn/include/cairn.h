@@ -205,9 +205,90 @@ cairn_status cairn_export(
 // Saving
 // --------------------------------------------------------------------------------------------------------------
 
+/// A save of tensors in memory. One thread at a time uses it.
+typedef struct cairn_save cairn_save;
+
+/// Begins a save. Nothing is written yet, and nothing counts before `cairn_save_commit` has returned.
+///
+/// Options:
+/// - `step` (needed), `run` (by default the store's only one, or "main").
+/// - `metrics` ({name: number}), `metadata` ({name: any JSON}), `pin` (a name that protects it at once).
+/// - `replace` (bool): takes the place of another iteration at this step. `rehash` (bool): trusts no fingerprints.
+/// - `earlier`: the `id` in the document of an earlier commit through this store: the tensors' `earlier` point to the bytes that were
+///   saved then. Where the store compares with another iteration, they are not looked at.
+/// - `readsBases` (bool, by default true): whether earlier chunks may be read from the store for new ones to lean on. Where not, only
+///   `earlier` serves for that.
+/// - `rank`, `worldSize`, `attempt` (text): this is one rank's part of an iteration, which is there as soon as the parts of all are in.
+///   `attempt` is the same for all ranks of a training that was started once, and another the next time.
+cairn_status cairn_save_begin(cairn_store *store, const char *options, cairn_save **save);
+
+/// Adds a tensor to a safetensors file of the checkpoint: its elements one behind the other in the order of its shape. The memory is read
+/// by `cairn_save_take` or `cairn_save_commit`, and has to stay as it is until then.
+/// @param file below the checkpoint's folder, such as "model.safetensors"
+/// @param name of the tensor, which no other in the file has
+/// @param dtype as safetensors spells it, such as "BF16"
+/// @param shape elements along each of `axes` axes; may be NULL where there are none
+/// @param bytes what dtype and shape take
+/// @param earlier as many bytes, which the tensor had in the iteration that the option `earlier` names; or NULL
+cairn_status cairn_save_add_tensor(cairn_save *save, const char *file, const char *name, const char *dtype,
+                                   const uint64_t *shape, size_t axes, const void *data, size_t bytes,
+                                   const void *earlier);
+
+/// Adds a file. Its bytes are copied.
+cairn_status cairn_save_add_file(cairn_save *save, const char *path, const void *data, size_t bytes);
+
+/// Reads what was added so far, so that its memory may change. A commit that would have to read it again, since a collection removed what
+/// it relied on, fails with "busy". Where this fails, the save has ended.
+cairn_status cairn_save_take(cairn_save *save, cairn_control *control);
+
+/// Reads the rest and commits. When it returns CAIRN_OK, the iteration survives a power cut, and the document has the fields of
+/// `cairn save --json`, and `isPart`: it is one rank's part, and others are still missing. However it ends, the save has ended.
+///
+/// "exists" where the run has another iteration at this step.
+cairn_status cairn_save_commit(cairn_save *save, cairn_control *control, char **json);
+
+/// Gives a save back. One that is not committed is given up: nothing of it stays. NULL is nothing.
+void cairn_save_close(cairn_save *save);
+
 // --------------------------------------------------------------------------------------------------------------
 // Reading
 // --------------------------------------------------------------------------------------------------------------
+
+/// An iteration that is open: nothing removes it meanwhile.
+typedef struct cairn_iteration cairn_iteration;
+
+/// Opens an iteration to read from it. Any number of threads may.
+cairn_status cairn_iteration_open(cairn_store *store, const char *reference, cairn_iteration **iteration);
+
+/// The document of `cairn show --tensors --files`, and `stored`: the tensors as the files hold them, with `file`, `name`, `dtype`,
+/// `shape`, `bytes`.
+cairn_status cairn_iteration_describe(cairn_iteration *iteration, char **json);
+
+/// What is wanted in memory.
+typedef struct cairn_read {
+    /// The file that holds the tensor; NULL: it is one that the layout puts together, as `tensors` lists them.
+    const char *file;
+    /// The tensor; NULL: the file's own bytes, which are an axis of their own.
+    const char *name;
+    /// The first element along each of `axes` axes, and the one after the last. Both NULL: everything.
+    const uint64_t *start;
+    const uint64_t *stop;
+    size_t axes;
+    /// Where it goes, in the order of the shape.
+    void *target;
+    /// What it takes, exactly.
+    size_t bytes;
+} cairn_read;
+
+/// Reads tensors, slices of them and files into memory: with all jobs of the store, every chunk checked. Where it fails, the targets may
+/// hold anything.
+///
+/// "not-found" where there is no such file or tensor; CAIRN_DAMAGE with the names of tensors and files.
+cairn_status cairn_iteration_read(cairn_iteration *iteration, const cairn_read *reads, size_t count,
+                                  cairn_control *control);
+
+/// Lets an iteration go. NULL is nothing.
+void cairn_iteration_close(cairn_iteration *iteration);
 
 // --------------------------------------------------------------------------------------------------------------
 // Memory for what is being saved

@@ -2,7 +2,7 @@ package import TensorFormats
 
 extension JSON {
     package init(_ result: SaveResult) {
-        self = .fields(
+        var members: [JSON.Member] = [
             ("run", JSON(result.run)), ("step", JSON(result.step)), ("id", JSON(optional: result.id)),
             ("layout", JSON(result.layout)), ("tensors", JSON(result.tensors)), ("files", JSON(result.files)),
             ("logicalBytes", JSON(result.logicalBytes)), ("newBytes", JSON(result.newBytes)),
@@ -11,7 +11,10 @@ extension JSON {
             ("unchanged", JSON(result.unchanged)), ("dryRun", JSON(result.dryRun)),
             ("superseded", .list(result.superseded) { JSON($0) }),
             ("deletedIterations", .list(result.deleted) { JSON($0) }),
-            ("reclaimedBytes", JSON(result.reclaimedBytes)), ("warnings", .list(result.warnings)))
+            ("reclaimedBytes", JSON(result.reclaimedBytes)), ("warnings", .list(result.warnings)),
+        ].map { JSON.Member($0, $1) }
+        if result.isPart { members.append(.init("isPart", JSON(true))) }
+        self = .object(members)
     }
 
     /// What became of one of an output folder's iterations; where it was saved, with the fields of that.
