@@ -3,6 +3,7 @@
 
 Runs with numpy alone; with torch where that is installed.
 """
+
 import collections
 import ctypes
 import datetime
@@ -14,17 +15,17 @@ import random
 import struct
 import subprocess
 import sys
-import threading
+import tempfile
+import time
 import types
 import unittest
 import uuid
 import warnings
 
 import numpy as np
-
 from cairn._arrays import empty
 from cairn._tree import flatten, unflatten, wanted
-from cairn.errors import Damage, MissingPackage, NewerVersion, NotData, Usage
+from cairn.errors import Damage, MissingPackage, NewerVersion, NotData, Usage  # noqa: F401 (for the programs below)
 
 try:
     import torch
@@ -118,7 +119,11 @@ class StateTests(unittest.TestCase):
             self.assertEqual(got, expected, path)
 
     def assert_same_tensor(self, got, expected, path):
-        self.assertEqual((got.dtype, got.shape, got.device, got.layout), (expected.dtype, expected.shape, expected.device, expected.layout), path)
+        self.assertEqual(
+            (got.dtype, got.shape, got.device, got.layout),
+            (expected.dtype, expected.shape, expected.device, expected.layout),
+            path,
+        )
         self.assertEqual(got.requires_grad, expected.requires_grad, path)
         if expected.layout is torch.strided and not expected.is_quantized:
             self.assertEqual(bits(got), bits(expected), path)
@@ -155,28 +160,38 @@ class RandomStates:
     def container(self, depth):
         inner = lambda: [self.state(depth + 1) for _ in range(self.random.randrange(5))]
         pairs = lambda key: [(key(), value) for value in inner()]
-        return self.random.choice([
-            lambda: dict(pairs(self.text)),
-            lambda: dict(pairs(self.key)),
-            inner,
-            lambda: tuple(inner()),
-            lambda: collections.OrderedDict(pairs(self.text)),
-            lambda: collections.defaultdict(self.random.choice([None, list, dict, int]), pairs(self.key)),
-            lambda: collections.deque(inner(), self.random.choice([None, 9])),
-            lambda: {self.key() for _ in range(4)},
-            lambda: frozenset(self.key() for _ in range(4)),
-        ])()
+        return self.random.choice(
+            [
+                lambda: dict(pairs(self.text)),
+                lambda: dict(pairs(self.key)),
+                inner,
+                lambda: tuple(inner()),
+                lambda: collections.OrderedDict(pairs(self.text)),
+                lambda: collections.defaultdict(self.random.choice([None, list, dict, int]), pairs(self.key)),
+                lambda: collections.deque(inner(), self.random.choice([None, 9])),
+                lambda: {self.key() for _ in range(4)},
+                lambda: frozenset(self.key() for _ in range(4)),
+            ]
+        )()
 
     def text(self):
-        alphabet = "ab.$#\"\\é漢\U0001f600\ud800\udfff\0\n"
+        alphabet = 'ab.$#"\\é漢\U0001f600\ud800\udfff\0\n'
         return "".join(self.random.choice(alphabet) for _ in range(self.random.randrange(6)))
 
     def key(self):
-        return self.random.choice([
-            self.text, self.integer, self.real, lambda: None, lambda: True, lambda: self.text().encode("utf-8", "replace"),
-            lambda: (self.integer(), self.text()), lambda: frozenset([self.text(), self.integer()]),
-            lambda: np.int32(self.random.randrange(100)),
-        ])()
+        return self.random.choice(
+            [
+                self.text,
+                self.integer,
+                self.real,
+                lambda: None,
+                lambda: True,
+                lambda: self.text().encode("utf-8", "replace"),
+                lambda: (self.integer(), self.text()),
+                lambda: frozenset([self.text(), self.integer()]),
+                lambda: np.int32(self.random.randrange(100)),
+            ]
+        )()
 
     def integer(self):
         return self.random.choice([1, -1]) * self.random.getrandbits(self.random.choice([3, 40, 63, 64, 200]))
@@ -185,19 +200,34 @@ class RandomStates:
         return self.random.choice([self.random.gauss(0, 1), 1e300, 5e-324, -0.0, 1.0, math.inf, -math.inf])
 
     def scalar(self):
-        return self.random.choice([
-            self.text, self.integer, self.real, lambda: None, lambda: False, lambda: math.nan,
-            lambda: complex(self.real(), self.real()), lambda: self.random.getrandbits(40).to_bytes(5, "big"),
-            lambda: bytearray(b"x"), lambda: range(3, self.random.getrandbits(70)), lambda: slice(None, self.integer()),
-            lambda: np.float32(self.random.random()), lambda: np.str_(self.text()),
-            lambda: datetime.datetime(2024, 2, 29, microsecond=self.random.randrange(10**6)),
-        ])()
+        return self.random.choice(
+            [
+                self.text,
+                self.integer,
+                self.real,
+                lambda: None,
+                lambda: False,
+                lambda: math.nan,
+                lambda: complex(self.real(), self.real()),
+                lambda: self.random.getrandbits(40).to_bytes(5, "big"),
+                lambda: bytearray(b"x"),
+                lambda: range(3, self.random.getrandbits(70)),
+                lambda: slice(None, self.integer()),
+                lambda: np.float32(self.random.random()),
+                lambda: np.str_(self.text()),
+                lambda: datetime.datetime(2024, 2, 29, microsecond=self.random.randrange(10**6)),
+            ]
+        )()
 
     def shape(self):
         return tuple(self.random.choice([0, 1, 1, 2, 3, 5]) for _ in range(self.random.randrange(5)))
 
     def array(self):
-        dtype = np.dtype(self.random.choice("? i1 u1 <i2 >i2 <u2 <i4 >i4 u4 i8 >u8 f2 >f2 f4 >f4 f8 >f8 c8 >c8 c16 >c16 S3 U2 >U2 M8[s] m8[ms]".split()))
+        dtype = np.dtype(
+            self.random.choice(
+                "? i1 u1 <i2 >i2 <u2 <i4 >i4 u4 i8 >u8 f2 >f2 f4 >f4 f8 >f8 c8 >c8 c16 >c16 S3 U2 >U2 M8[s] m8[ms]".split()
+            )
+        )
         shape = self.shape()
         array = np.frombuffer(self.numpy.bytes(int(np.prod(shape)) * dtype.itemsize), np.uint8).copy()
         if dtype.kind == "?" or dtype.char == "?":
@@ -210,10 +240,24 @@ class RandomStates:
     def tensor(self):
         if not torch:
             return self.array()
-        kinds = [torch.bool, torch.uint8, torch.int16, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64,
-                 torch.complex64, torch.complex128, torch.float8_e4m3fn, torch.uint32]
+        kinds = [
+            torch.bool,
+            torch.uint8,
+            torch.int16,
+            torch.int64,
+            torch.float16,
+            torch.bfloat16,
+            torch.float32,
+            torch.float64,
+            torch.complex64,
+            torch.complex128,
+            torch.float8_e4m3fn,
+            torch.uint32,
+        ]
         dtype, shape = self.random.choice(kinds), self.shape()
-        data = torch.from_numpy(self.numpy.integers(0, 2 if dtype is torch.bool else 256, (*shape, dtype.itemsize), dtype=np.uint8))
+        data = torch.from_numpy(
+            self.numpy.integers(0, 2 if dtype is torch.bool else 256, (*shape, dtype.itemsize), dtype=np.uint8)
+        )
         made = data.flatten().view(dtype).view(shape) if data.numel() else torch.empty(shape, dtype=dtype)
         return self.arranged(made, made.permute)
 
@@ -232,14 +276,15 @@ class TreeTests(StateTests):
 
     def test_every_kind_of_value_comes_back_with_its_type(self):
         self.assert_comes_back({
-            "integers": [0, -1, 2**53 + 1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 7**20000],
+            "integers": [0, -1, 2**53 + 1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 7**20000], "low": [-(2**63) - 1], "high": [2**63],
             "floats": [0.0, -0.0, 1.0, 0.1, 5e-324, 1.7976931348623157e308, math.inf, -math.inf, math.nan],
             "long": list(range(10000)), "long floats": [0.5] * 1000, "with infinity": [0.5, math.inf],
             "complex": [1j, complex(-0.0, math.inf), complex(math.nan, 1)],
             "texts": ["", "a", "\0", "\ud83d\ude00", "\ud800", "😀", "$tensor"], "\ud83d\ude00": 1, "$tensor": "no tensor", "": 2,
             "bytes": [b"", b"\0\xff", bytearray(b"ab")], "none": None, "booleans": [True, False],
             "nested": ((), [], {}, set(), frozenset(), ([({"a": ()},)],)),
-            "keys": {1: "int", "1": "text", 1.5: "float", None: "none", (1, ("a", b"b")): "tuple", b"1": "bytes", frozenset([2]): "set",
+            "keys": {1: "int", "1": "text", 1.5: "float", None: "none", (1, ("a", b"b")): "tuple", b"1": "bytes",
+            frozenset([2]): "set",
                      2**70: "large", np.int64(5): "numpy", math.inf: "inf"},
             "true": {True: 1}, "sets": [{1, "a", None, (1, 2)}, frozenset("abc")],
             "ranges": [range(5), range(2**70, 0, -3), slice(1, None, "x")],
@@ -250,7 +295,8 @@ class TreeTests(StateTests):
                       datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=-3, seconds=7)))],
             "paths": [pathlib.Path("a/b"), pathlib.PurePosixPath("/\udcff"), pathlib.PureWindowsPath("c:\\x")],
             "uuid": uuid.UUID(int=5),
-            "numpy": [np.float32(0.1), np.float64(-0.0), np.int8(-1), np.bool_(True), np.complex64(1j), np.str_("é\0"), np.bytes_(b"a\0"),
+            "numpy": [np.float32(0.1), np.float64(-0.0), np.int8(-1), np.bool_(True), np.complex64(1j), np.str_("é\0"),
+            np.bytes_(b"a\0"),
                       np.str_(), np.datetime64("2024-01-01"), np.datetime64("NaT"), np.timedelta64(5, "ms"), np.uint64(2**64 - 1),
                       np.float16(math.nan), np.longdouble(1) / 3],
             "types": [np.dtype("f4"), np.dtype(">i2"), np.dtype("U5"), np.dtype("M8[25s]"),
@@ -308,7 +354,8 @@ class RefusalTests(StateTests):
         state = lambda value: {"scheduler": {"lr_lambdas": [value]}}
         path = "extra.scheduler.lr_lambdas[0]"
         for value, advice in [
-            (lambda x: x, "leave it out"), (Stateful(), "save its state_dict(), or pass allow_pickle=True"), (Point(1, 2), "_asdict()"),
+            (lambda x: x, "leave it out"), (Stateful(), "save its state_dict(), or pass allow_pickle=True"), (Point(1, 2),
+            "_asdict()"),
             (Color.RED, ".value"), (Level.LOW, "plain type"), (types.SimpleNamespace(a=1), "vars()"), (object(), "dicts, lists"),
             (type("D", (dict,), {})(), "plain type"), (random.Random(), "its state"), (np.random.default_rng(), "it holds"),
             (np.array([None]), "Python objects"), (np.ma.array([1]), "MaskedArray"), (memoryview(b""), "memoryview"),
@@ -342,21 +389,6 @@ class RefusalTests(StateTests):
             with self.assertRaisesRegex(NotData, "deeper than 100 levels"):
                 flatten({"extra": deep(100_000, wrap)})
 
-    def test_deep_states_are_kept_on_a_small_stack_too(self):
-        state = [1.5]
-        for _ in range(98):
-            state = [state]
-        failed = []
-        size = threading.stack_size(256 * 1024)
-        thread = threading.Thread(target=lambda: self.assert_comes_back(state) or failed)
-        threading.stack_size(size)
-        errors, hook = [], threading.excepthook
-        threading.excepthook = errors.append
-        thread.start()
-        thread.join()
-        threading.excepthook = hook
-        self.assertEqual(errors, [])
-
     def test_a_pickle_is_kept_and_read_only_where_both_allow_it(self):
         state = {"when": [datetime.datetime(2024, 1, 1), types.SimpleNamespace(a=[1])], "keys": {pathlib.Path: 1}}
         got = there_and_back(state, allow_pickle=True)
@@ -365,6 +397,8 @@ class RefusalTests(StateTests):
         self.assertEqual(trees["extra"]["when"][0], {"$datetime": "2024-01-01T00:00:00"})
         with self.assertRaisesRegex(Usage, r"extra\.when\[1\] was kept as a pickle: pass allow_pickle=True"):
             unpacked(trees, stored)
+        twice = {pathlib.Path: 1}
+        self.assertEqual(there_and_back([twice, twice], allow_pickle=True), [twice, twice])
         self.assert_refused([lambda: 1], "extra[0]", "can't be pickled either", allow_pickle=True)
         trees["extra"]["when"][1]["$pickle"] = "AAAA"
         with self.assertRaisesRegex(Damage, r"extra\.when\[1\]"):
@@ -395,20 +429,27 @@ class NumpyTests(StateTests):
     def test_every_type_comes_back_and_is_stored_as_safetensors_has_it(self):
         for kind, expected in {
             "?": "BOOL", "i1": "I8", "u1": "U8", "<i2": "I16", "<u2": "U16", "<i4": "I32", "<u4": "U32", "<i8": "I64", "<u8": "U64",
-            "<f2": "F16", "<f4": "F32", "<f8": "F64", "<c8": "C64", "<c16": "F64", ">c16": "F64", ">f4": "F32", ">i8": "I64", ">c8": "C64",
+            "<f2": "F16", "<f4": "F32", "<f8": "F64", "<c8": "C64", "<c16": "F64", ">c16": "F64", ">f4": "F32", ">i8": "I64",
+            ">c8": "C64",
             "g": "U8", "G": "U8", "S3": "U8", "U2": "U8", ">U2": "U8", "M8[s]": "U8", ">m8[ms]": "U8", "V3": "U8", "S0": "U8",
         }.items():  # fmt: skip
             for shape in ((), (0,), (3,), (2, 3, 4), (2, 0, 3)):
                 array = np.zeros(shape, kind)
                 if array.nbytes and kind not in "gG":
-                    array.reshape(-1).view(np.uint8)[:] = np.arange(array.nbytes) % (2 if kind == "?" else 1 if "U" in kind else 251)
+                    array.reshape(-1).view(np.uint8)[:] = np.arange(array.nbytes) % (
+                        2 if kind == "?" else 1 if "U" in kind else 251
+                    )
                 with self.subTest(kind=kind, shape=shape):
                     self.assert_comes_back([array, array.T, array[..., ::2] if shape else array])
                     self.assertEqual(flatten({"m": array}).leaves[0].dtype, expected)
 
     def test_structures_come_back(self):
         aligned = np.dtype([("a", "i1"), ("b", "<f8"), (("title", "c"), "U3"), ("d", ">i2", (2, 2))], align=True)
-        for kind in (aligned, np.dtype([("x", "<f4"), ("y", [("z", "|b1")])]), np.dtype({"names": ["a"], "formats": ["i4"], "itemsize": 9})):
+        for kind in (
+            aligned,
+            np.dtype([("x", "<f4"), ("y", [("z", "|b1")])]),
+            np.dtype({"names": ["a"], "formats": ["i4"], "itemsize": 9}),
+        ):
             array = np.zeros(3, kind)
             got = there_and_back(array)
             self.assertEqual(got.dtype, kind)
@@ -483,7 +524,9 @@ class NumpyTests(StateTests):
 
             def view():
                 cut = base[choose.randrange(30) : choose.randrange(30, 60) : choose.choice([1, 1, 2, 3])]
-                return choose.choice([cut, cut[::-1], cut[: len(cut) // 2 * 2].reshape(2, -1), cut[: len(cut) // 2 * 2].reshape(-1, 2).T])
+                return choose.choice(
+                    [cut, cut[::-1], cut[: len(cut) // 2 * 2].reshape(2, -1), cut[: len(cut) // 2 * 2].reshape(-1, 2).T]
+                )
 
             state = [view() for _ in range(choose.randrange(2, 6))]
             with self.subTest(seed=seed):
@@ -504,12 +547,7 @@ class NumpyTests(StateTests):
         self.assert_same(unpacked({"optimizer": trees["optimizer"]}, stored)["optimizer"], {"params": [weight], "row": weight[1]})
 
     def test_memory_maps_are_arrays_and_other_kinds_of_arrays_are_refused(self):
-        class Map(np.memmap):
-            pass
-
         self.assert_refused(np.zeros(2).view(np.recarray), "extra", "recarray")
-        import tempfile
-
         with tempfile.NamedTemporaryFile() as file:
             file.write(bytes(range(8)))
             file.flush()
@@ -534,8 +572,10 @@ class TorchTests(StateTests):
 
     def test_every_type_comes_back_and_is_stored_as_safetensors_has_it(self):
         names = {
-            "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16", "int32": "I32", "uint32": "U32", "int64": "I64",
-            "uint64": "U64", "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "complex32": "F16", "complex64": "C64",
+            "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16", "int32": "I32", "uint32": "U32",
+            "int64": "I64",
+            "uint64": "U64", "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "complex32": "F16",
+            "complex64": "C64",
             "complex128": "F64", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "float8_e4m3fnuz": "F8_E4M3FNUZ",
             "float8_e5m2fnuz": "F8_E5M2FNUZ", "float8_e8m0fnu": "F8_E8M0", "float4_e2m1fn_x2": "F4", "uint4": "U8", "int2": "U8",
             "bits8": "U8", "bits16": "U16",
@@ -564,8 +604,10 @@ class TorchTests(StateTests):
         for name, tensor in {
             "channels last": image.clone().contiguous(memory_format=torch.channels_last), "turned": torch.arange(6.0).view(2, 3).t(),
             "permuted": image.permute(3, 0, 2, 1), "one channel": image[:, :1].clone().contiguous(memory_format=torch.channels_last),
-            "fp8": image.to(torch.float8_e4m3fn).permute(1, 0, 3, 2), "uint4": torch.arange(6, dtype=torch.uint8).view(torch.uint4).view(2, 3).t(),
-            "complex": torch.arange(6).to(torch.complex128).view(2, 3).t(), "fp4": torch.zeros(2, 6, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
+            "fp8": image.to(torch.float8_e4m3fn).permute(1, 0, 3, 2), "uint4": torch.arange(6,
+            dtype=torch.uint8).view(torch.uint4).view(2, 3).t(),
+            "complex": torch.arange(6).to(torch.complex128).view(2, 3).t(), "fp4": torch.zeros(2, 6,
+            dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
         }.items():  # fmt: skip
             with self.subTest(name=name):
                 got = self.assert_comes_back(tensor)
@@ -585,35 +627,55 @@ class TorchTests(StateTests):
         weight = torch.nn.Parameter(torch.ones(2, 3))
         frozen = torch.nn.Parameter(torch.ones(2), requires_grad=False)
         state = {"weight": weight, "frozen": frozen, "leaf": torch.ones(2, requires_grad=True), "made": weight * 2,
-                 "integers": torch.nn.Parameter(torch.ones(2, dtype=torch.int8), requires_grad=False), "buffer": torch.nn.Buffer(torch.ones(1))}  # fmt: skip
+                 "integers": torch.nn.Parameter(torch.ones(2, dtype=torch.int8), requires_grad=False),
+                 "buffer": torch.nn.Buffer(torch.ones(1))}  # fmt: skip
         got = self.assert_comes_back(state)
         got["weight"].sum().backward()
         self.assertTrue(got["made"].is_leaf)
 
     def test_tied_weights_are_stored_once_and_tied_again(self):
         weight = torch.nn.Parameter(torch.arange(6.0).view(2, 3))
-        parts = {"model": {"embed": weight.detach(), "head": weight.detach(), "row": weight.detach()[1]}, "optimizer": {"params": [weight, weight]}}
+        parts = {
+            "model": {"embed": weight.detach(), "head": weight.detach(), "row": weight.detach()[1]},
+            "optimizer": {"params": [weight, weight]},
+        }
         trees, stored, _ = packed(parts)
         self.assertEqual(list(stored), [("model", "embed")])
         self.assertEqual(trees["model"]["head"], {"$tensor": "embed", "alias": True})
-        self.assertEqual(trees["optimizer"]["params"][0], {"$tensor": "embed", "part": "model", "alias": True, "parameter": True, "requires_grad": True})
+        self.assertEqual(
+            trees["optimizer"]["params"][0],
+            {"$tensor": "embed", "part": "model", "alias": True, "parameter": True, "requires_grad": True},
+        )
         got = unpacked(trees, stored)
         self.assert_same(got, parts)
         self.assertIs(got["optimizer"]["params"][0], got["optimizer"]["params"][1])
         got["model"]["head"][1, 2] = -1
-        self.assertEqual([got["model"]["embed"][1, 2], got["model"]["row"][2], got["optimizer"]["params"][0][1, 2].item()], [-1, -1, -1])
+        self.assertEqual(
+            [got["model"]["embed"][1, 2], got["model"]["row"][2], got["optimizer"]["params"][0][1, 2].item()], [-1, -1, -1]
+        )
 
     def test_views_that_overlap_are_stored_as_one_stretch(self):
         base = torch.arange(40, dtype=torch.int16)
         mixed = torch.arange(33, dtype=torch.uint8)
-        state = {"a": base[2:10], "b": base[8:16].view(2, 4).t(), "c": mixed[1:9], "d": mixed[:32].view(torch.float32)[2:], "e": mixed[5:7]}
+        floats = mixed[:32].view(torch.float32)
+        state = {"a": base[2:10], "b": base[8:16].view(2, 4).t(), "c": mixed[1:9], "d": floats[2:], "e": mixed[5:7]}
         trees, stored, _ = packed({"m": state})
-        self.assertEqual({name: value[:2] for (_, name), value in stored.items()}, {"a#storage": ("I16", (14,)), "c#storage": ("U8", (32,))})
+        self.assertEqual(
+            {name: value[:2] for (_, name), value in stored.items()}, {"a#storage": ("I16", (14,)), "c#storage": ("U8", (32,))}
+        )
         got = unpacked(trees, stored)["m"]
         self.assert_same(got, state)
         got["a"][7] = 99
         got["c"][4] = 99
         self.assertEqual([got["b"][1, 0], got["e"][0]], [99, 99])
+        self.assertEqual([name for _, name in packed({"m": {"odd": mixed[1:], "floats": floats[1:]}})[1]], ["odd#storage"])
+        self.assert_comes_back({"odd": mixed[1:], "floats": floats[1:]})
+
+    def test_memory_that_is_shared_otherwise_is_stored_for_each(self):
+        array = np.arange(10.0)
+        for state in ([torch.from_numpy(array[:6]), torch.from_numpy(array[4:])], [array, torch.from_numpy(array)]):
+            self.assertEqual(len(packed({"m": state})[1]), 2)
+            self.assert_comes_back(state)
 
     def test_views_that_share_no_element_are_stored_one_by_one(self):
         fused = torch.arange(24.0).view(4, 6)
@@ -625,14 +687,23 @@ class TorchTests(StateTests):
         stored = {("m", "x"): ("U8", (8,), bytes(8))}
         view = {"dtype": "float32", "offset": 0, "shape": [2], "strides": [4]}
         unpacked({"m": {"$tensor": "x", "view": view}}, stored)
-        for change in ({"offset": 4}, {"offset": -4}, {"strides": [-4]}, {"shape": [3]}, {"strides": [8]}, {"strides": [2]}, {"offset": 1, "shape": [1]}):
+        for change in (
+            {"offset": 4},
+            {"offset": -4},
+            {"strides": [-4]},
+            {"shape": [3]},
+            {"strides": [8]},
+            {"strides": [2]},
+            {"offset": 1, "shape": [1]},
+        ):
             with self.assertRaises(Damage):
                 unpacked({"m": {"$tensor": "x", "view": {**view, **change}}}, stored)
 
     def test_sparse_tensors_come_back_by_their_parts(self):
         dense = torch.tensor([[0, 1.5, 0, 0], [2, 0, 0, 0], [0, 0, 0, 3], [0, 0, 0, 0]])
         twice = torch.sparse_coo_tensor([[0, 0], [1, 1]], [1.0, 2.0], (4, 4), is_coalesced=False)
-        sparse = [dense.to_sparse(), dense.to_sparse_csr(), dense.to_sparse_csc(), dense.to_sparse_bsr((2, 2)), dense.to_sparse_bsc((2, 2)),
+        sparse = [dense.to_sparse(), dense.to_sparse_csr(), dense.to_sparse_csc(), dense.to_sparse_bsr((2, 2)),
+        dense.to_sparse_bsc((2, 2)),
                   dense.to_sparse().requires_grad_(), torch.zeros(2, 3).to_sparse()]  # fmt: skip
         self.assert_comes_back(sparse)
         got = there_and_back(twice)
@@ -648,7 +719,10 @@ class TorchTests(StateTests):
         values = torch.linspace(-1, 1, 6).view(2, 3)
         scales, zeros = torch.tensor([0.1, 0.2]), torch.tensor([3, 4])
         for dtype in (torch.qint8, torch.quint8, torch.qint32):
-            for tensor in (torch.quantize_per_tensor(values, 0.1, 2, dtype), torch.quantize_per_channel(values, scales, zeros, 0, dtype)):
+            for tensor in (
+                torch.quantize_per_tensor(values, 0.1, 2, dtype),
+                torch.quantize_per_channel(values, scales, zeros, 0, dtype),
+            ):
                 got = self.assert_comes_back(tensor)
                 self.assertEqual(got.qscheme(), tensor.qscheme())
 
@@ -656,9 +730,12 @@ class TorchTests(StateTests):
         class Special(torch.Tensor):
             pass
 
+        freed = torch.ones(2, 3)[1:]
+        freed.untyped_storage().resize_(0)
         for value, advice in [
             (torch.empty(2, device="meta"), "materialize"), (torch.nn.Parameter(torch.empty(2, device="meta")), "materialize"),
-            (torch.nn.UninitializedParameter(), "UninitializedParameter"), (torch.ones(2).as_subclass(Special), "Special"),
+            (freed, "given back"), (torch.nn.UninitializedParameter(), "UninitializedParameter"),
+            (torch.ones(2).as_subclass(Special), "Special"),
             (torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]), "nested"), (torch.ones(2).to_mkldnn(), "_mkldnn"),
             (torch.nn.Linear(1, 1), "state_dict()"), (torch.Generator(), "its state"), ({torch.ones(1): 1}, "as a key"),
         ]:  # fmt: skip
@@ -675,7 +752,8 @@ class TorchTests(StateTests):
         optimizer.step()
         scheduler.step()
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(),
-                 "types": [torch.Size([2, 3]), torch.bfloat16, torch.device("cuda:1"), torch.strided, torch.channels_last, torch.float32],
+                 "types": [torch.Size([2, 3]), torch.bfloat16, torch.device("cuda:1"), torch.strided, torch.channels_last,
+                 torch.float32],
                  "keys": {torch.float32: 1, torch.Size([1]): 2}}  # fmt: skip
         got = self.assert_comes_back(state)
         self.assertEqual(got["model"]._metadata, model.state_dict()._metadata)
@@ -697,6 +775,8 @@ class TorchTests(StateTests):
         trees["m"]["device"] = "cuda:77"
         with self.assertRaisesRegex(Usage, 'm was on cuda:77.*pass map_location="cpu"'):
             unpacked(trees, stored)
+        with self.assertRaisesRegex(Usage, "map_location is a device"):
+            unpacked(trees, stored, map_location=lambda storage, location: storage)
         for location in ("cpu", torch.device("cpu"), {"cuda:77": "cpu"}):
             self.assertEqual(unpacked(trees, stored, map_location=location)["m"].device.type, "cpu")
 
@@ -716,11 +796,15 @@ class TorchTests(StateTests):
                 local = tensor
                 for dimension, placement in enumerate(placements):
                     if not placement.is_replicate():
-                        local = placement._split_tensor(local, 2, with_padding=False, contiguous=False)[0][mesh.get_coordinate()[dimension]]
+                        local = placement._split_tensor(local, 2, with_padding=False, contiguous=False)[0][
+                            mesh.get_coordinate()[dimension]
+                        ]
                 return DTensor.from_local(local, mesh, placements, run_check=False, shape=tensor.shape, stride=tensor.stride())
 
-            for placements in [(Shard(0), Shard(1)), (Shard(1), Shard(1)), (Replicate(), Shard(0)), (Shard(0), Replicate()), (Shard(0), Shard(0)),
-                               (_StridedShard(0, split_factor=2), Shard(0)), (_StridedShard(0, split_factor=2), Replicate())]:  # fmt: skip
+            for placements in [(Shard(0), Shard(1)), (Shard(1), Shard(1)), (Replicate(), Shard(0)), (Shard(0), Replicate()),
+            (Shard(0), Shard(0)),
+                               (_StridedShard(0, split_factor=2), Shard(0)), (_StridedShard(0, split_factor=2),
+                               Replicate())]:  # fmt: skip
                 for tensor in (whole, whole[:2], whole[:8]):
                     sharded = shard(tensor, placements)
                     local = sharded.to_local()
@@ -732,7 +816,9 @@ class TorchTests(StateTests):
                         refused += 1
                         continue
                     place = flat.shards["w"]
-                    self.assertEqual((place["file"], place["tensor"], place["shape"]), ("model.safetensors", "w", list(tensor.shape)))
+                    self.assertEqual(
+                        (place["file"], place["tensor"], place["shape"]), ("model.safetensors", "w", list(tensor.shape))
+                    )
                     box = tuple(slice(first, first + length) for first, length in zip(place["offset"], local.shape))
                     self.assertTrue(torch.equal(tensor[box], local), (rank, placements, place))
                     self.assertTrue(torch.equal(unpacked(trees, stored)["model"]["w"], local))
@@ -743,6 +829,15 @@ class TorchTests(StateTests):
             self.assert_same(unpacked(trees, stored)["model"], whole)
             flat = flatten({"a": {"w": shard(whole, (Shard(0), Shard(1)))}, "b": {"w": shard(whole + 1, (Shard(0), Shard(1)))}})
             self.assertEqual([place["file"] for place in flat.shards["w"]], ["a.safetensors", "b.safetensors"])
+            held = {
+                "whole": whole,
+                "w": shard(whole, (Shard(0), Replicate())),
+                "v": shard(whole.view(1, 10, 7)[0], (Shard(0), Shard(0))),
+            }
+            held["other"] = DTensor.from_local(held["w"].to_local(), mesh, (Shard(1), Replicate()), run_check=False)
+            _, stored, flat = packed({"model": held})
+            self.assertEqual([name for _, name in stored], list(held))
+            self.assertEqual(list(flat.shards), ["w", "v", "other"])
             partial = DTensor.from_local(whole, mesh, (Partial(), Replicate()), run_check=False)
             self.assert_refused(partial, "extra", "redistribute")
             torch.distributed.destroy_process_group()
@@ -752,7 +847,8 @@ class TorchTests(StateTests):
     @unittest.skipUnless(torch and torch.cuda.is_available(), "there is no GPU")
     def test_tensors_on_a_gpu_come_back_there(self):
         base = torch.arange(12.0, device="cuda").view(3, 4)
-        state = {"base": base, "again": base, "row": base[1], "host": torch.ones(1), "half": base.half().t(), "uint4": torch.zeros(4, dtype=torch.uint4, device="cuda"),
+        state = {"base": base, "again": base, "row": base[1], "host": torch.ones(1), "half": base.half().t(),
+        "uint4": torch.zeros(4, dtype=torch.uint4, device="cuda"),
                  "parameter": torch.nn.Parameter(base + 1), "conj": (base * 1j).conj(), "fp8": base.to(torch.float8_e4m3fn)[:, ::2],
                  "apart": list((base + 2).split(2, 1)), "overlapping": [(base + 3)[:2]]}  # fmt: skip
         state["overlapping"].append(torch.as_strided(state["overlapping"][0], (4,), (1,), 4))
@@ -763,8 +859,6 @@ class TorchTests(StateTests):
         self.assertEqual({leaf.pointer for leaf in flatten({"m": base}).leaves}, {None})
 
     def test_three_thousand_tensors_take_milliseconds(self):
-        import time
-
         state = {f"layers.{index}.weight": torch.ones(4, 4) for index in range(3000)}
         took = []
         for _ in range(5):
@@ -776,27 +870,46 @@ class TorchTests(StateTests):
 
     def test_a_state_of_torch_is_read_without_torch_as_far_as_numpy_has_the_types(self):
         base = torch.arange(6.0).view(2, 3)
-        parts = {"m": {"a": base, "row": base[1], "turned": torch.nn.Parameter(torch.arange(6.0).view(2, 3).t()), "z": torch.tensor([1j], dtype=torch.complex128),
+        parts = {"m": {"a": base, "row": base[1], "turned": torch.nn.Parameter(torch.arange(6.0).view(2, 3).t()),
+        "z": torch.tensor([1j], dtype=torch.complex128),
                        "size": torch.Size([1]), "kind": torch.float16, "device": torch.device("cpu")}}  # fmt: skip
         trees, stored, _ = packed(parts)
         program = WITHOUT_TORCH + f"from test_package_tree import *; print(unpacked({trees!r}, {stored!r})['m'])"
         said = run(program)
-        expected = {"a": base.numpy(), "row": base[1].numpy(), "turned": base.t().numpy(), "z": np.array([1j]), "size": (1,), "kind": "torch.float16", "device": "cpu"}
+        expected = {
+            "a": base.numpy(),
+            "row": base[1].numpy(),
+            "turned": base.t().numpy(),
+            "z": np.array([1j]),
+            "size": (1,),
+            "kind": "torch.float16",
+            "device": "cpu",
+        }
         self.assertEqual(said, f"{expected}\n")
         bfloat = torch.ones(2, dtype=torch.bfloat16)
-        kept = [packed({"m": tensor})[:2] for tensor in (bfloat, bfloat.to(torch.float8_e5m2), torch.eye(2).to_sparse(), bfloat.to(torch.complex32))]
-        program = WITHOUT_TORCH + f"""
+        kept = [
+            packed({"m": tensor})[:2]
+            for tensor in (bfloat, bfloat.to(torch.float8_e5m2), torch.eye(2).to_sparse(), bfloat.to(torch.complex32))
+        ]
+        program = (
+            WITHOUT_TORCH
+            + f"""
 from test_package_tree import *
 for trees, stored in {kept!r}:
     try: unpacked(trees, stored)
     except MissingPackage as error: print(error)"""
+        )
         said = run(program).splitlines()
         self.assertEqual(len(said), 4, said)
         for line in said:
             self.assertRegex(line, "numpy .*: install torch")
 
     def test_arrays_need_no_torch(self):
-        program = WITHOUT_TORCH + "import test_package_tree as t, unittest as u; u.main(t, argv=['x', 'NumpyTests', 'TreeTests', 'RefusalTests'], verbosity=0)"
+        program = (
+            WITHOUT_TORCH
+            + "import test_package_tree as t, unittest as u; "
+            + "u.main(t, argv=['x', 'NumpyTests', 'TreeTests', 'RefusalTests'], verbosity=0)"
+        )
         run(program)
 
     def test_torch_is_imported_only_for_a_state_of_torch(self):
@@ -816,7 +929,13 @@ assert "torch" not in sys.modules
 
 def run(program):
     """What a program prints, in a new process."""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=pathlib.Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -57,7 +57,7 @@ class Sharing:
         return first.leaf if first.leaf is not leaf else None
 
     def join(self, unused: Callable[[str, str], str]) -> dict[Leaf, Optional[Leaf]]:
-        """Rewrites the nodes of views that overlap others. Returns what is stored instead of a leaf, if anything.
+        """Rewrites the nodes of views that overlap others. Returns what, if any, is stored in place of a leaf.
 
         `unused(part, name)` makes a name that no other tensor of that part has.
         """

@@ -44,6 +44,10 @@ def _tensor(walk: Walk, tensor: Any) -> Any:
         return _sparse(walk, tensor)
     if tensor.is_nested:
         raise Unstorable("it is a nested tensor: save its .unbind()")
+    if tensor.untyped_storage().nbytes() == 0 and tensor.nbytes:
+        raise WithoutData(
+            "its memory was given back: save it while it has any, such as the full or sharded state of FSDP"
+        )
     if not tensor.requires_grad:
         return walk.store_tensor(tensor, None)
     return {**walk.store_tensor(tensor.detach(), None), "requires_grad": True}
@@ -103,6 +107,10 @@ def _shard(walk: Walk, tensor: Any) -> Any:
         local = tensor.to_local()
     if local.is_meta:
         return _tensor(walk, local)
+    if type(local) is not torch.Tensor:
+        raise Unstorable(
+            f"its local part is a {type(local).__qualname__}, which isn't data: save its full_tensor()"
+        )
     return walk.store_tensor(local, _box(tensor, local))
 
 

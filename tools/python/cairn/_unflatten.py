@@ -11,8 +11,9 @@ import numpy as np
 
 from . import _tensors
 from ._arrays import as_saved
+from ._containers import FACTORIES
 from ._dtypes import installed_torch
-from ._flatten import FACTORIES, path_text
+from ._flatten import path_text
 from ._sharing import view_of
 from ._values import DECODERS, bytes64
 from .errors import CairnError, Damage, MissingPackage, NewerVersion, Usage
@@ -161,7 +162,7 @@ class _Making:
         return self._arrays[finished]
 
     def _arranged(self, place: tuple[str, str], memory: Any, node: dict[str, Any]) -> Any:
-        """The memory under the node's type and stride, or a view of it; one object where nodes say the same."""
+        """The memory under the type and stride of a node, or a view; one object where nodes say the same."""
         view, dtype, stride = node.get("view"), node.get("dtype"), node.get("stride")
         if view is None and dtype is None and stride is None:
             return memory
