@@ -340,6 +340,10 @@ class TreeTests(StateTests):
     def test_a_state_of_plain_data_is_plain_json(self):
         state = {"epoch": 3, "log": [{"loss": 0.5, "done": False}], "name": None}
         self.assertEqual(flatten({"extra": state}).trees, {"extra": state})
+        # Other readers have integers of 64 bits.
+        integers = [2**63 - 1, -(2**63)]
+        self.assertEqual(flatten({"extra": integers}).trees, {"extra": integers})
+        self.assertEqual(flatten({"extra": [1, -(2**63) - 1]}).trees, {"extra": [1, {"$int": "-0x8000000000000001"}]})
 
 
 class RefusalTests(StateTests):
