@@ -48,3 +48,77 @@ class MissingPackage(CairnError, ImportError):
     """A value needs a Python package that isn't installed."""
 
     code = "missing-package"
+
+
+class NotFound(CairnError, LookupError):
+    """Nothing has that name."""
+
+    code = "not-found"
+
+
+class Ambiguous(CairnError, LookupError):
+    """Several things have that name."""
+
+    code = "ambiguous"
+
+
+class Exists(CairnError, FileExistsError):
+    """What was to be made is there already, with other content."""
+
+    code = "exists"
+
+    def __str__(self) -> str:
+        # Not as an OSError, which would look for a number.
+        return str(self.args[0])
+
+
+class Protected(CairnError):
+    """A pin, a policy or a reader protects it."""
+
+    code = "protected"
+
+
+class Busy(CairnError):
+    """Somebody else holds a lock for too long."""
+
+    code = "busy"
+
+
+class Interrupted(CairnError):
+    """It was cancelled; nothing of it stays."""
+
+    code = "interrupted"
+
+
+class NotAStore(CairnError):
+    """The path is no store, or none that can be used here."""
+
+    code = "not-a-store"
+
+
+class Mismatch(CairnError, RuntimeError):
+    """A state doesn't fit what it is loaded into; the text names what is missing, unexpected and mismatched."""
+
+    code = "mismatch"
+
+
+def of_code(code: str) -> type[CairnError]:
+    """The class for a word of the library's."""
+    return _BY_CODE.get(code, CairnError)
+
+
+_BY_CODE: dict[str, type[CairnError]] = {
+    kind.code: kind
+    for kind in (
+        Usage,
+        Damage,
+        NewerVersion,
+        NotFound,
+        Ambiguous,
+        Exists,
+        Protected,
+        Busy,
+        Interrupted,
+        NotAStore,
+    )
+}

@@ -1,0 +1,90 @@
+"""Host memory that a state is copied to, so that training may go on while it is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+from . import _library
+from ._arrays import Leaf
+
+# Tensors begin at a multiple of this.
+_ALIGNMENT = 64
+# What numpy and torch copy by themselves is copied in few goes; what is contiguous, on all cores.
+
+
+class Staged:
+    """A state in host memory: where each tensor lies in `memory`, by part and name."""
+
+    def __init__(self, memory: _library.Memory) -> None:
+        self.memory = memory
+        self.places: dict[tuple[str, str], tuple[int, int]] = {}
+        # Of the iteration that has these bytes, once it is committed.
+        self.saved_as: Optional[str] = None
+        self.run: Optional[str] = None
+
+    def address(self, part: str, name: str, nbytes: int) -> Optional[int]:
+        """Where as many bytes of a tensor lie; None where there are none, or others."""
+        found = self.places.get((part, name))
+        return found[0] if found is not None and found[1] == nbytes else None
+
+    def take(self, leaves: Sequence[Leaf]) -> None:
+        """Copies tensors one behind the other. The memory has room for `staged_size(leaves)` bytes."""
+        self.places = {}
+        self.saved_as = None
+        stretches: list[tuple[int, int, int]] = []
+        others: list[tuple[Leaf, int]] = []
+        address = self.memory.address
+        for leaf in leaves:
+            self.places[leaf.part, leaf.name] = address, leaf.nbytes
+            if leaf.pointer is None:
+                others.append((leaf, address))
+            elif leaf.nbytes:
+                stretches.append((address, leaf.pointer, leaf.nbytes))
+            address += aligned(leaf.nbytes)
+        _library.copy(stretches)
+        for leaf, target in others:
+            leaf.copy_to(target)
+
+
+def aligned(nbytes: int) -> int:
+    """The bytes that a tensor takes among others."""
+    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def staged_size(leaves: Sequence[Leaf]) -> int:
+    """The bytes that all take one behind the other."""
+    return sum(aligned(leaf.nbytes) for leaf in leaves)
+
+
+class HostMemory:
+    """The memory of a store's asynchronous saves: kept from save to save, as large as the largest state.
+
+    With two copies, one is what the last save saved, which the next is compared with, and the other takes
+    the next state.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[_library.Memory] = []
+        self.base: Optional[Staged] = None
+
+    def room(self, size: int) -> Staged:
+        """Room for a state."""
+        fitting = [memory for memory in self._free if memory.size >= size]
+        # What is too small goes before there is more.
+        self._free = []
+        return Staged(fitting[0] if fitting else _library.Memory(size))
+
+    def keep(self, staged: Staged) -> None:
+        """A state that was saved is what the next one is compared with."""
+        if self.base is not None:
+            self._free.append(self.base.memory)
+        self.base = staged
+
+    def give_back(self, staged: Staged) -> None:
+        """A state that is of no use any more."""
+        self._free.append(staged.memory)
+
+    def clear(self) -> None:
+        """Gives all memory back."""
+        self._free, self.base = [], None

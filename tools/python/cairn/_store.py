@@ -1,0 +1,366 @@
+"""A store, from Python."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional, Union
+
+from . import _library, environment
+from ._iteration import Iteration
+from ._library import Control, PathLike
+from ._loading import load
+from ._saving import Plan, Rank, Saver, Saving
+from ._state import config_files, states_of
+from ._tree import flatten
+from .errors import Usage
+
+# Bytes of host memory that `staging="wave"` takes.
+WAVE = 512 << 20
+
+
+def open(
+    path: PathLike,
+    *,
+    create: bool = False,
+    memory: Optional[int] = None,
+    jobs: Optional[int] = None,
+    chunk_size: Optional[int] = None,
+) -> Store:
+    """Opens the store in a folder; with `create`, makes it where the folder is missing or empty.
+
+    `memory` is the most bytes of buffers in one call (default 512 MiB), `jobs` the most threads (default: the
+    processors that this process may use), `chunk_size` that of a store that is made now, in bytes. Raises
+    NotAStore and NewerVersion.
+    """
+    options = _library.options(
+        create=create or None, memory=memory, jobs=jobs, chunkSize=chunk_size
+    )
+    return Store(_library.handle("cairn_open", _library.path(path), options))
+
+
+class Store:
+    """An open checkpoint store. Any number of processes and threads may use one at once.
+
+    In the child of a fork, such as a data loader's worker, it has to be opened again.
+    """
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+        self._saver = Saver()
+        description = _library.answer("cairn_describe", address)
+        self.path: str = description["path"]
+        self.id: str = description["id"]
+        self.chunk_size: int = description["chunkSize"]
+        _stores.add(self)
+
+    def close(self) -> None:
+        """Waits for what is being saved, and closes. Raises what that failed of."""
+        try:
+            self._saver.wait()
+        finally:
+            self._saver.memory.clear()
+            address, self._address = self._address, 0
+            if address:
+                _library.end("cairn_close", address)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<cairn store {self.path}>"
+
+    def _handle(self) -> int:
+        if not self._address:
+            raise Usage(f"the store {self.path} was closed; open it again")
+        return self._address
+
+    # Saving
+
+    def save(
+        self,
+        step: int,
+        *,
+        model: Any = None,
+        optimizer: Any = None,
+        extra: Any = None,
+        metrics: Optional[Mapping[str, float]] = None,
+        metadata: Optional[Mapping[str, Any]] = None,
+        run: Optional[str] = None,
+        pin: Optional[str] = None,
+        replace: bool = False,
+        wait: bool = True,
+        when_busy: str = "wait",
+        memory: str = "two",
+        staging: Union[str, int] = "full",
+        files: Optional[Mapping[str, Union[bytes, str]]] = None,
+        environment: bool = True,
+        allow_pickle: bool = False,
+        rank: Optional[int] = None,
+        world_size: Optional[int] = None,
+        attempt: Optional[str] = None,
+        **parts: Any,
+    ) -> Saving:
+        """Saves a state as the iteration of a step. Only what changed since the last one is written.
+
+        A part (`model`, `optimizer`, `extra`, and any other name) is nested data (dictionaries, lists, tuples,
+        numbers, texts, bytes, None, tensors, arrays, states of random generators), or an object with a
+        `state_dict()`. `files` are kept beside them, by their paths.
+
+        With `wait` it returns when the iteration survives a power cut. Without, it copies the state and returns:
+        the training may go on and change it; what goes wrong is raised by `wait()` of the result and by the next
+        save. A save that is under way is waited for, or with `when_busy="skip"` this one is left out.
+        `memory="two"` keeps two copies of the state in host memory, so that no old bytes are read; `"one"` a
+        single one. `staging="wave"`, or a number of bytes, bounds the copy: what has no room is saved before
+        this returns.
+
+        `rank`, `world_size`: several processes save one state together, each its own; the iteration is there as
+        soon as all ranks are in. `attempt` is a text that all ranks of one launch share (found by itself where
+        there is a launcher or a process group). `environment=False` leaves out what is recorded of versions,
+        command line and commit. Objects that aren't data are refused, unless `allow_pickle` has them pickled.
+
+        Raises NotData with the path of what can't be saved; Exists where the run has another iteration at this
+        step, unless `replace`.
+        """
+        if when_busy not in ("wait", "skip"):
+            raise Usage(f'when_busy is "wait" or "skip", not {when_busy!r}')
+        if memory not in ("two", "one"):
+            raise Usage(f'memory is "two" or "one", not {memory!r}')
+        limit = _limit(staging)
+        given = {"model": model, "optimizer": optimizer, "extra": extra, **parts}
+        whose = _rank(rank, world_size, attempt)
+
+        def make_plan() -> Plan:
+            states, allows = states_of(given), allow_pickle
+            kept = config_files(model) if whose is None or whose.rank == 0 else {}
+            for path, data in (files or {}).items():
+                kept[path] = data.encode() if isinstance(data, str) else bytes(data)
+            described = dict(metadata or {})
+            if environment:
+                described.setdefault("environment", _environment())
+            options = {
+                "metrics": None if metrics is None else {name: float(value) for name, value in metrics.items()},
+                "metadata": described or None,
+                "pin": pin,
+                "replace": replace or None,
+            }
+            return Plan(int(step), run, options, flatten(states, allow_pickle=allows), kept, whose)
+
+        return self._saver.save(
+            self._handle(),
+            make_plan,
+            int(step),
+            waits=wait,
+            copies=1 if memory == "one" or limit is not None else 2,
+            limit=limit,
+            skips=when_busy == "skip",
+        )
+
+    def wait(self) -> None:
+        """Waits until nothing is being saved, and raises what failed and nobody has heard of."""
+        self._saver.wait()
+
+    # Reading
+
+    def __getitem__(self, reference: Union[str, int]) -> Iteration:
+        """Opens an iteration: `"latest"`, `"best:loss"`, a step, a pin's name, `"RUN@..."`, `"#id"`."""
+        return Iteration(self, str(reference))
+
+    def load(
+        self,
+        reference: Union[str, int] = "latest",
+        *,
+        model: Any = None,
+        optimizer: Any = None,
+        strict: bool = True,
+        map_location: Any = None,
+        allow_pickle: bool = False,
+        rank: Optional[int] = None,
+        group: Any = None,
+        balanced: bool = False,
+        **targets: Any,
+    ) -> dict[str, Any]:
+        """Loads an iteration's state into what is given, by part; returns the parts for which nothing was.
+
+        A target has a `load_state_dict()`. `strict` and `map_location` are as in torch. `rank` says whose part is
+        wanted of a state that several saved. With a process `group` and `balanced`, each byte is read once and
+        sent to the others.
+
+        Raises Mismatch, which names what is missing, unexpected, or of another shape; warns where a library had
+        another major version when it was saved.
+        """
+        given = {"model": model, "optimizer": optimizer, **targets}
+        with self[reference] as iteration:
+            saved = iteration.metadata.get("environment")
+            if isinstance(saved, Mapping):
+                for difference in environment.differences(saved, _environment()):
+                    warnings.warn(f"{iteration.run}@{iteration.step}: {difference}", stacklevel=2)
+            return load(
+                iteration,
+                {part: target for part, target in given.items() if target is not None},
+                strict=strict,
+                map_location=map_location,
+                allow_pickle=allow_pickle,
+                rank=rank,
+                group=group if balanced else None,
+            )
+
+    def iterations(self, run: Optional[str] = None) -> list[dict[str, Any]]:
+        """All iterations, or those of a run, by run and step: the fields of `cairn list --json`."""
+        return list(_library.answer("cairn_list", self._handle(), _library.optional_text(run)))
+
+    def show(self, reference: Union[str, int]) -> dict[str, Any]:
+        """One iteration with its tensors and files: the fields of `cairn show --json`."""
+        return dict(_library.answer("cairn_show", self._handle(), _library.text(str(reference))))
+
+    def diff(self, before: Union[str, int], after: Union[str, int]) -> dict[str, Any]:
+        """What changed between two iterations: the fields of `cairn diff --json`."""
+        pair = _library.text(str(before)), _library.text(str(after))
+        return dict(_interruptible("cairn_diff", self._handle(), *pair))
+
+    def stats(self) -> dict[str, Any]:
+        """Where the store's bytes are: the fields of `cairn stats --json`."""
+        return dict(_library.answer("cairn_stats", self._handle()))
+
+    # Keeping
+
+    def pin(self, reference: Union[str, int], name: str) -> dict[str, Any]:
+        """Gives an iteration a name that protects it from every deletion."""
+        arguments = _library.text(str(reference)), _library.text(name)
+        return dict(_library.answer("cairn_pin", self._handle(), *arguments))
+
+    def unpin(self, name: str) -> dict[str, Any]:
+        """Takes a pin away."""
+        return dict(_library.answer("cairn_unpin", self._handle(), _library.text(name)))
+
+    def pins(self) -> list[dict[str, Any]]:
+        """All pins, by name."""
+        return list(_library.answer("cairn_pins", self._handle()))
+
+    def annotate(
+        self, reference: Union[str, int], *, metrics: Optional[Mapping[str, float]] = None, note: Optional[str] = None
+    ) -> dict[str, Any]:
+        """Adds what is known only later, such as an evaluation's metrics."""
+        numbers = json.dumps({name: float(value) for name, value in (metrics or {}).items()}).encode()
+        arguments = _library.text(str(reference)), numbers, _library.optional_text(note)
+        return dict(_library.answer("cairn_annotate", self._handle(), *arguments))
+
+    def rewind(self, reference: Union[str, int]) -> Any:
+        """Goes back: what came after an iteration is superseded, never `latest`, and makes room."""
+        return _library.answer("cairn_rewind", self._handle(), _library.text(str(reference)))
+
+    def delete(self, *references: Union[str, int]) -> Any:
+        """Forgets iterations. Raises Protected for a pinned one and the newest."""
+        return _library.answer("cairn_delete", self._handle(), json.dumps([str(one) for one in references]).encode())
+
+    def policy(self, run: Optional[str] = None, **rules: Any) -> Any:
+        """The retention rules of a run; sets them where some are given, all others being none.
+
+        `keep_last=5, keep_every=1000, keep_best=["3:loss:min"], keep_within="36h", keep_first=True,
+        milestones=[1000], max_size="500GB", auto=True`; `clear=True` takes all away.
+        """
+        if not rules:
+            return _library.answer("cairn_policy", self._handle(), _library.optional_text(run))
+        is_cleared = rules.pop("clear", False)
+        policy = None if is_cleared else json.dumps({_camel(name): value for name, value in rules.items()}).encode()
+        return _library.answer("cairn_set_policy", self._handle(), _library.optional_text(run), policy)
+
+    def gc(self, *, dry_run: bool = False) -> dict[str, Any]:
+        """Applies the policies and gives space back: the fields of `cairn gc --json`."""
+        return dict(_interruptible("cairn_gc", self._handle(), int(dry_run)))
+
+    def verify(self, *references: Union[str, int], quick: bool = False) -> dict[str, Any]:
+        """Checks iterations, or everything: `ok`, and what is damaged."""
+        chosen = json.dumps([str(one) for one in references]).encode() if references else None
+        return dict(_interruptible("cairn_verify", self._handle(), chosen, int(quick)))
+
+    # Handing out
+
+    def restore(self, reference: Union[str, int], destination: PathLike, **options: Any) -> dict[str, Any]:
+        """Writes the saved files, as they were: `path="GLOB"`, `force=True`."""
+        return self._write("cairn_restore", reference, destination, options)
+
+    def export(
+        self, reference: Union[str, int], destination: PathLike, *, layout: str, **options: Any
+    ) -> dict[str, Any]:
+        """Writes an iteration's tensors in a layout, such as `hf`: `max_shard_size`, `only`, `rename`, ... as the options
+        of `cairn export`. With `all=True` also `training_metadata.json`: what was recorded of the training.
+        """
+        result = self._write("cairn_export", reference, destination, {"layout": layout, **options})
+        return result
+
+    def _write(
+        self, call: str, reference: Union[str, int], destination: PathLike, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        named = _library.options(**{_camel(name): value for name, value in options.items()})
+        arguments = _library.text(str(reference)), _library.path(destination), named
+        return dict(_interruptible(call, self._handle(), *arguments))
+
+
+def _interruptible(call: str, *arguments: Any) -> Any:
+    """A call that may take long, and that Ctrl-C ends: the main thread has to be awake for that."""
+    control = Control()
+    saving = Saving(0)
+    saving._start(lambda _: {"answer": _library.answer(call, *arguments, ctypes.byref(control))})
+    try:
+        result = saving.wait()
+    except KeyboardInterrupt:
+        control.cancel = 1
+        assert saving._thread is not None
+        saving._thread.join()
+        raise
+    assert result is not None
+    return result["answer"]
+
+
+def _limit(staging: Union[str, int]) -> Optional[int]:
+    if staging == "full":
+        return None
+    if staging == "wave":
+        return WAVE
+    if isinstance(staging, int) and staging > 0:
+        return staging
+    raise Usage(f'staging is "full", "wave" or a number of bytes, not {staging!r}')
+
+
+def _rank(rank: Optional[int], world_size: Optional[int], attempt: Optional[str]) -> Optional[Rank]:
+    if rank is None and world_size is None:
+        return None
+    if rank is None or world_size is None:
+        raise Usage("rank and world_size belong together")
+    if world_size == 1:
+        return None
+    if attempt is None:
+        from ._ranks import attempt as find_attempt
+
+        attempt = find_attempt()
+    return Rank(rank, world_size, attempt)
+
+
+def _environment() -> dict[str, Any]:
+    return environment.capture(_library.version)
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in _stores:
+        store._saver.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+__all__: Sequence[str] = ["Store", "open"]
