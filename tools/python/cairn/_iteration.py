@@ -167,12 +167,12 @@ class Iteration:
         """
         infos = self._tensor_infos
         # By its own name, as one of the part `model`, or as one that is the same memory as another.
-        for known in (name, name.removeprefix("model.")):
+        names = [name, name.removeprefix("model.")]
+        if not any(known in infos for known in names):
+            names = [self._aliases().get(known, "") for known in names]
+        for known in names:
             if known in infos:
                 return Tensor(self, known, infos[known])
-        known = self._aliases().get(name, "")
-        if known in infos:
-            return Tensor(self, known, infos[known])
         near = [other for other in infos if other.endswith("." + name) or name.endswith("." + other)]
         hint = f"; there is {', '.join(near[:3])}" if near else ""
         raise NotFound(f"{self.run}@{self.step} has no tensor {name}{hint}", path=name)

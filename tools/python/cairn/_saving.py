@@ -47,11 +47,10 @@ class Plan(NamedTuple):
         return "" if self.rank is None or self.rank.world_size == 1 else rank_folder(self.rank.rank)
 
     def state_file(self) -> bytes:
-        """What says how the parts are put together again."""
+        """What says how the parts are put together again. The same from save to save where they are."""
         state = {
             "format": STATE_FORMAT,
             "version": STATE_VERSION,
-            "step": self.step,
             "rank": 0 if self.rank is None else self.rank.rank,
             "worldSize": 1 if self.rank is None else self.rank.world_size,
             "parts": self.flat.trees,

@@ -1,0 +1,1016 @@
+#!/usr/bin/env python3
+"""What the package `cairn` promises of saving and loading, also where something fails in the middle."""
+import gc
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import threading
+import time
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from package_workbench import Gate, PackageTest, ended, fork
+
+import cairn
+from cairn import _saving
+from cairn._saving import Saver
+
+# A child of a process with more threads than one may wait for those that it doesn't have.
+torch.set_num_threads(1)
+IS_LONG = bool(os.environ.get("CAIRN_TEST_LONG"))
+# (memory, staging): of a state of 2.5 MB, the waves of the third are a tenth.
+MODES = [("two", "full"), ("one", "full"), ("two", 256 << 10), ("one", "wave")]
+
+
+def state(seed=0):
+    """Tensors of all kinds of memory: contiguous or not, larger than a wave, tiny, empty, of numpy."""
+    made = torch.Generator().manual_seed(seed)
+    random = np.random.default_rng(seed)
+    return {
+        "large": torch.randn(300, 1000, generator=made),
+        "turned": torch.randn(200, 500, generator=made).t(),
+        "every second": torch.randn(4000, generator=made)[::2],
+        "small": [torch.tensor(float(seed)), torch.empty(0, 3), torch.arange(5) + seed],
+        "array": random.normal(size=(100, 70)),
+        "turned array": random.integers(0, 99, (300, 80)).T,
+        "layers": {f"{number}": torch.randn(64, 64, generator=made).bfloat16() for number in range(10)},
+    }
+
+
+def leaves(value):
+    """All tensors and arrays in a state."""
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else []
+    return [leaf for each in inner for leaf in leaves(each)]
+
+
+def overwrite(value):
+    for leaf in leaves(value):
+        leaf[...] = 77
+
+
+def changed(model):
+    """Changes a hundredth of a module's elements, as training that hardly moves any more does."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.view(-1)[::100] += 0.01
+
+
+def bits(model):
+    return [tensor.clone() for tensor in model.state_dict().values()]
+
+
+class Tests(PackageTest):
+    def assert_same(self, got, expected):
+        self.assertEqual(type(got), type(expected))
+        if isinstance(expected, dict):
+            self.assertEqual(list(got), list(expected))
+            for key, value in expected.items():
+                self.assert_same(got[key], value)
+        elif isinstance(expected, (list, tuple)):
+            self.assertEqual(len(got), len(expected))
+            for one, other in zip(got, expected):
+                self.assert_same(one, other)
+        elif isinstance(expected, torch.Tensor):
+            self.assertEqual((got.dtype, got.shape), (expected.dtype, expected.shape))
+            self.assertTrue(torch.equal(got, expected))
+        elif isinstance(expected, np.ndarray):
+            self.assertEqual(got.dtype, expected.dtype)
+            np.testing.assert_array_equal(got, expected)
+        else:
+            self.assertEqual(got, expected)
+
+
+class SavingTests(Tests):
+    def test_a_state_may_change_as_soon_as_save_returns(self):
+        for memory, staging in MODES:
+            for step in range(1, 4):
+                with self.subTest(memory=memory, staging=staging, step=step):
+                    given = state(step)
+                    saving = self.store.save(step, extra=given, run=f"{memory}-{staging}", memory=memory, staging=staging,
+                                             wait=False)
+                    overwrite(given)
+                    saving.wait()
+                    self.assert_same(self.store.load(f"{memory}-{staging}@{step}")["extra"], state(step))
+
+    def test_what_save_was_given_may_be_freed(self):
+        with Gate.closed() as gate:
+            given = state(1)
+            alive = [leaf.data_ptr() for leaf in leaves(given) if isinstance(leaf, torch.Tensor)]
+            saving = self.store.save(1, extra=given, wait=False)
+            gone = [torch.Tensor.data_ptr(leaf) for leaf in leaves(given) if isinstance(leaf, torch.Tensor)]
+            self.assertEqual(alive, gone)
+            references = [sys.getrefcount(leaf) for leaf in given["layers"].values()]
+            # Of the dictionary, of the loop, of the call.
+            self.assertEqual(set(references), {3}, "the save holds on to what it has copied")
+            del given
+            gc.collect()
+            others = [torch.full((300, 1000), 7.0) for _ in range(4)]
+            gate.open()
+            saving.wait()
+        del others
+        self.assert_same(self.store.load(1)["extra"], state(1))
+
+    def test_metadata_may_change_as_soon_as_save_returns(self):
+        metadata = {"data": {"seen": [1, 2]}}
+        with Gate.closed() as gate:
+            saving = self.store.save(1, extra={"a": 1}, metadata=metadata, wait=False)
+            metadata["data"]["seen"].append(3)
+            gate.open()
+            saving.wait()
+        self.assertEqual(self.store[1].metadata["data"], {"seen": [1, 2]})
+
+    def test_a_save_that_is_waited_for_may_take_any_state(self):
+        for staging in ("full", 256 << 10):
+            with self.subTest(staging=staging):
+                self.store.save(1, extra=state(1), run=f"r{staging}", staging=staging)
+                self.assert_same(self.store[f"r{staging}@1"].state("extra"), state(1))
+
+    def test_an_unchanged_state_costs_next_to_nothing(self):
+        for memory, staging in MODES:
+            for wait in (False, True):
+                run = f"{memory}-{staging}-{wait}"
+                self.store.save(1, extra=state(), run=run, memory=memory, staging=staging, wait=wait).wait()
+                again = self.store.save(2, extra=state(), run=run, memory=memory, staging=staging, wait=wait).wait()
+                self.assertEqual(again["newBytes"], 0, run)
+                self.assertLess(again["storedBytes"], 20_000, run)
+
+    def test_with_two_copies_no_old_bytes_are_read(self):
+        program = """
+def read(): return int(open("/proc/self/io").read().split()[1])
+for number, memory in enumerate(("two", "one")):
+    values = np.random.default_rng(number).normal(size=(300, 500))
+    store.save(1, extra=values, run=memory, memory=memory, wait=False).wait()
+    before = read()
+    for step in range(2, 5):
+        values[::7] += 0.001
+        store.save(step, extra=values, run=memory, memory=memory, environment=False, wait=False).wait()
+    print(read() - before)
+"""
+        two, one = map(int, self.run_program(program)[0].split())
+        self.assertLess(two, 300_000)
+        self.assertGreater(one, 1_200_000)
+
+    def test_errors_are_raised_by_wait_and_else_once_by_the_next_save(self):
+        self.store.save(1, extra={"a": 1})
+        heard = self.store.save(1, extra={"a": 2}, wait=False)
+        with self.assertRaises(cairn.Exists):
+            heard.wait()
+        self.store.save(2, extra={"a": 2}, wait=False).wait()
+
+        self.store.save(1, extra={"a": 3}, wait=False)
+        with self.assertRaisesRegex(cairn.Exists, "main@1"):
+            self.store.save(3, extra={"a": 3}, wait=False)
+        self.store.save(3, extra={"a": 3}, wait=False).wait()
+
+        self.store.save(1, extra={"a": 3}, wait=False)
+        with self.assertRaises(cairn.Exists):
+            self.store.wait()
+        self.store.wait()
+        self.store.save(1, extra={"a": 3}, wait=False)
+        with self.assertRaises(cairn.Exists):
+            self.store.close()
+        with self.assertRaisesRegex(cairn.Usage, "closed"):
+            self.store.save(4, extra={"a": 4})
+        self.assert_whole(1, 2, 3)
+
+    def test_what_is_no_state_is_refused_at_once(self):
+        for error, arguments in (
+            (cairn.NotData, {"extra": {"a": [object()]}}),
+            (cairn.Usage, {"extra": 1, "metadata": {"a": object()}}),
+            (cairn.Usage, {"extra": 1, "when_busy": "no"}),
+            (cairn.Usage, {"extra": 1, "memory": 3}),
+            (cairn.Usage, {"extra": 1, "staging": "some"}),
+            (cairn.Usage, {"extra": 1, "rank": 1}),
+            (cairn.Usage, {"../a": 1}),
+        ):
+            for wait in (True, False):
+                with self.subTest(arguments=arguments), self.assertRaises(error):
+                    self.store.save(1, wait=wait, **arguments)
+        with self.assertRaises(cairn.NotData) as caught:
+            self.store.save(1, extra={"a": [object()]}, wait=False)
+        self.assertEqual(caught.exception.path, "extra.a[0]")
+        self.store.save(1, extra={"a": 1}, wait=False).wait()
+
+    def test_the_same_step_again(self):
+        for wait in (True, False):
+            run = str(wait).lower()
+            self.store.save(1, model={"a": torch.ones(9)}, run=run, wait=wait).wait()
+            self.assertTrue(self.store.save(1, model={"a": torch.ones(9)}, run=run, wait=wait).wait()["unchanged"])
+            with self.assertRaises(cairn.Exists):
+                self.store.save(1, model={"a": torch.zeros(9)}, run=run, wait=wait).wait()
+            self.store.save(1, model={"a": torch.zeros(9)}, run=run, wait=wait, replace=True).wait()
+            self.assert_same(self.store[f"{run}@1"].state("model"), {"a": torch.zeros(9)})
+
+    def test_a_save_is_skipped_while_another_is_under_way(self):
+        with Gate.closed() as gate:
+            first = self.store.save(1, extra={"a": 1}, wait=False)
+            gate.wait()
+            second = self.store.save(2, extra={"a": 2}, wait=False, when_busy="skip")
+            self.assertEqual((first.done(), first.skipped, second.done(), second.skipped), (False, False, True, True))
+            self.assertIsNone(second.wait())
+            with self.assertRaises(TimeoutError):
+                first.wait(timeout=0.01)
+            gate.open()
+            first.wait()
+        third = self.store.save(3, extra={"a": 3}, wait=False, when_busy="skip")
+        self.assertFalse(third.skipped)
+        third.wait()
+        self.assert_whole(1, 3)
+
+    def test_the_next_save_waits_for_the_last(self):
+        with Gate.closed() as gate:
+            first = self.store.save(1, extra=state(1), wait=False)
+            gate.wait()
+            threading.Timer(0.1, gate.open).start()
+            self.store.save(2, extra=state(2), wait=False)
+            self.assertTrue(first.done())
+        self.store.wait()
+        self.assert_whole(1, 2)
+
+    def test_a_cancelled_save_leaves_nothing(self):
+        with Gate.closed() as gate:
+            saving = self.store.save(1, extra=state(1), wait=False)
+            gate.wait()
+            saving.cancel()
+            with self.assertRaises(cairn.Interrupted):
+                saving.wait()
+        self.store.save(2, extra=state(2), wait=False).wait()
+        self.assert_whole(2)
+
+    def test_two_stores_save_into_one_run_in_turns(self):
+        model = torch.nn.Linear(400, 500)
+        stores = [self.store, self.open()]
+        full = self.store.save(0, model=model, wait=False).wait()["storedBytes"]
+        expected = {}
+        for step in range(1, 9):
+            changed(model)
+            expected[step] = bits(model)
+            saved = stores[step % 2].save(step, model=model, wait=False, memory="two").wait()
+            # What the other one has saved is read where the own copy is an older one.
+            self.assertLess(saved["storedBytes"], full / 4)
+        for step, tensors in expected.items():
+            self.assert_same(list(self.store[step].state("model").values()), tensors)
+
+    def test_threads_share_a_store(self):
+        def work(number):
+            for step in range(5):
+                self.store.save(step, extra=state(10 * number + step), run=f"r{number}", wait=step % 2 == 0)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.store.wait()
+        for number in range(3):
+            for step in range(5):
+                self.assert_same(self.store[f"r{number}@{step}"].state("extra"), state(10 * number + step))
+
+    def test_a_store_that_is_dropped_ends_its_save_first(self):
+        store = self.open()
+        with Gate.closed() as gate:
+            saving = store.save(1, extra=state(1), wait=False)
+            gate.wait()
+            del store
+            self._cleanups.pop()
+            gc.collect()
+            gate.open()
+            saving.wait()
+        self.assert_same(self.store.load()["extra"], state(1))
+
+    def test_memory_is_kept_from_save_to_save_and_given_back(self):
+        memory = self.store._saver.memory
+        for step in range(4):
+            self.store.save(step, extra=state(step), wait=False).wait()
+        self.assertEqual((len(memory._free), memory.base is not None), (1, True))
+        self.store.save(4, extra=state(4), wait=False, memory="one").wait()
+        self.assertEqual((len(memory._free), memory.base), (1, None))
+        self.store.close()
+        self.assertEqual(memory._free, [])
+
+    @unittest.skipUnless(IS_LONG, "takes 300 MB states")
+    def test_memory_is_bounded(self):
+        program = """
+import threading, time
+values = {str(n): np.random.default_rng(n).normal(size=(1000, 1250)) for n in range(30)}
+def used():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) << 10
+before, most = used(), 0
+def watch():
+    global most
+    while True:
+        most = max(most, used()); time.sleep(0.002)
+threading.Thread(target=watch, daemon=True).start()
+for step in range(3):
+    for one in values.values(): one[::50] += 1e-6
+    store.save(step, extra=values, wait=False, **OPTIONS).wait()
+print(most - before)
+"""
+        for options, copies in ((dict(memory="two"), 600e6), (dict(memory="one"), 300e6), (dict(staging=64 << 20), 64e6)):
+            said, _ = self.run_program(program.replace("**OPTIONS", f"run='r{copies:.0f}', **{options!r}"))
+            print(f"{options}: {int(said) / 1e6:.0f} MB beside the state of 300 MB")
+            self.assertLess(int(said), copies + (600 << 20))
+
+
+class WeatherTests(Tests):
+    def test_a_full_disk_fails_the_save_and_nothing_else(self):
+        self.store.save(1, extra=state(1))
+        program = """
+given = np.arange(500_000.0)
+saving = store.save(2, extra=given, wait=False)
+try: saving.wait()
+except cairn.CairnError as error: print("wait", error)
+try: store.save(3, extra=given, wait=False)
+except cairn.CairnError as error: print("save", error)
+store.save(3, extra=given, wait=False).wait()
+"""
+        unheard = program.replace("try: saving.wait()\nexcept cairn.CairnError as error: print(\"wait\", error)\n", "")
+        failed = 0
+        for number in (1, 2, 3, 5, 8):
+            for which in (program, unheard):
+                said, _ = self.run_program(which, faults={"CAIRN_FAULT": f"enospc:{number}"})
+                if said:
+                    failed += 1
+                    self.assertRegex(said, "^(wait|save) .*(space|full)")
+                    self.assertEqual(said.startswith("wait"), which is program, said)
+                self.cairn("delete", *[f"main@{one['step']}" for one in self.cairn("list")[1:-1]])
+                self.store.rewind("main@1")
+                self.store.save(4, extra=1, replace=True)
+                for step in (2, 3):
+                    if any(one["step"] == step for one in self.cairn("list")):
+                        self.store.delete(f"main@{step}")
+                self.assert_whole(1, 4)
+                self.assert_same(self.store.load(1)["extra"], state(1))
+        self.assertGreaterEqual(failed, 6)
+
+    def test_a_store_that_is_deleted_fails_the_save(self):
+        self.store.save(1, extra=state(1), wait=False).wait()
+        with Gate.closed(before=lambda: shutil.rmtree(self.path)) as gate:
+            gate.open()
+            saving = self.store.save(2, extra=state(2), wait=False)
+            with self.assertRaises(cairn.CairnError):
+                saving.wait()
+        for wait in (False, True):
+            with self.assertRaises(cairn.CairnError):
+                self.store.save(3, extra=state(3), wait=wait).wait()
+        self.store.close()
+        self.store = self.open(create=True)
+        self.store.save(4, extra=state(4), wait=False).wait()
+        self.assert_whole(4)
+
+    def test_a_killed_process_leaves_what_was_saved(self):
+        self.store.save(1, extra=state(1))
+        chance = random.Random(5)
+        for step in range(2, 12 if IS_LONG else 6):
+            def work():
+                store = cairn.open(self.path)
+                for number in range(200):
+                    store.save(step, extra=state(number), wait=False, replace=True)
+
+            child = fork(work)
+            time.sleep(0.02 + chance.random() / 10)
+            os.kill(child, signal.SIGKILL)
+            self.assertEqual(ended(child), -signal.SIGKILL)
+            self.store.save(step, extra=state(step), wait=False, replace=True).wait()
+            self.assert_same(self.store.load()["extra"], state(step))
+        self.assertEqual(self.cairn("verify")["problems"], [])
+        self.assert_same(self.store.load(1)["extra"], state(1))
+
+    def test_an_exception_in_the_training_leaves_the_save_alone(self):
+        with self.assertRaises(ZeroDivisionError), self.open() as store, Gate.closed() as gate:
+            threading.Timer(0.05, gate.open).start()
+            store.save(1, extra=state(1), wait=False)
+            1 / 0
+        self.assert_same(self.store.load()["extra"], state(1))
+
+    def test_an_interpreter_that_ends_finishes_the_save(self):
+        program = "store.save(1, extra=np.arange(300_000), wait=False)\n"
+        for number, end in enumerate(["", "sys.exit(0)", "del store", "import gc; store = None; gc.collect()"]):
+            self.run_program(program.replace("extra", f"run='r{number}', extra") + end)
+            np.testing.assert_array_equal(self.store[f"r{number}@1"].state("extra"), np.arange(300_000))
+        self.run_program("import atexit; atexit.register(store.save, 1, extra=np.arange(9), run='exit', wait=False)")
+        np.testing.assert_array_equal(self.store["exit@1"].state("extra"), np.arange(9))
+        self.run_program(program.replace("extra", "run='error', extra") + "1 / 0", status=1)
+        np.testing.assert_array_equal(self.store["error@1"].state("extra"), np.arange(300_000))
+
+    def test_an_error_that_nobody_asked_for_is_printed_in_the_end(self):
+        self.store.save(1, extra={"a": 1})
+        _, said = self.run_program("store.save(1, extra={'a': 2}, wait=False)")
+        self.assertRegex(said, "^cairn: the save of step 1 failed: .*main@1")
+        _, said = self.run_program("try: store.save(1, extra={'a': 2}, wait=False).wait()\nexcept cairn.Exists: pass")
+        self.assertEqual(said, "")
+
+    def test_ctrl_c_gives_up_a_save_that_is_waited_for(self):
+        with Gate.closed() as gate:
+            interrupt = threading.Thread(target=lambda: (gate.wait(), os.kill(os.getpid(), signal.SIGINT)))
+            interrupt.start()
+            with self.assertRaises(KeyboardInterrupt):
+                self.store.save(1, extra=state(1))
+            interrupt.join()
+        self.assert_whole()
+        self.store.save(1, extra=state(2))
+        self.assert_whole(1)
+
+    def test_ctrl_c_gives_up_a_save_in_waves(self):
+        take = _saving.Session.take
+
+        def slow(session, control):
+            os.kill(os.getpid(), signal.SIGINT)
+            while not control.cancel:
+                time.sleep(0.01)
+            take(session, control)
+
+        with mock.patch.object(_saving.Session, "take", slow), self.assertRaises(KeyboardInterrupt):
+            self.store.save(1, extra=state(1), wait=False, staging=256 << 10)
+        self.store.save(2, extra=state(2), wait=False, staging=256 << 10).wait()
+        self.assert_whole(2)
+
+    def test_ctrl_c_at_any_moment_leaves_all_or_nothing(self):
+        """Also where the thread is just being started."""
+        chance = random.Random(1)
+        saved = 0
+        for step in range(60 if IS_LONG else 15):
+            given = state(step)
+            timer = threading.Timer(chance.random() / 40, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            try:
+                try:
+                    self.store.save(step, extra=given, wait=step % 3 > 0).wait()
+                except KeyboardInterrupt:
+                    # What was being read belongs to the training again.
+                    overwrite(given)
+                    raise
+                timer.join()
+                time.sleep(0.001)
+            except KeyboardInterrupt:
+                timer.join()
+            with self.assertRaises(LookupError) if not self.has(step) else self.subTest(step):
+                self.assert_same(self.store.load(step)["extra"], state(step))
+                saved += 1
+        self.store.wait()
+        self.assertGreater(saved, 0)
+        self.assertTrue(self.cairn("verify")["ok"])
+
+    def has(self, step):
+        self.store.wait()
+        return any(one["step"] == step for one in self.store.iterations())
+
+    def test_ctrl_c_in_closing_uses_nothing_that_is_closed(self):
+        store = self.open()
+        with Gate.closed() as gate:
+            store.save(1, extra=state(1), wait=False)
+            gate.wait()
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            with self.assertRaises(KeyboardInterrupt):
+                store.close()
+        self.assert_whole()
+
+    def test_a_store_of_a_newer_version_is_refused(self):
+        self.store.close()
+        described = json.loads((self.path / "cairn.json").read_text())
+        described["format"] += 1
+        (self.path / "cairn.json").write_text(json.dumps(described))
+        with self.assertRaises(cairn.NewerVersion):
+            cairn.open(self.path)
+
+    def test_a_state_of_a_newer_version_is_refused(self):
+        with mock.patch.object(_saving, "STATE_VERSION", 2):
+            self.store.save(1, extra=state(1))
+        with self.assertRaises(cairn.NewerVersion):
+            self.store.load()
+        self.assertEqual(self.store[1].tensor("extra.large").shape, (300, 1000))
+
+    def test_processes_and_the_command_share_a_store(self):
+        def work(number):
+            store = cairn.open(self.path)
+            for step in range(4):
+                store.save(step, extra=state(step), run=f"r{number}", wait=False)
+                # The same of both.
+                store.save(step, extra=state(step), run="both", wait=False)
+            store.close()
+
+        (self.folder / "notes").mkdir()
+        (self.folder / "notes/a.bin").write_bytes(b"a" * 1_000_000)
+        children = [fork(lambda number=number: work(number)) for number in range(2)]
+        for step in range(3):
+            self.cairn("save", self.folder / "notes", "--run", "cli", "--step", step)
+            self.cairn("list")
+        self.assertEqual([ended(child) for child in children], [0, 0])
+        self.assertEqual(len(self.cairn("list")), 4 + 4 + 4 + 3)
+        self.assertTrue(self.cairn("verify")["ok"])
+        for step in range(4):
+            self.assert_same(self.store[f"both@{step}"].state("extra"), state(step))
+
+
+class ForkTests(Tests):
+    def test_a_child_has_to_open_the_store_itself(self):
+        self.store.save(1, extra={"a": 1})
+        iteration = self.store[1]
+        with Gate.closed() as gate:
+            saving = self.store.save(2, extra=state(2), wait=False)
+            gate.wait()
+
+            def work():
+                for call in (
+                    lambda: self.store.save(3, extra=1), lambda: self.store.save(3, extra=1, wait=False),
+                    self.store.iterations, self.store.gc, self.store.load, lambda: iteration.read("cairn_state.json"), saving.wait,
+                ):
+                    try:
+                        call()
+                    except cairn.Usage as error:
+                        assert "fork" in str(error) or "process" in str(error), error
+                    else:
+                        raise AssertionError("a child used its parent's store")
+                self.store.wait()
+                self.store.close()
+                gate.open()
+                with cairn.open(self.path) as own:
+                    own.save(9, extra=state(9), wait=False).wait()
+                    own.save(10, extra=state(10))
+                    own.load(9)
+                gc.collect()
+                threading._shutdown()
+
+            child = fork(work)
+            self.assertEqual(ended(child), 0)
+            gate.open()
+            saving.wait()
+        self.assert_whole(1, 2, 9, 10)
+
+    def test_children_that_end_as_programs_do(self):
+        program = """
+children = []
+for step in range(20):
+    store.save(step, extra=np.random.default_rng(step).normal(size=20_000), wait=False)
+    child = os.fork()
+    if child == 0: break
+    children.append(child)
+else:
+    store.wait()
+    print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+        said, errors = self.run_program(program)
+        self.assertEqual((json.loads(said), errors), ([0] * 20, ""))
+        self.assert_whole(*range(20))
+
+    def test_workers_of_a_data_loader_are_forked_while_saves_run(self):
+        data = torch.utils.data.TensorDataset(torch.arange(64.0))
+        for step in range(3):
+            self.store.save(step, extra=state(step), wait=False)
+            loader = torch.utils.data.DataLoader(data, batch_size=16, num_workers=2)
+            self.assertEqual(sum(batch.sum().item() for batch, in loader), 2016)
+        self.store.wait()
+        self.assert_whole(0, 1, 2)
+
+
+class SigtermTests(Tests):
+    def terminated(self, work):
+        """The status of a child that says when it is ready for its SIGTERM."""
+        reader, writer = os.pipe()
+        child = fork(lambda: work(cairn.open(self.path), lambda: os.write(writer, b".")))
+        os.read(reader, 1)
+        os.kill(child, signal.SIGTERM)
+        os.close(reader), os.close(writer)
+        return ended(child)
+
+    def test_by_default_the_process_ends(self):
+        def work(store, ready):
+            store.save(1, extra=state(1))
+            with Gate.closed() as gate:
+                store.save(2, extra=state(2), wait=False)
+                gate.wait()
+                ready()
+                time.sleep(60)
+
+        self.assertEqual(self.terminated(work), -signal.SIGTERM)
+        self.assert_whole(1)
+
+    def test_a_last_save_is_made_before_the_process_ends(self):
+        def work(store, ready, wait):
+            with cairn.on_sigterm(lambda: store.save(7, extra=state(7), wait=wait)):
+                ready()
+                time.sleep(60)
+
+        for wait in (True, False):
+            self.assertEqual(self.terminated(lambda *given: work(*given, wait)), -signal.SIGTERM)
+            self.assert_same(self.store.load(7)["extra"], state(7))
+
+    def test_no_step_is_cut_in_half(self):
+        def work(store, ready):
+            done = torch.zeros(2)
+            with cairn.on_sigterm(lambda: store.save(int(done[1]), extra=done)) as sigterm:
+                for _ in range(2):
+                    with sigterm.hold(), sigterm.hold():
+                        done[0] += 1
+                        ready()
+                        time.sleep(0.3)
+                        done[1] += 1
+
+        self.assertEqual(self.terminated(work), -signal.SIGTERM)
+        self.assert_same(self.store.load()["extra"], torch.ones(2))
+
+    def test_a_save_under_way_ends_first(self):
+        def work(store, ready):
+            with cairn.on_sigterm(lambda: store.save(2, extra=state(2))), Gate.closed() as gate:
+                def go():
+                    gate.wait()
+                    ready()
+                    time.sleep(0.2)
+                    gate.open()
+
+                threading.Thread(target=go).start()
+                store.save(1, extra=state(1))
+                raise AssertionError("it goes on")
+
+        self.assertEqual(self.terminated(work), -signal.SIGTERM)
+        self.assert_whole(1, 2)
+
+    def test_a_last_save_that_fails_ends_the_process_as_well(self):
+        def work(store, ready):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            with cairn.on_sigterm(lambda: store.save(1, extra=object())):
+                ready()
+                time.sleep(60)
+
+        self.assertEqual(self.terminated(work), -signal.SIGTERM)
+        self.assert_whole()
+
+    def test_whoever_handled_it_before_gets_it_then(self):
+        def work(store, ready):
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(int(store.latest_step())))
+            store.latest_step = lambda: store.iterations()[-1]["step"]
+            with cairn.on_sigterm(lambda: store.save(5, extra=1)):
+                ready()
+                time.sleep(60)
+
+        self.assertEqual(self.terminated(work), 5)
+
+    def test_children_save_nothing(self):
+        def work(store, ready):
+            with cairn.on_sigterm(lambda: store.save(1, extra=1)):
+                child = fork(lambda: time.sleep(60))
+                os.kill(child, signal.SIGTERM)
+                os._exit(9 if ended(child) == -signal.SIGTERM else 1)
+
+        child = fork(lambda: work(cairn.open(self.path), None))
+        self.assertEqual(ended(child), 9)
+        self.assert_whole()
+
+    def test_it_ends_with_its_block_and_is_for_the_main_thread(self):
+        before = signal.getsignal(signal.SIGTERM)
+        with cairn.on_sigterm(lambda: None):
+            self.assertNotEqual(signal.getsignal(signal.SIGTERM), before)
+        self.assertEqual(signal.getsignal(signal.SIGTERM), before)
+        caught = []
+
+        def work():
+            try:
+                cairn.on_sigterm(lambda: None).__enter__()
+            except cairn.Usage as error:
+                caught.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        self.assertEqual(len(caught), 1)
+
+
+def network(width=40):
+    return torch.nn.Sequential(torch.nn.Linear(30, width), torch.nn.BatchNorm1d(width), torch.nn.Linear(width, 2))
+
+
+def train(model, optimizer, scheduler=None, steps=2):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(8, 30)).square().mean().backward()
+        optimizer.step()
+        if scheduler:
+            scheduler.step()
+
+
+class LoadingTests(Tests):
+    def test_a_training_goes_on_as_if_it_had_not_been_stopped(self):
+        torch.manual_seed(3)
+        random.seed(3)
+        np.random.seed(3)
+
+        def parts(seed):
+            torch.manual_seed(seed)
+            model = network()
+            optimizer = torch.optim.AdamW([
+                {"params": model[0].parameters(), "lr": 0.1}, {"params": model[2].parameters(), "weight_decay": 0.5}], amsgrad=True)
+            return model, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5), torch.Generator().manual_seed(seed)
+
+        model, optimizer, scheduler, generator = parts(1)
+        train(model, optimizer, scheduler)
+        torch.randn(3, generator=generator)
+        self.store.save(2, model=model, optimizer=optimizer, scheduler=scheduler, rng={
+            "torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate(),
+            "own": generator.get_state()}, extra={"epoch": 3, "name": "a", "seen": (1, 2)}, wait=False)
+        train(model, optimizer, scheduler)
+        drawn = torch.rand(1).item(), np.random.rand(), random.random(), torch.rand(1, generator=generator).item()
+
+        other, other_optimizer, other_scheduler, other_generator = parts(2)
+        places = [tensor.data_ptr() for tensor in other.state_dict().values()]
+        rest = self.store.load(model=other, optimizer=other_optimizer, scheduler=other_scheduler)
+        self.assertEqual([tensor.data_ptr() for tensor in other.state_dict().values()], places)
+        self.assertEqual(rest["extra"], {"epoch": 3, "name": "a", "seen": (1, 2)})
+        torch.set_rng_state(rest["rng"]["torch"])
+        np.random.set_state(rest["rng"]["numpy"])
+        random.setstate(rest["rng"]["python"])
+        other_generator.set_state(rest["rng"]["own"])
+        train(other, other_optimizer, other_scheduler)
+        self.assertEqual(
+            drawn, (torch.rand(1).item(), np.random.rand(), random.random(), torch.rand(1, generator=other_generator).item()))
+        self.assert_same(other.state_dict(), model.state_dict())
+        self.assert_same(other_optimizer.state_dict(), optimizer.state_dict())
+        self.assert_same(other_scheduler.state_dict(), scheduler.state_dict())
+
+    def test_a_model_of_other_shapes_stays_as_it_is(self):
+        self.store.save(1, model=network(), optimizer=torch.optim.SGD(network().parameters()))
+        other = torch.nn.Sequential(torch.nn.Linear(30, 41), torch.nn.BatchNorm1d(40), torch.nn.Identity(), torch.nn.Linear(1, 1))
+        before = bits(other)
+        for strict in (True, False):
+            with self.assertRaises(cairn.Mismatch) as caught:
+                self.store.load(model=other, strict=strict)
+            said = str(caught.exception)
+            self.assertRegex(said, r"size mismatch for 0.weight.*\[40, 30\].*\[41, 30\]")
+            self.assertEqual('Missing key(s) in state_dict: "3.weight", "3.bias"' in said, strict)
+            self.assertEqual('Unexpected key(s) in state_dict: "2.weight", "2.bias"' in said, strict)
+            self.assert_same(bits(other), before)
+
+    def test_a_model_that_has_only_some_of_it(self):
+        self.store.save(1, model=network())
+        other = torch.nn.Sequential(torch.nn.Linear(30, 40), torch.nn.BatchNorm1d(40))
+        with self.assertRaises(cairn.Mismatch):
+            self.store.load(model=other)
+        self.store.load(model=other, strict=False)
+        saved = self.store[1].state("model")
+        self.assert_same(dict(other.state_dict()), {name: tensor for name, tensor in saved.items() if name[0] != "2"})
+
+    def test_nothing_is_changed_where_one_of_several_does_not_fit(self):
+        model = network()
+        self.store.save(1, model=model, optimizer=torch.optim.SGD(model.parameters()))
+        other = network()
+        before = bits(other)
+        with self.assertRaisesRegex(cairn.Mismatch, r"groups of \[6\].*groups of \[2\]"):
+            self.store.load(model=other, optimizer=torch.optim.SGD(other[0].parameters()))
+        with self.assertRaisesRegex(cairn.NotFound, "no part scheduler: it has model, optimizer"):
+            self.store.load(model=other, scheduler=torch.optim.SGD(other.parameters()))
+        with self.assertRaisesRegex(cairn.Usage, "load_state_dict"):
+            self.store.load(model=other, optimizer={})
+        self.assert_same(bits(other), before)
+
+    def test_weights_that_are_tied_stay_tied(self):
+        model = torch.nn.Sequential(torch.nn.Linear(9, 9), torch.nn.Linear(9, 9))
+        model[1].weight = model[0].weight
+        saved = self.store.save(1, model=model).wait()
+        self.assertEqual(saved["tensors"], 3)
+        other = torch.nn.Sequential(torch.nn.Linear(9, 9), torch.nn.Linear(9, 9))
+        self.store.load(model=other)
+        self.assert_same(bits(other), bits(model))
+        self.assertIsNot(other[0].weight, other[1].weight)
+        other[1].weight = other[0].weight
+        with torch.no_grad():
+            other[0].weight.zero_()
+        self.store.load(model=other)
+        self.assertIs(other[0].weight, other[1].weight)
+        self.assert_same(bits(other), bits(model))
+        got = self.store[1].state("model")
+        self.assertEqual(got["0.weight"].data_ptr(), got["1.weight"].data_ptr())
+
+    def test_what_shares_memory_across_parts_is_loaded_whole(self):
+        model = network()
+        self.store.save(1, extra={"again": model[0].weight}, model=model)
+        self.store.save(2, model=model, extra={"again": model[0].weight})
+        for step in (1, 2):
+            other = network()
+            rest = self.store.load(step, model=other)
+            self.assert_same(bits(other), bits(model))
+            self.assertTrue(torch.equal(rest["extra"]["again"], model[0].weight))
+            self.assertNotEqual(rest["extra"]["again"].data_ptr(), other[0].weight.data_ptr())
+
+    def test_a_model_of_another_type_gets_the_values(self):
+        model = network()
+        self.store.save(1, model=model)
+        other = network().to(torch.bfloat16)
+        self.store.load(model=other)
+        self.assert_same(other[0].weight.data, model[0].weight.data.to(torch.bfloat16))
+
+    def test_models_whose_memory_is_arranged_otherwise(self):
+        model = torch.nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)
+        self.store.save(1, model=model, wait=False).wait()
+        for other in (torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)):
+            self.store.load(model=other)
+            self.assert_same(bits(other), bits(model))
+        self.assertTrue(other.weight.is_contiguous(memory_format=torch.channels_last))
+        self.assertTrue(self.store[1].state("model")["weight"].is_contiguous(memory_format=torch.channels_last))
+
+    def test_hooks_and_extra_state_have_their_say(self):
+        class Counting(torch.nn.Linear):
+            count = 0
+
+            def get_extra_state(self):
+                return {"count": self.count}
+
+            def set_extra_state(self, state):
+                self.count = state["count"]
+
+        model = Counting(4, 4)
+        model.count = 5
+        self.store.save(1, model=model)
+        other = Counting(4, 4)
+        other.register_load_state_dict_pre_hook(lambda module, state, *_: state.update(weight=state["weight"] + 1))
+        self.store.load(model=other)
+        self.assertEqual(other.count, 5)
+        self.assertTrue(torch.equal(other.weight, model.weight + 1))
+
+    def test_parts_are_read_by_name(self):
+        self.store.save(1, model=network(), extra=state(1), more=[1, 2])
+        with self.store[1] as iteration:
+            self.assert_same(iteration.state("extra"), state(1))
+            self.assertEqual(list(iteration.state("more", "extra")), ["more", "extra"])
+            self.assertEqual(list(iteration.state()), ["model", "extra", "more"])
+            with self.assertRaisesRegex(cairn.NotFound, "no part optimizer: it has model, extra, more"):
+                iteration.state("optimizer")
+        with self.assertRaisesRegex(cairn.Usage, "closed"):
+            iteration.state("extra")
+        with self.assertRaises(cairn.NotFound):
+            self.store[5]
+
+    def test_without_torch_tensors_are_arrays(self):
+        self.store.save(1, model=network(), extra={"numbers": torch.arange(6).view(2, 3), "b": b"c"})
+        said, _ = self.run_program("""
+extra = store.load()["extra"]
+print(type(extra["numbers"]).__name__, extra["numbers"].tolist(), extra["b"], store[1].tensor("0.weight")[:2].shape)
+store.save(2, extra=extra, wait=False).wait()
+assert store.diff(1, 2)["changed"] == [], store.diff(1, 2)
+""")
+        self.assertEqual(said.strip(), "ndarray [[0, 1, 2], [3, 4, 5]] b'c' (2, 30)")
+
+    def test_an_iteration_outlives_its_store(self):
+        self.store.save(1, extra=state(1))
+        iteration = self.store[1]
+        self.store.close()
+        self.assert_same(iteration.state("extra"), state(1))
+
+
+class RankTests(Tests):
+    def test_an_iteration_is_there_when_all_ranks_are_in(self):
+        stores = [self.store, self.open(), self.open()]
+        for step, order in ((1, (0, 1, 2)), (2, (2, 0, 1))):
+            for place, rank in enumerate(order):
+                saving = stores[rank].save(step, model={"w": torch.full((9,), rank + step)}, extra={"rank": rank}, rank=rank,
+                                           world_size=3, attempt="a", wait=False)
+                self.assertEqual(saving.wait().get("isPart", False), place < 2)
+                self.assertEqual([one["step"] for one in self.store.iterations()], list(range(1, step + (place == 2))))
+        for rank in range(3):
+            got = self.store.load(2, rank=rank)
+            self.assert_same(got, {"model": {"w": torch.full((9,), rank + 2)}, "extra": {"rank": rank}})
+        with self.assertRaises(cairn.NotFound):
+            self.store.load(2, rank=3)
+        self.assert_whole(1, 2)
+
+    def test_ranks_that_save_at_once(self):
+        def work(rank):
+            store = cairn.open(self.path)
+            for step in range(3):
+                store.save(step, model=state(step), extra={"rank": rank}, rank=rank, world_size=3, attempt="a", wait=False)
+            store.close()
+
+        children = [fork(lambda rank=rank: work(rank)) for rank in range(3)]
+        self.assertEqual([ended(child) for child in children], [0, 0, 0])
+        self.assert_whole(0, 1, 2)
+        for rank in range(3):
+            self.assert_same(self.store.load(1, rank=rank), {"model": state(1), "extra": {"rank": rank}})
+
+    def test_a_rank_of_another_attempt_completes_nothing(self):
+        self.store.save(1, extra=0, rank=0, world_size=2, attempt="a")
+        self.assertTrue(self.store.save(1, extra=1, rank=1, world_size=2, attempt="b").wait()["isPart"])
+        self.assertEqual(self.store.iterations(), [])
+        # It comes twice, and the other one again.
+        self.store.save(1, extra=1, rank=1, world_size=2, attempt="b")
+        self.assertNotIn("isPart", self.store.save(1, extra=5, rank=0, world_size=2, attempt="b").wait())
+        self.assertEqual([self.store.load(1, rank=rank)["extra"] for rank in (0, 1)], [5, 1])
+        self.assert_whole(1)
+
+    def test_replicas_that_are_saved_at_once_cost_nothing(self):
+        def used():
+            return sum(path.stat().st_blocks * 512 for path in (self.path / "packs").iterdir())
+
+        values = torch.randn(1_000_000, generator=torch.Generator().manual_seed(1))
+        self.store.save(0, model={"w": values[:1]})
+        empty = used()
+
+        def work(rank):
+            store = cairn.open(self.path)
+            with Gate.closed() as gate:
+                saving = store.save(1, model={"w": values}, rank=rank, world_size=2, attempt="a", wait=False)
+                gate.wait()
+                os.kill(os.getpid(), signal.SIGSTOP)
+                gate.open()
+                saving.wait()
+
+        children = [fork(lambda rank=rank: work(rank)) for rank in range(2)]
+        for child in children:
+            os.waitpid(child, os.WUNTRACED)
+        for child in children:
+            os.kill(child, signal.SIGCONT)
+        self.assertEqual([ended(child) for child in children], [0, 0])
+        self.assertEqual(len(self.store.iterations()), 2)
+        for _ in range(2):
+            stored, on_disk = self.store.stats()["storedBytes"], used() - empty
+            print(f"replicas of {values.nbytes:,} bytes: {stored:,} stored, {on_disk:,} on disk")
+            self.store.gc()
+        self.assertLess(on_disk, 1.03 * values.nbytes)
+
+
+class TensorTests(Tests):
+    def test_slices_are_those_of_numpy(self):
+        arrays = {
+            "cube": np.arange(7 * 6 * 5, dtype=np.int32).reshape(7, 6, 5), "row": np.arange(100_000, dtype=np.float64),
+            "number": np.array(3.5, np.float32), "empty": np.empty((0, 4), np.float32), "table": np.random.rand(300, 200),
+        }
+        self.store.save(1, extra=arrays)
+        chance = random.Random(2)
+
+        def part(length):
+            if length and chance.random() < 0.3:
+                return chance.randrange(-length, length)
+            first, last = (chance.choice([None, chance.randrange(-length - 2, length + 3)]) for _ in range(2))
+            return slice(first, last, chance.choice([None, 1, 2, 3, length + 1]))
+
+        with self.store[1] as iteration:
+            self.assertEqual(iteration.tensor("extra.cube").numpy().tolist(), arrays["cube"].tolist())
+            for name, array in arrays.items():
+                tensor = iteration.tensor(f"extra.{name}")
+                self.assertEqual((tensor.shape, tensor.nbytes), (array.shape, array.nbytes))
+                for _ in range(40):
+                    index = tuple(part(length) for length in array.shape[:chance.randint(0, array.ndim)])
+                    if chance.random() < 0.4:
+                        place = chance.randint(0, len(index))
+                        index = (*index[:place], ..., *[part(length) for length in array.shape[array.ndim - len(index) + place:]])
+                    if len(index) == 1 and chance.random() < 0.5:
+                        index = index[0]
+                    expected, got = array[index], np.asarray(tensor[index])
+                    self.assertEqual(got.shape, expected.shape, (name, index))
+                    np.testing.assert_array_equal(got, expected, str((name, index)))
+                self.assertEqual(np.asarray(tensor).tolist(), array.tolist())
+
+    def test_what_is_no_box_is_refused(self):
+        self.store.save(1, extra={"a": np.arange(6).reshape(2, 3)})
+        tensor = self.store[1].tensor("extra.a")
+        for index in (2, -3, (0, 3), (0, 0, 0), (0, ..., 0, 0), (..., ...), slice(None, None, -1), None, True, 1.0, "a", [0, 1],
+                      np.array([True, False]), slice(0, 1.5)):
+            with self.subTest(index=index), self.assertRaises((IndexError, TypeError)):
+                tensor[index]
+        self.assertEqual(tensor[np.int64(1), torch.tensor(2)], 5)
+        self.assertEqual(len(tensor), 2)
+
+    def test_tensors_are_found_by_their_names(self):
+        model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+        model[1].weight = model[0].weight
+        optimizer = torch.optim.AdamW(model.parameters())
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        self.store.save(1, model=model, optimizer=optimizer)
+        with self.store[1] as iteration:
+            for name in ("0.weight", "model.0.weight", "1.weight", "model.1.weight"):
+                self.assertTrue(torch.equal(iteration.tensor(name)[...], model[0].weight), name)
+            self.assertTrue(torch.equal(iteration.tensor("optimizer.state.0.exp_avg")[1], optimizer.state[model[0].weight]["exp_avg"][1]))
+            with self.assertRaisesRegex(cairn.NotFound, "no tensor exp_avg; there is optimizer.state.0.exp_avg"):
+                iteration.tensor("exp_avg")
+
+
+class ExportTests(Tests):
+    def test_all_of_an_export_says_what_was_recorded(self):
+        saved = self.store.save(3, model=network(), extra={"a": 1}, metrics={"loss": 2.5}, metadata={"data": "wiki"}).wait()
+        out = self.folder / "out"
+        self.store.export("latest", out, layout="hf", all=True)
+        recorded = json.loads((out / "training_metadata.json").read_text())
+        self.assertEqual([recorded[name] for name in ("run", "step", "id", "metrics")], ["main", 3, saved["id"], {"loss": 2.5}])
+        self.assertEqual(recorded["createdAt"], self.store.show("latest")["createdAt"])
+        self.assertEqual(recorded["metadata"], self.store["latest"].metadata)
+        self.assertEqual((recorded["metadata"]["data"], "python" in str(recorded["metadata"]["environment"]).lower()), ("wiki", True))
+        self.cairn("export", "latest", self.folder / "again", "--layout", "safetensors", "--all")
+        self.assertEqual((self.folder / "again/training_metadata.json").read_bytes(), (out / "training_metadata.json").read_bytes())
+
+        self.store.export("latest", self.folder / "model", layout="hf")
+        self.assertFalse((self.folder / "model/training_metadata.json").exists())
+        self.store.save(4, model=network(), environment=False)
+        self.store.export("latest", self.folder / "bare", layout="hf", all=True)
+        self.assertFalse((self.folder / "bare/training_metadata.json").exists())
+
+
+if __name__ == "__main__":
+    unittest.main(warnings="ignore")
