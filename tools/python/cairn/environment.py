@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping
 
 # Seconds that `git` may take before a commit is left out.
 _PATIENCE = 2.0
@@ -107,7 +107,7 @@ def _versions(environment: Any) -> Mapping[str, Any]:
     return versions if isinstance(versions, Mapping) else {}
 
 
-def _major(version: Any) -> Optional[int]:
+def _major(version: Any) -> int | None:
     match = re.match(r"\d+", version) if isinstance(version, str) else None
     return int(match.group()) if match else None
 
@@ -126,11 +126,10 @@ def _libraries() -> dict[str, str]:
 
 def _cann_version() -> Any:
     utilities = getattr(sys.modules.get("torch_npu"), "utils", None)
+    # Older ones have no such function, and it reads files that a container may lack.
     try:
         return utilities.get_cann_version() if utilities is not None else None
-    except (
-        Exception
-    ):  # Older ones have no such function, and those that do read files that a container may lack.
+    except Exception:
         return None
 
 
@@ -170,7 +169,7 @@ def _seconds_of_start() -> float:
 
 
 @functools.lru_cache(maxsize=None)
-def _git() -> Optional[dict[str, Any]]:
+def _git() -> dict[str, Any] | None:
     program = shutil.which("git")
     if program is None:
         return None

@@ -7,7 +7,7 @@ import operator
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Mapping, Optional, Union
+from typing import Any, Callable, Iterable, Mapping
 
 # How close to the end of an interval of epochs is there, as a fraction of it.
 _NEARLY = 1e-6
@@ -29,14 +29,14 @@ class Due:
     step: int
     reasons: tuple[str, ...] = ()
     best: tuple[str, ...] = ()
-    milestone: Optional[int] = None
+    milestone: int | None = None
     again: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.reasons) and not self.again
 
     @property
-    def pin(self) -> Optional[str]:
+    def pin(self) -> str | None:
         """`milestone-STEP` for a milestone, the name that policies give them; else None. For `store.save(pin=...)`."""
         return None if self.milestone is None else f"milestone-{self.step}"
 
@@ -73,13 +73,13 @@ class Schedule:
     def __init__(
         self,
         *,
-        steps: Optional[int] = None,
-        epochs: Optional[float] = None,
-        seconds: Optional[float] = None,
-        best: Union[str, Iterable[str], None] = None,
+        steps: int | None = None,
+        epochs: float | None = None,
+        seconds: float | None = None,
+        best: str | Iterable[str] | None = None,
         milestones: Iterable[int] = (),
         final: bool = True,
-        group: Optional[Any] = None,
+        group: Any = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._milestones = sorted(set(milestones))
@@ -92,13 +92,13 @@ class Schedule:
         self._metrics = [_direction(rule) for rule in ([best] if isinstance(best, str) else best or ())]
         self._final, self._group, self._clock = final, group, clock
         # Up to where all was asked about: the last step and epoch, and the last step that was due.
-        self._step: Optional[int] = None
-        self._epoch: Optional[float] = None
-        self._saved: Optional[int] = None
+        self._step: int | None = None
+        self._epoch: float | None = None
+        self._saved: int | None = None
         self._since = 0.0
         self._best: dict[str, float] = {}
 
-    def start(self, step: int = 0, epoch: Optional[float] = None) -> None:
+    def start(self, step: int = 0, epoch: float | None = None) -> None:
         """Begins, or goes on, after this step and epoch: nothing up to them is due, and the seconds count from now."""
         self._step = self._saved = operator.index(step)
         self._epoch = 0.0 if epoch is None and step == 0 else epoch
@@ -107,8 +107,8 @@ class Schedule:
     def due(
         self,
         step: int,
-        epoch: Optional[float] = None,
-        metrics: Optional[Mapping[str, Any]] = None,
+        epoch: float | None = None,
+        metrics: Mapping[str, Any] | None = None,
         final: bool = False,
     ) -> Due:
         """Whether to save this step now. To be asked after each step, or whenever saving is possible.
@@ -144,7 +144,7 @@ class Schedule:
         self._best = dict(state["best"])
         self._since = self._clock()
 
-    def _decide(self, step: int, epoch: Optional[float], metrics: Mapping[str, Any], final: bool) -> Due:
+    def _decide(self, step: int, epoch: float | None, metrics: Mapping[str, Any], final: bool) -> Due:
         step, epoch = operator.index(step), None if epoch is None else float(epoch)
         before = self._step_before(step)
         best = tuple(name for name, direction in self._metrics if self._is_best(name, direction, metrics))
@@ -174,7 +174,7 @@ class Schedule:
         self._epoch = self._saved = None
         return step - 1
 
-    def _reaches_epoch(self, epoch: Optional[float]) -> bool:
+    def _reaches_epoch(self, epoch: float | None) -> bool:
         if self._epochs is None or epoch is None:
             return False
         # Sums of fractions end a little below a whole number.
