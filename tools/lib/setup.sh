@@ -24,12 +24,27 @@ find_swift() {
     give_up "No Swift 6.3 toolchain was found. Install one from swift.org and set SWIFT_HOME to its usr folder."
 }
 
+# Prints those of the given Debian packages that are missing.
+missing_packages() {
+    local name
+    for name in "$@"; do
+        dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || printf '%s\n' "$name"
+    done
+}
+
+# Ends where one of the given Debian packages is missing, and installs nothing. Another system may have them by other names.
+require_packages() {
+    command -v dpkg-query >/dev/null || return 0
+    local missing
+    mapfile -t missing < <(missing_packages "$@")
+    [ ${#missing[@]} -eq 0 ] || give_up "Packages are missing. Install them with:
+  sudo apt-get update && sudo apt-get install -y ${missing[*]}"
+}
+
 # Installs those of the given Debian packages that are missing.
 install_packages() {
-    local missing=() name
-    for name in "$@"; do
-        dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || missing+=("$name")
-    done
+    local missing
+    mapfile -t missing < <(missing_packages "$@")
     [ ${#missing[@]} -gt 0 ] || return 0
     local as_root=()
     if [ "$(id -u)" -ne 0 ]; then
@@ -46,12 +61,12 @@ install_packages() {
     fi
 }
 
-# Fetches the Swift packages that a project in this folder needs, unless they are there.
+# Fetches the Swift packages that a project in this folder needs, unless they are there. More options go to swift.
 fetch_dependencies() {
-    local said
-    said=$(swift package --package-path "$1" resolve 2>&1) || give_up "$said
+    local said options=(--package-path "$@")
+    said=$(swift package "${options[@]}" resolve 2>&1) || give_up "$said
 Swift packages are missing, and fetching them failed. Once there is a network, run:
-  $(command -v swift) package --package-path $1 resolve"
+  $(command -v swift) package ${options[*]} resolve"
 }
 
 # Builds the release in the given folder, with the Swift runtime inside: it starts in half the time, and runs where there is no

@@ -1,0 +1,37 @@
+"""Puts the C library, which it builds from the Swift sources beside this package, into the wheel."""
+
+from __future__ import annotations
+
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class SharedLibrary(BuildHookInterface[Any]):
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        # The sources in place are used with the library that CAIRN_LIBRARY names: a copy among them would soon be an old one.
+        if version == "editable":
+            return
+        system = sysconfig.get_platform()
+        if not system.startswith("linux-"):
+            self.app.abort(f"Cairn runs on Linux, and not on {system}.")
+        build_data["force_include"][self._built()] = "cairn/libCairnC.so"
+        build_data["pure_python"] = False
+        # For any Python 3, as nothing is linked with it.
+        build_data["tag"] = f"py3-none-{system.replace('-', '_').replace('.', '_')}"
+
+    def _built(self) -> str:
+        """Builds the library, and returns its path; ends with what is missing where that can't be done."""
+        folder = Path(self.root)
+        if not (folder / "../../Package.swift").exists():
+            self.app.abort(
+                "The Swift sources of Cairn are not beside this package: install a wheel, or from a checkout of the "
+                "repository with `pip install ./tools/python`."
+            )
+        done = subprocess.run(["bash", str(folder / "library.sh")], stdout=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            self.app.abort("The library of Cairn could not be built, for the reason above.")
+        return done.stdout.splitlines()[-1]
