@@ -12,6 +12,11 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 class SharedLibrary(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if self.target_name == "sdist":
+            self.app.abort(
+                "The Swift sources are not below this folder: install it from a checkout of the repository, "
+                "or build a wheel with tools/wheel."
+            )
         # The sources in place are used with the library that CAIRN_LIBRARY names: a copy among them would soon be an old one.
         if version == "editable":
             return
@@ -25,13 +30,9 @@ class SharedLibrary(BuildHookInterface[Any]):
 
     def _built(self) -> str:
         """Builds the library, and returns its path; ends with what is missing where that can't be done."""
-        folder = Path(self.root)
-        if not (folder / "../../Package.swift").exists():
-            self.app.abort(
-                "The Swift sources of Cairn are not beside this package: install a wheel, or from a checkout of the "
-                "repository with `pip install ./tools/python`."
-            )
-        done = subprocess.run(["bash", str(folder / "library.sh")], stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            ["bash", str(Path(self.root) / "library.sh")], stdout=subprocess.PIPE, text=True
+        )
         if done.returncode != 0:
             self.app.abort("The library of Cairn could not be built, for the reason above.")
         return done.stdout.splitlines()[-1]

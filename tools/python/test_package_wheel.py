@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The wheel that CAIRN_WHEEL names, or what there is to test without one: what is in it, and that it works in clean virtual environments where there is no toolchain.
+"""The wheel that CAIRN_WHEEL names: what is in it, and that it works in clean virtual environments where there is no toolchain.
 
 Python 3.9, 3.11 and 3.13, as far as they are found in PATH or among pyenv's, and the one that runs this.
 """
