@@ -43,9 +43,7 @@ def load(
         for found in [_in_place(iteration, part, target, of_rank)]
         if found is not None
     }
-    memory = iteration._targets(
-        {part: tree for part, tree in trees.items() if part not in in_place}, of_rank
-    )
+    memory = iteration._targets({part: tree for part, tree in trees.items() if part not in in_place}, of_rank)
     wanted = list(iteration._wanted(memory, of_rank))
     for part, place in in_place.items():
         for name, leaf in place.leaves.items():
