@@ -220,4 +220,5 @@ def _is_plain(target: torch.Tensor) -> bool:
 
 
 def _bytes(target: torch.Tensor) -> int:
-    return target.numel() * target.element_size()
+    size: int = target.numel() * target.element_size()
+    return size
