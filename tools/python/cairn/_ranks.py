@@ -216,7 +216,7 @@ def _readable(target: torch.Tensor) -> torch.Tensor:
 
 
 def _is_plain(target: torch.Tensor) -> bool:
-    return target.device.type == "cpu" and target.is_contiguous()
+    return bool(target.device.type == "cpu" and target.is_contiguous())
 
 
 def _bytes(target: torch.Tensor) -> int:
