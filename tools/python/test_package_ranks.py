@@ -10,7 +10,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.update(OMP_NUM_THREADS="1", TORCH_CPP_LOG_LEVEL="ERROR")
 sys.path.insert(0, str(Path(__file__).parent))
 import torch
 import torch.distributed as dist

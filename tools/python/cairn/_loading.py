@@ -31,7 +31,7 @@ def load(
 ) -> dict[str, Any]:
     """Loads parts into targets, and gives the others."""
     of_rank = rank or 0
-    trees = iteration._tree(of_rank)["parts"]
+    trees = iteration._parts(of_rank)
     for part in targets:
         if part not in trees:
             raise Usage(
