@@ -10,7 +10,6 @@ from ._arrays import Leaf
 
 # Tensors begin at a multiple of this.
 _ALIGNMENT = 64
-# What numpy and torch copy by themselves is copied in few goes; what is contiguous, on all cores.
 
 
 class Staged:
@@ -21,7 +20,6 @@ class Staged:
         self.places: dict[tuple[str, str], tuple[int, int]] = {}
         # Of the iteration that has these bytes, once it is committed.
         self.saved_as: Optional[str] = None
-        self.run: Optional[str] = None
 
     def address(self, part: str, name: str, nbytes: int) -> Optional[int]:
         """Where as many bytes of a tensor lie; None where there are none, or others."""
@@ -29,9 +27,11 @@ class Staged:
         return found[0] if found is not None and found[1] == nbytes else None
 
     def take(self, leaves: Sequence[Leaf]) -> None:
-        """Copies tensors one behind the other. The memory has room for `staged_size(leaves)` bytes."""
+        """Copies tensors one behind the other. The memory has room for `staged_size(leaves)` bytes.
+
+        What is contiguous in host memory is copied on all cores, the rest by numpy and torch.
+        """
         self.places = {}
-        self.saved_as = None
         stretches: list[tuple[int, int, int]] = []
         others: list[tuple[Leaf, int]] = []
         address = self.memory.address
@@ -75,11 +75,26 @@ class HostMemory:
         self._free = []
         return Staged(fitting[0] if fitting else _library.Memory(size))
 
-    def keep(self, staged: Staged) -> None:
-        """A state that was saved is what the next one is compared with."""
-        if self.base is not None:
-            self._free.append(self.base.memory)
-        self.base = staged
+    def stage(self, leaves: Sequence[Leaf]) -> Staged:
+        """A copy of a state."""
+        staged = self.room(staged_size(leaves))
+        try:
+            staged.take(leaves)
+        except BaseException:
+            self.give_back(staged)
+            raise
+        return staged
+
+    def keep(self, staged: Staged, saved_as: str) -> None:
+        """A state that was saved, as the iteration with this id, is what the next one is compared with."""
+        self.drop_base()
+        staged.saved_as, self.base = saved_as, staged
+
+    def drop_base(self) -> None:
+        """Nothing is compared with."""
+        base, self.base = self.base, None
+        if base is not None:
+            self.give_back(base)
 
     def give_back(self, staged: Staged) -> None:
         """A state that is of no use any more."""
