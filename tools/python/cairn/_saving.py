@@ -145,7 +145,9 @@ class Saving:
 
     def __repr__(self) -> str:
         failed = self._background.error is not None
-        state = "skipped" if self.skipped else "under way" if not self.done() else "failed" if failed else "done"
+        state = (
+            "skipped" if self.skipped else "under way" if not self.done() else "failed" if failed else "done"
+        )
         return f"<cairn saving {self.step}: {state}>"
 
     def done(self) -> bool:
@@ -163,7 +165,9 @@ class Saving:
         if self._process != os.getpid():
             raise Usage("this save goes on in the process that began it; wait for it there")
         if not self._background.wait(timeout):
-            raise TimeoutError(f"the save of step {self.step} takes longer than {timeout} seconds; it goes on")
+            raise TimeoutError(
+                f"the save of step {self.step} takes longer than {timeout} seconds; it goes on"
+            )
         self._raise()
         result: Optional[dict[str, Any]] = self._background.result
         return result
