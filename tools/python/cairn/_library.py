@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from .errors import CairnError, of_code
 
@@ -196,11 +196,16 @@ class Memory:
     """Host memory that forked children don't have. Given back with the object."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
-        self.address = handle("cairn_map", max(size, 1))
+        self.size = max(size, 1)
+        # None before anybody tried.
+        self.is_pinned: Optional[bool] = None
+        self.unpin: Optional[Callable[[], None]] = None
+        self.address = handle("cairn_map", self.size)
 
     def __del__(self, _end: Any = end) -> None:
         # Once the interpreter has gone that far, the memory goes with the process.
         address, self.address = getattr(self, "address", 0), 0
         if address:
-            _end("cairn_unmap", address, max(self.size, 1))
+            if self.unpin is not None:
+                self.unpin()
+            _end("cairn_unmap", address, self.size)

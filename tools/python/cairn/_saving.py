@@ -292,8 +292,8 @@ class Saver:
             self._drop_base()
         leaves = plan.flat.leaves
         staged = self.memory.room(staged_size(leaves))
-        staged.take(leaves)
         base = self.memory.base
+        staged.take(leaves, base, is_base=copies == 2)
         # The copy is all that is needed: the state's own memory may go.
         for leaf in leaves:
             leaf.array = None
