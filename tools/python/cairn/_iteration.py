@@ -50,9 +50,7 @@ class Iteration:
 
     def __init__(self, store: Store, reference: str) -> None:
         self._store = store
-        self._address = _library.handle(
-            "cairn_iteration_open", store._handle(), _library.text(reference)
-        )
+        self._address = _library.handle("cairn_iteration_open", store._handle(), _library.text(reference))
         self._described: Optional[dict[str, Any]] = None
         self._states: dict[int, dict[str, Any]] = {}
         self._stored_tensors: Optional[dict[tuple[str, str], Stored]] = None
@@ -183,9 +181,7 @@ class Iteration:
 
     # States
 
-    def state(
-        self, *parts: str, rank: int = 0, map_location: Any = None, allow_pickle: bool = False
-    ) -> Any:
+    def state(self, *parts: str, rank: int = 0, map_location: Any = None, allow_pickle: bool = False) -> Any:
         """The state of a part, or of several: a dictionary by part; without any, of all.
 
         Lists, numbers and all else come back with the types that they had. `rank` says whose, where several

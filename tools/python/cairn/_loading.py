@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
 from ._arrays import Leaf, Target
@@ -43,21 +43,17 @@ def load(
         for found in [_in_place(iteration, part, target, of_rank)]
         if found is not None
     }
-    memory = iteration._targets(
-        {part: tree for part, tree in trees.items() if part not in in_place}, of_rank
-    )
-    wanted = list(iteration._wanted(memory, of_rank))
+    memory = iteration._targets({part: tree for part, tree in trees.items() if part not in in_place}, of_rank)
+    wanted = dict(zip(memory, iteration._wanted(memory, of_rank)))
     for part, place in in_place.items():
         for name, leaf in place.leaves.items():
             assert leaf.pointer is not None or not leaf.nbytes
             memory[part, name] = Target(leaf.array, leaf.pointer or 0, leaf.nbytes)
-            wanted.append(_source(iteration, part, name, leaf, of_rank))
+            wanted[part, name] = _source(iteration, part, name, leaf, of_rank)
     if group is None:
-        iteration._read(wanted)
+        iteration._read(wanted.values())
     else:
-        from ._ranks import balanced_read
-
-        balanced_read(iteration, wanted, group)
+        _read_together(iteration, [(memory[key].array, one) for key, one in wanted.items()], group)
     states = unflatten(
         trees, lambda *key: memory[key].array, allow_pickle=allow_pickle, map_location=map_location
     )
@@ -66,6 +62,25 @@ def load(
         if part not in in_place or not in_place[part].is_sharded:
             _load_into(target, states[part], part, strict)
     return {part: state for part, state in states.items() if part not in targets}
+
+
+def _read_together(iteration: Iteration, wanted: Sequence[tuple[Any, Wanted]], group: Any) -> None:
+    """Reads what all ranks of a group want, each byte on one of them."""
+    import torch
+
+    from ._ranks import balanced_read
+
+    def read(positions: Sequence[int], buffers: Sequence[Any]) -> None:
+        iteration._read(
+            wanted[position][1]._replace(target=buffer.data_ptr())
+            for position, buffer in zip(positions, buffers)
+        )
+
+    tensors = [
+        array if isinstance(array, torch.Tensor) else torch.from_numpy(array.reshape(-1).view("u1"))
+        for array, _ in wanted
+    ]
+    balanced_read(tensors, read, group)
 
 
 def _in_place(iteration: Iteration, part: str, target: Any, rank: int) -> Optional[_InPlace]:

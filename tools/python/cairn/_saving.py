@@ -107,9 +107,7 @@ class Session:
         files = {**plan.files, plan.folder + STATE_FILE: plan.state_file()}
         for path, data in files.items():
             _library.call("cairn_save_add_file", self._address, _library.text(path), data, len(data))
-        result: dict[str, Any] = _library.answer(
-            "cairn_save_commit", self._address, ctypes.byref(control)
-        )
+        result: dict[str, Any] = _library.answer("cairn_save_commit", self._address, ctypes.byref(control))
         return result
 
     def close(self) -> None:
@@ -138,7 +136,15 @@ class Saving:
         self._thread: Optional[threading.Thread] = None
 
     def __repr__(self) -> str:
-        state = "skipped" if self.skipped else "under way" if not self.done() else "failed" if self._error else "done"
+        state = (
+            "skipped"
+            if self.skipped
+            else "under way"
+            if not self.done()
+            else "failed"
+            if self._error
+            else "done"
+        )
         return f"<cairn saving {self.step}: {state}>"
 
     def _start(self, work: Callable[[Control], dict[str, Any]]) -> None:
@@ -169,7 +175,9 @@ class Saving:
         if self._thread is not None:
             self._thread.join(timeout)
             if self._thread.is_alive():
-                raise TimeoutError(f"the save of step {self.step} takes longer than {timeout} seconds; it goes on")
+                raise TimeoutError(
+                    f"the save of step {self.step} takes longer than {timeout} seconds; it goes on"
+                )
         self._raise()
         return self._result
 
