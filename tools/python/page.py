@@ -129,7 +129,7 @@ def draw(namespace):
     stored = [iteration["storedBytes"] for iteration in namespace["store"].iterations()]
     steps = range(2, len(stored) + 1)
     shares = dict(zip(namespace["groups"], zip(*map(namespace["changed_shares"], steps))))
-    left, width, row, top = 118, 640, 26, 84
+    left, width, row, top = 108, 632, 26, 84
     drawing = Drawing(
         820, 412, "What changed in each step",
         "The share of elements with another value than after the step before, in a small model of bf16 weights")
