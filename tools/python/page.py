@@ -4,8 +4,9 @@
     page.py             runs the page
     page.py --write     puts what was printed into the page, and draws its picture
 
-```python blocks share one namespace. What they print stands in the ```text block behind them. ```console blocks are
-commands after `$`, each with its output. Blocks of another kind (```sh, ```py, ```json) are only shown.
+```python blocks share one namespace. What they print stands in the ```text block behind them. One with a name behind
+`python` is a file instead. ```console blocks are commands after `$`, each with its output. Blocks of another kind (```sh,
+```py) are only shown.
 """
 import contextlib
 import io
@@ -16,13 +17,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PAGE = ROOT / "Docs/python.md"
 PICTURE = ROOT / "Docs/changed-elements.svg"
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What is another one each time, and how far other numbers may be off: processors don't round alike.
 TIME = re.compile(r"[\d.]+ (?=(ms|s|MiB/s|GiB/s|GB/s)\b)")
 ID = re.compile(r"\b[0-9a-f]{8,64}\b")
@@ -31,16 +32,17 @@ TOLERANCE = 0.25
 
 
 class Block(NamedTuple):
-    """A block of the page: its kind, its text and where that stands."""
+    """A block of the page: its kind, the file that it is, its text and where that stands."""
 
     kind: str
+    file: Optional[str]
     text: str
     start: int
     stop: int
 
 
 def blocks(page):
-    return [Block(match[1], match[2], *match.span(2)) for match in BLOCK.finditer(page)]
+    return [Block(match[1], match[2], match[3], *match.span(3)) for match in BLOCK.finditer(page)]
 
 
 class Runner:
@@ -71,7 +73,9 @@ class Runner:
             done = subprocess.run(
                 ["bash", "-c", command], cwd=self.folder, env=self.variables, text=True, timeout=120,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            shown.append(f"$ {command}\n{done.stdout}")
+            # Without the number of the process, as shells say it where somebody looks on.
+            said = re.sub(r"^bash: line \d+: +\d+ (\w+) .*$", r"\1", done.stdout, flags=re.MULTILINE)
+            shown.append(f"$ {command}\n{said}")
         return "".join(shown)
 
 
@@ -80,7 +84,9 @@ def run(page, runner):
     found = blocks(page)
     for block, following in zip(found, [*found[1:], None]):
         line = page[: block.start].count("\n")
-        if block.kind == "console":
+        if block.file is not None:
+            (runner.folder / block.file).write_text(block.text)
+        elif block.kind == "console":
             yield block.start, block.stop, runner.console(block.text)
         elif block.kind == "python":
             said = runner.python(block.text, line)
