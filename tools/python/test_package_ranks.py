@@ -1,13 +1,23 @@
 #!/usr/bin/env python3
 """Ranks find a name that they have in common and no other launch has, and share what they read."""
 
+import json
+import multiprocessing
+import os
 import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
+os.environ.update(OMP_NUM_THREADS="1", TORCH_CPP_LOG_LEVEL="ERROR")
 sys.path.insert(0, str(Path(__file__).parent))
+import torch
+import torch.distributed as dist
+
+import cairn
 from cairn import _ranks
+from cairn._iteration import Iteration
 
 BOOT = "0f2b"
 AGENT = {"PATH": "/bin"}
@@ -105,142 +115,169 @@ class AttemptTests(unittest.TestCase):
         self.assertEqual(_ranks.attempt(), _ranks.attempt())
 
 
-class DealTests(unittest.TestCase):
-    def test_sizes_are_dealt_out_evenly(self):
-        sizes = [7, 1, 9, 3, 3, 5, 0]
-        owners = _ranks._deal(sizes, 3)
-        loads = [sum(size for size, owner in zip(sizes, owners) if owner == rank) for rank in range(3)]
-        self.assertEqual(sorted(loads), [9, 9, 10])
-
-    def test_waves_hold_to_a_limit_but_for_what_is_larger(self):
-        import torch
-
-        targets = [torch.empty(size, dtype=torch.uint8) for size in (3, 4, 20, 5, 5, 1)]
-        self.assertEqual(list(_ranks._waves(targets, 10)), [[0, 1], [2], [3, 4], [5]])
-        self.assertEqual(list(_ranks._waves(targets, None)), [[0, 1, 2, 3, 4, 5]])
-        self.assertEqual(list(_ranks._waves([], 10)), [])
-
-
-def rank(number, ranks, file, answers):
-    """What a rank of the tests below does."""
-    import torch
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=number, world_size=ranks)
-    answers.put((number, {name: check() for name, check in CHECKS.items()}))
-    dist.destroy_process_group()
-
-
-def source(position):
-    """What is stored at a position: of several dtypes, shapes and sizes, which the ranks make anew."""
-    import torch
-
-    generator = torch.Generator().manual_seed(position)
+def state(seed):
+    """Parts of several dtypes, shapes and sizes; two names of one tensor."""
+    generator = torch.Generator().manual_seed(seed)
     kinds = [torch.float32, torch.bfloat16, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn]
-    shape = [(), (5, 8), (0, 3), (1000,), (7, 2, 3)][position % 5]
-    return torch.randn(shape, generator=generator).mul(50).to(kinds[position % len(kinds)])
+    shapes = [(), (50, 8), (0, 3), (1000,), (7, 2, 3)]
+    tensors = [
+        torch.randn(shape, generator=generator).mul(50).to(kind).requires_grad_(False) for kind in kinds for shape in shapes]
+    model = torch.nn.Linear(30, 20)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, generator=generator)
+    return {"model": model, "extra": {"tensors": tensors, "again": tensors[1], "step": seed, "transposed": tensors[1].t()}}
 
 
-def fill(count, limit, strided=False):
-    """Reads the sources in a balanced way. Returns whether they came, and which this rank read."""
-    import torch
-
-    read = []
-
-    def reader(positions, places):
-        for position, place in zip(positions, places):
-            assert place.is_contiguous()
-            read.append(position)
-            place.copy_(source(position))
-
-    targets = [torch.zeros_like(source(position)) for position in range(count)]
-    if strided:
-        targets = [target.t().contiguous().t() if target.dim() == 2 else target for target in targets]
-    _ranks.balanced_read(targets, reader, limit=limit)
-    raw = lambda tensor: tensor.contiguous().view(-1).view(torch.uint8)
-    return all(torch.equal(raw(target), raw(source(n))) for n, target in enumerate(targets)), read
+def raw(tensor):
+    return tensor.detach().contiguous().view(-1).view(torch.uint8)
 
 
-def failing():
-    """The error where one rank can't read, and the balanced read after it."""
-    import torch
-    import torch.distributed as dist
+def same(loaded, seed):
+    """Whether that is the state of a seed."""
+    expected = state(seed)
+    flat = lambda parts: [*parts["extra"]["tensors"], parts["extra"]["transposed"], *parts["model"].state_dict().values()]
+    return loaded["extra"]["step"] == seed and all(
+        one.dtype == other.dtype and torch.equal(raw(one), raw(other))
+        for one, other in zip(flat(loaded), flat(expected), strict=True))
 
-    def reader(positions, places):
+
+class Counted:
+    """Counts the bytes of tensors that this process reads, and of how many."""
+
+    def __enter__(self):
+        self.bytes, self.reads, self.original = 0, 0, Iteration._read
+
+        def read(iteration, wanted, *arguments):
+            wanted = list(wanted)
+            self.bytes += sum(one.nbytes for one in wanted if one.name is not None)
+            self.reads += sum(one.name is not None for one in wanted)
+            return self.original(iteration, wanted, *arguments)
+
+        Iteration._read = read
+        return self
+
+    def __exit__(self, *_):
+        Iteration._read = self.original
+
+
+def balanced(store, reference, **options):
+    """Loads so. Returns the state."""
+    model = torch.nn.Linear(30, 20)
+    loaded = store.load(reference, model=model, group=dist.group.WORLD, balanced=True, **options)
+    return {"model": model, **loaded}
+
+
+def whole(store):
+    """Whether a state came, in small pieces as well, and what this rank has read of it."""
+    with Counted() as counted:
+        is_same = same(balanced(store, "main@1"), 1)
+    with mock.patch.object(_ranks, "_PIECE", 100):
+        is_same = is_same and same(balanced(store, "main@2"), 2)
+    return is_same, counted.bytes, counted.reads
+
+
+def of_ranks(store):
+    """Whether each rank gets its own part of what ranks have saved."""
+    return same(balanced(store, "parts@1", rank=dist.get_rank()), 10 + dist.get_rank())
+
+
+def failing(store):
+    """The error where one rank can't read, and whether the next load is as if nothing had been."""
+
+    def read(*_):
+        raise OSError("the disk is gone")
+
+    original = Iteration._read
+    with store["main@1"] as iteration:
+        iteration.state("model")
+    try:
         if dist.get_rank() == 1:
-            raise OSError("the disk is gone")
-
-    try:
-        _ranks.balanced_read([torch.zeros(3), torch.zeros(4)], reader)
+            Iteration._read = lambda self, wanted, *more: read() if len(list(wanted)) > 1 else original(self, wanted, *more)
+        balanced(store, "main@1")
     except Exception as error:
-        return type(error).__name__, str(error), fill(10, 1 << 20)[0]
+        Iteration._read = original
+        return type(error).__name__, str(error), same(balanced(store, "main@1"), 1)
 
 
-def differing():
-    """The error where the ranks want different tensors."""
-    import torch
-    import torch.distributed as dist
-
+def differing(store):
+    """The error where the ranks load different iterations."""
     try:
-        _ranks.balanced_read([torch.zeros(3 + dist.get_rank())], lambda positions, places: None)
-    except ValueError as error:
+        balanced(store, f"main@{1 + dist.get_rank()}")
+    except cairn.Usage as error:
         return str(error)
 
 
-def attempts():
+def attempts(store):
     """The name of the attempt, twice."""
     return _ranks.attempt(), _ranks.attempt()
 
 
-CHECKS = {
-    "whole": lambda: fill(30, 1 << 20),
-    "strided": lambda: fill(30, 1 << 20, strided=True),
-    "waves": lambda: fill(30, 300, strided=True),
-    "failing": failing,
-    "differing": differing,
-    "attempts": attempts,
-}
+CHECKS = [whole, of_ranks, failing, differing, attempts]
+
+
+def rank(number, ranks, folder):
+    """What a rank of the tests below does."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=number, world_size=ranks)
+    store = cairn.open(f"{folder}/store")
+    found = {check.__name__: check(store) for check in CHECKS}
+    Path(f"{folder}/{number}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
 
 
 class GroupTests(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        import torch.multiprocessing
-
-        context = torch.multiprocessing.get_context("spawn")
-        answers = context.SimpleQueue()
         with tempfile.TemporaryDirectory(prefix="cairn-ranks.") as folder:
-            processes = [context.Process(target=rank, args=(n, 2, f"{folder}/group", answers)) for n in range(2)]
+            with cairn.open(f"{folder}/store", create=True) as store:
+                for step in (1, 2):
+                    store.save(step, run="main", **state(step))
+                for number in range(2):
+                    store.save(1, run="parts", rank=number, world_size=2, attempt="once", **state(10 + number))
+            # Forks, which need not import torch anew.
+            context = multiprocessing.get_context("fork")
+            processes = [context.Process(target=rank, args=(number, 2, folder)) for number in range(2)]
             for process in processes:
                 process.start()
             for process in processes:
                 process.join(60)
                 assert process.exitcode == 0, process.exitcode
-        cls.answers = [answer for _, answer in sorted(answers.get() for _ in processes)]
+            cls.answers = [json.loads(Path(f"{folder}/{number}.json").read_text()) for number in range(2)]
 
-    def test_each_tensor_is_read_by_one_rank_and_comes_to_all(self):
-        for name in ("whole", "strided", "waves"):
-            first, second = (answer[name] for answer in self.answers)
-            self.assertTrue(first[0] and second[0], name)
-            self.assertEqual(sorted(first[1] + second[1]), list(range(30)), name)
-            self.assertTrue(first[1] and second[1], name)
+    def of(self, check):
+        return [answer[check.__name__] for answer in self.answers]
+
+    def test_each_byte_is_read_by_one_rank_and_comes_to_all(self):
+        (first, first_bytes, first_reads), (second, second_bytes, second_reads) = self.of(whole)
+        self.assertTrue(first and second)
+        parts = state(1)
+        tensors = [*parts["extra"]["tensors"], *parts["model"].state_dict().values()]
+        self.assertEqual(first_bytes + second_bytes, sum(tensor.nbytes for tensor in tensors))
+        self.assertLess(abs(first_bytes - second_bytes), max(tensor.nbytes for tensor in tensors))
+        self.assertTrue(first_reads and second_reads)
+
+    def test_parts_of_ranks_are_read_by_each(self):
+        self.assertEqual(self.of(of_ranks), [True, True])
 
     def test_where_one_rank_fails_all_do_and_go_on(self):
-        first, second = (answer["failing"] for answer in self.answers)
-        said = "Rank 1 could not read its part of a balanced load: the disk is gone"
-        self.assertEqual(first, ("RuntimeError", said, True))
-        self.assertEqual(second, ("OSError", "the disk is gone", True))
+        said = "rank 1 could not read what it was to send: the disk is gone"
+        self.assertEqual(self.of(failing), [["CairnError", said, True], ["OSError", "the disk is gone", True]])
 
-    def test_ranks_that_want_different_tensors_are_told_so(self):
-        first, second = (answer["differing"] for answer in self.answers)
-        self.assertIn("The ranks want different tensors", first)
+    def test_ranks_that_load_different_iterations_are_told_so(self):
+        first, second = self.of(differing)
+        self.assertIn("the ranks have opened different iterations", first)
         self.assertEqual(first, second)
 
     def test_the_ranks_of_a_group_have_one_attempt(self):
-        first, second = (answer["attempts"] for answer in self.answers)
+        first, second = self.of(attempts)
         self.assertEqual(len({*first, *second}), 1)
         self.assertNotEqual(first[0], _ranks.attempt())
+
+    def test_sizes_are_dealt_out_evenly(self):
+        sizes = [7, 1, 9, 3, 3, 5, 0]
+        owners = _ranks._deal(sizes, 3)
+        loads = [sum(size for size, owner in zip(sizes, owners) if owner == rank) for rank in range(3)]
+        self.assertEqual(sorted(loads), [9, 9, 10])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional
 
 from ._arrays import Leaf, Target
@@ -31,7 +31,7 @@ def load(
 ) -> dict[str, Any]:
     """Loads parts into targets, and gives the others."""
     of_rank = rank or 0
-    trees = iteration._tree(of_rank)["parts"]
+    trees = iteration._parts(of_rank)
     for part in targets:
         if part not in trees:
             raise Usage(
@@ -44,16 +44,18 @@ def load(
         if found is not None
     }
     memory = iteration._targets({part: tree for part, tree in trees.items() if part not in in_place}, of_rank)
-    wanted = dict(zip(memory, iteration._wanted(memory, of_rank)))
+    wanted = list(iteration._wanted(memory, of_rank))
     for part, place in in_place.items():
         for name, leaf in place.leaves.items():
             assert leaf.pointer is not None or not leaf.nbytes
             memory[part, name] = Target(leaf.array, leaf.pointer or 0, leaf.nbytes)
-            wanted[part, name] = _source(iteration, part, name, leaf, of_rank)
+            wanted.append(_source(iteration, part, name, leaf, of_rank))
     if group is None:
-        iteration._read(wanted.values())
+        iteration._read(wanted)
     else:
-        _read_together(iteration, [(memory[key].array, one) for key, one in wanted.items()], group)
+        from ._ranks import balanced_read
+
+        balanced_read(iteration, wanted, group)
     states = unflatten(
         trees, lambda *key: memory[key].array, allow_pickle=allow_pickle, map_location=map_location
     )
@@ -62,25 +64,6 @@ def load(
         if part not in in_place or not in_place[part].is_sharded:
             _load_into(target, states[part], part, strict)
     return {part: state for part, state in states.items() if part not in targets}
-
-
-def _read_together(iteration: Iteration, wanted: Sequence[tuple[Any, Wanted]], group: Any) -> None:
-    """Reads what all ranks of a group want, each byte on one of them."""
-    import torch
-
-    from ._ranks import balanced_read
-
-    def read(positions: Sequence[int], buffers: Sequence[Any]) -> None:
-        iteration._read(
-            wanted[position][1]._replace(target=buffer.data_ptr())
-            for position, buffer in zip(positions, buffers)
-        )
-
-    tensors = [
-        array if isinstance(array, torch.Tensor) else torch.from_numpy(array.reshape(-1).view("u1"))
-        for array, _ in wanted
-    ]
-    balanced_read(tensors, read, group)
 
 
 def _in_place(iteration: Iteration, part: str, target: Any, rank: int) -> Optional[_InPlace]:
