@@ -338,7 +338,7 @@ class Saver:
         if copies == 1:
             self.memory.drop_base()
         leaves = plan.flat.leaves
-        staged = self.memory.stage(leaves)
+        staged = self.memory.stage(leaves, is_base=copies == 2)
         base = self.memory.base
         # The copy is all that is needed: the state's own memory may go.
         for leaf in leaves:
