@@ -487,7 +487,9 @@ def main(arguments):
     for name, number in store.pins.items():
         pins.setdefault(number, []).append(name)
     if arguments[1] == "list":
-        for number, one in sorted(store.iterations.items()):
+        # Runs of that name hold parts of iterations that are still to be.
+        shown = {number: one for number, one in store.iterations.items() if not one["run"].startswith(".part-")}
+        for number, one in sorted(shown.items()):
             head = store.head(one["head"])
             print(f"{one['run']}@{one['step']}", sha(one["head"]).hex(), head["bytes"], one["stored"],
                   "superseded" if one["superseded"] else "-", ",".join(sorted(pins.get(number, []))) or "-")

@@ -242,7 +242,8 @@ cairn_status cairn_save_add_file(cairn_save *save, const char *path, const void 
 cairn_status cairn_save_take(cairn_save *save, cairn_control *control);
 
 /// Reads the rest and commits. When it returns CAIRN_OK, the iteration survives a power cut, and the document has the fields of
-/// `cairn save --json`, and `isPart`: it is one rank's part, and others are still missing. However it ends, the save has ended.
+/// `cairn save --json`. Of a rank's part, also `isPart` where others are still missing, or else `iteration`: the `id` of what the parts
+/// make, as `id` is the part's own. However it ends, the save has ended.
 ///
 /// "exists" where the run has another iteration at this step.
 cairn_status cairn_save_commit(cairn_save *save, cairn_control *control, char **json);

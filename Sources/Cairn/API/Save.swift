@@ -101,6 +101,8 @@ public struct SaveResult: Sendable {
     public var reclaimedBytes: UInt64
     /// It is one part of an iteration, of which others are still missing.
     public var isPart = false
+    /// It is the last part of this iteration to come, by its manifest id; `id` is the part's own.
+    public var iteration: String?
     /// Steps that count no longer, as the training went back behind them.
     public var superseded: [UInt64] = []
     /// Sentences for people: what was saved in another way than they may expect.

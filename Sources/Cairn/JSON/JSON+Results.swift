@@ -14,6 +14,7 @@ extension JSON {
             ("reclaimedBytes", JSON(result.reclaimedBytes)), ("warnings", .list(result.warnings)),
         ].map { JSON.Member($0, $1) }
         if result.isPart { members.append(.init("isPart", JSON(true))) }
+        if let id = result.iteration { members.append(.init("iteration", JSON(id))) }
         self = .object(members)
     }
 

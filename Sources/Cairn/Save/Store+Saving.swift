@@ -102,6 +102,8 @@ extension Store {
         var chunks: Int
         /// Of all content, in the order of the manifest; none where none are made.
         var fingerprints: [FingerprintTable.Entry]
+        /// Bytes that its parts took when they were saved.
+        var storedBefore: UInt64 = 0
     }
 
     /// Makes the manifest over what was put.
@@ -154,7 +156,8 @@ extension Store {
         let pins = try self.pins(options, head)
         let bytes = head.encoded()
         let manifest = SaveSession.Manifest(
-            run: head.run, step: head.step, head: bytes, origin: draft.origin, pins: pins)
+            run: head.run, step: head.step, head: bytes, origin: draft.origin, pins: pins,
+            storedBefore: draft.storedBefore)
         let outcome = try session.commit(manifest) { transaction in
             guard try transaction.iterationNumber(run: head.run, step: head.step) == existing?.number else {
                 // Someone committed the same step a moment ago: look at theirs.

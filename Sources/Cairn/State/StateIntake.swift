@@ -106,7 +106,10 @@ final class StateIntake {
         result.warnings = warnings + store.lostBases(session)
         result.run = run
         result.isPart = options.part != nil
-        if let part = options.part, try store.complete(run, options, part) { result.isPart = false }
+        if let part = options.part, let iteration = try store.complete(run, options, part) {
+            result.isPart = false
+            result.iteration = iteration.idText
+        }
         if !result.isPart { try store.applyAutomaticPolicy(run, &result, progress) }
         result.seconds = Clock.monotonic - start
         return result

@@ -10,11 +10,13 @@ extension Store {
     private typealias Part = (info: IterationInfo, manifest: Manifest, lock: ReaderLock)
 
     /// Makes an iteration of its parts where all are there.
-    /// - Returns: whether it is there now.
-    func complete(_ run: String, _ options: StateSaveOptions, _ own: StatePart) throws -> Bool {
+    /// - Returns: the iteration, if it is there now.
+    func complete(
+        _ run: String, _ options: StateSaveOptions, _ own: StatePart
+    ) throws -> IterationInfo? {
         guard let parts = try parts(run, options.step, own) else {
             // Another rank may have found them all, and put them away.
-            return try iteration(run: run, step: options.step) != nil
+            return try iteration(run: run, step: options.step)
         }
         defer { withExtendedLifetime(parts.map(\.lock)) {} }
         let save = SaveOptions(
@@ -27,7 +29,7 @@ extension Store {
             guard attempt < Self.attempts else { throw Self.overtaken(attempt) }
         }
         removeParts { $0.origin == run && $0.info.step <= options.step }
-        return true
+        return try iteration(run: run, step: options.step)
     }
 
     /// All parts of an iteration; nil where one is missing, or of another attempt.
@@ -83,7 +85,9 @@ extension Store {
             roots: try writer.blob(roots.encoded()), metrics: parts.metrics,
             metadata: try writer.blob(Metadata(metadata).encoded()))
         try writer.flush()
-        return Draft(head: head, roots: roots, origin: "", chunks: 0, fingerprints: [])
+        return Draft(
+            head: head, roots: roots, origin: "", chunks: 0, fingerprints: [],
+            storedBefore: parts.reduce(0) { $0 + $1.info.storedBytes })
     }
 
     /// Gives up parts of iterations that will never be complete: the training has gone on, or nobody has come for a day.

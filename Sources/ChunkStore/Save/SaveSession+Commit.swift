@@ -21,13 +21,19 @@ extension SaveSession {
         public var head: [UInt8]
         public var origin: String
         public var pins: [String]
+        /// Bytes that its parts took when they were saved.
+        public var storedBefore: UInt64
 
-        public init(run: String, step: UInt64, head: [UInt8], origin: String, pins: [String]) {
+        public init(
+            run: String, step: UInt64, head: [UInt8], origin: String, pins: [String],
+            storedBefore: UInt64 = 0
+        ) {
             self.run = run
             self.step = step
             self.head = head
             self.origin = origin
             self.pins = pins
+            self.storedBefore = storedBefore
         }
     }
 
@@ -174,7 +180,7 @@ extension SaveSession {
             sequence: position.sequence, time: 0, previous: position.previous, event: .commit(event))
         let growth = try transaction.usedBytes() - min(before, transaction.usedBytes())
         event.storedBytes =
-            committed.reduce(0) { $0 + $1.summary.fileLength } + growth
+            manifest.storedBefore + committed.reduce(0) { $0 + $1.summary.fileLength } + growth
             + UInt64(JournalRecord.padded(record.encoded(store: store.id).bytes.count))
         return event
     }

@@ -9,6 +9,7 @@ import Testing
 @Suite struct LayoutTableTests {
     /// As issue and documentation have it: split, resume, export to, out to Hugging Face.
     private static let rows: [String: (Bool, Bool, String?, Bool)] = [
+        "cairn": (true, false, nil, true),
         "mindformers": (true, true, "mindformers", true), "mindformers1": (true, true, "mindformers1", true),
         "llamafactory": (true, true, "hf", true), "lightning": (true, true, "torch", true),
         "dcp": (true, true, "dcp", true),

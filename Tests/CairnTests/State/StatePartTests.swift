@@ -36,6 +36,7 @@ import Testing
         let last = try save(rank: 2, of: 3, step: 5) { $0.pin = "good" }
         #expect(!last.isPart && last.run == "main")
         let info = try bench.store.resolve("good")
+        #expect(last.iteration == info.idText && info.storedBytes > 3 * 100_000)
         #expect(info.step == 5 && info.tensors == 3 && info.files == 3 && info.metrics["loss"] == 1)
         let files = try bench.store.show("5").files.filter { $0.kind == .file }.map(\.path)
         #expect(files == (0..<3).map { "rank_0000\($0)/model.safetensors" })

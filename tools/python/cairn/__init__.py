@@ -17,13 +17,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._iteration import Iteration as Iteration
-    from ._iteration import Tensor as Tensor
+    from ._iteration import Iteration as Iteration, Tensor as Tensor
     from ._library import version as __version__
     from ._saving import Saving as Saving
     from ._sigterm import on_sigterm as on_sigterm
-    from ._store import Store as Store
-    from ._store import open as open
+    from ._store import Store as Store, open as open
     from .errors import (
         Ambiguous as Ambiguous,
         Busy as Busy,

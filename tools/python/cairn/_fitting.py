@@ -29,7 +29,9 @@ def check(
             with _unchanging():
                 target.load_state_dict(state, strict=strict)
         except RuntimeError as error:
-            raise Mismatch(f"{part} of {iteration.run}@{iteration.step} doesn't fit: {error}", path=part) from None
+            raise Mismatch(
+                f"{part} of {iteration.run}@{iteration.step} doesn't fit: {error}", path=part
+            ) from None
     elif isinstance(target, torch.optim.Optimizer):
         _check_groups(iteration, part, tree, target)
 
@@ -62,7 +64,9 @@ def _unchanging() -> Any:
 
 def _check_groups(iteration: Iteration, part: str, tree: Tree, optimizer: Any) -> None:
     saved = tree.get("param_groups") if isinstance(tree, Mapping) else None
-    if not isinstance(saved, list) or not all(isinstance(group, Mapping) and "params" in group for group in saved):
+    if not isinstance(saved, list) or not all(
+        isinstance(group, Mapping) and "params" in group for group in saved
+    ):
         return
     before, now = ([len(group["params"]) for group in groups] for groups in (saved, optimizer.param_groups))
     if before != now:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ._store import Store
 
 STATE_FILE = "cairn_state.json"
+# What cairn.dcp keeps beside its state.
+DCP_FILE = "dcp.json"
 STATE_FORMAT, STATE_VERSION = "cairn-state", 1
 
 
@@ -192,15 +194,13 @@ class Iteration:
 
     # States
 
-    def state(
-        self, *parts: str, rank: int = 0, map_location: Any = None, allow_pickle: bool = False
-    ) -> Any:
+    def state(self, *parts: str, rank: int = 0, map_location: Any = None, allow_pickle: bool = False) -> Any:
         """The state of a part, or of several: a dictionary by part; without any, of all.
 
         Lists, numbers and all else come back with the types that they had. `rank` says whose, where several
         ranks saved. Raises NotFound, and Usage where it was not saved from Python.
         """
-        trees = self._tree(rank)["parts"]
+        trees = self._parts(rank)
         for part in parts:
             if part not in trees:
                 raise NotFound(f"{self.run}@{self.step} has no part {part}: it has {', '.join(trees)}")
@@ -214,6 +214,16 @@ class Iteration:
             map_location=map_location,
         )
         return states[parts[0]] if len(parts) == 1 else states
+
+    def _parts(self, rank: int) -> dict[str, Any]:
+        """The trees of the parts that a rank has."""
+        parts: dict[str, Any] = self._tree(rank)["parts"]
+        if not parts and any(folder + DCP_FILE in self.files for folder in ("", rank_folder(0))):
+            raise Usage(
+                f"{self.run}@{self.step} was saved by torch.distributed.checkpoint: load it with that and "
+                "cairn.dcp.StorageReader, or read its tensors with tensor()"
+            )
+        return parts
 
     def _tree(self, rank: int) -> dict[str, Any]:
         """What `cairn_state.json` of a rank says."""

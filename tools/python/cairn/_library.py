@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from .errors import CairnError, of_code
 
@@ -211,12 +211,17 @@ class Memory:
     """Host memory that forked children don't have. Given back with the object."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size = max(size, 1)
+        # None before anybody tried.
+        self.is_pinned: Optional[bool] = None
+        self.unpin: Optional[Callable[[], None]] = None
         self._process = os.getpid()
-        self.address = handle("cairn_map", max(size, 1))
+        self.address = handle("cairn_map", self.size)
 
     def __del__(self, _end: Any = end, _process: Any = os.getpid) -> None:
         address, self.address = getattr(self, "address", 0), 0
         # A child doesn't have it, and perhaps never gets the lock that another thread of the parent's held.
         if address and self._process == _process():
-            _end("cairn_unmap", address, max(self.size, 1))
+            if self.unpin is not None:
+                self.unpin()
+            _end("cairn_unmap", address, self.size)

@@ -32,11 +32,12 @@ def load(
 ) -> dict[str, Any]:
     """Loads parts into targets, and gives the others."""
     of_rank = rank or 0
-    trees = iteration._tree(of_rank)["parts"]
+    trees = iteration._parts(of_rank)
     for part, target in targets.items():
         if part not in trees:
             raise NotFound(
-                f"{iteration.run}@{iteration.step} has no part {part}: it has {', '.join(trees) or 'none'}", path=part
+                f"{iteration.run}@{iteration.step} has no part {part}: it has {', '.join(trees) or 'none'}",
+                path=part,
             )
         if not callable(getattr(target, "load_state_dict", None)):
             raise Usage(
@@ -64,7 +65,9 @@ def load(
         balanced_read(iteration, reads, group)
 
     def states(parts: Mapping[str, Any], location: Any) -> dict[str, Any]:
-        return unflatten(parts, lambda *key: memory[key].array, allow_pickle=allow_pickle, map_location=location)
+        return unflatten(
+            parts, lambda *key: memory[key].array, allow_pickle=allow_pickle, map_location=location
+        )
 
     loaded = states({part: trees[part] for part in targets}, _location(map_location))
     for part, target in targets.items():
@@ -88,7 +91,9 @@ def _all_in_place(
     for part, target in targets.items():
         others = wanted({other: tree for other, tree in trees.items() if other != part})
         # Where another part shares its tensors, both get some that are their own.
-        place = None if any(owner == part for owner, _ in others) else _in_place(iteration, part, target, rank)
+        place = (
+            None if any(owner == part for owner, _ in others) else _in_place(iteration, part, target, rank)
+        )
         if place is not None:
             found[part] = place
     return found

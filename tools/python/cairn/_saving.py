@@ -111,9 +111,7 @@ class Session:
         files = {**plan.files, plan.folder + STATE_FILE: plan.state_file()}
         for path, data in files.items():
             _library.call("cairn_save_add_file", self._address, _library.text(path), data, len(data))
-        result: dict[str, Any] = _library.answer(
-            "cairn_save_commit", self._address, ctypes.byref(control)
-        )
+        result: dict[str, Any] = _library.answer("cairn_save_commit", self._address, ctypes.byref(control))
         return result
 
     def __enter__(self) -> Session:
@@ -146,7 +144,9 @@ class Saving:
 
     def __repr__(self) -> str:
         failed = self._background.error is not None
-        state = "skipped" if self.skipped else "under way" if not self.done() else "failed" if failed else "done"
+        state = (
+            "skipped" if self.skipped else "under way" if not self.done() else "failed" if failed else "done"
+        )
         return f"<cairn saving {self.step}: {state}>"
 
     def done(self) -> bool:
@@ -164,7 +164,9 @@ class Saving:
         if self._process != os.getpid():
             raise Usage("this save goes on in the process that began it; wait for it there")
         if not self._background.wait(timeout):
-            raise TimeoutError(f"the save of step {self.step} takes longer than {timeout} seconds; it goes on")
+            raise TimeoutError(
+                f"the save of step {self.step} takes longer than {timeout} seconds; it goes on"
+            )
         self._raise()
         result: Optional[dict[str, Any]] = self._background.result
         return result
@@ -335,7 +337,7 @@ class Saver:
         if copies == 1:
             self.memory.drop_base()
         leaves = plan.flat.leaves
-        staged = self.memory.stage(leaves)
+        staged = self.memory.stage(leaves, is_base=copies == 2)
         base = self.memory.base
         # The copy is all that is needed: the state's own memory may go.
         for leaf in leaves:

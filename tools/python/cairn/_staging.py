@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
-from . import _library
+from . import _device, _library
 from ._arrays import Leaf
 
 # Tensors begin at a multiple of this.
@@ -20,31 +20,49 @@ class Staged:
         self.places: dict[tuple[str, str], tuple[int, int]] = {}
         # Of the iteration that has these bytes, once it is committed.
         self.saved_as: Optional[str] = None
+        # Of what lies on a device, as it was when it was copied here.
+        self.fingerprints: dict[_device.Place, _device.Fingerprints] = {}
 
     def address(self, part: str, name: str, nbytes: int) -> Optional[int]:
         """Where as many bytes of a tensor lie; None where there are none, or others."""
         found = self.places.get((part, name))
         return found[0] if found is not None and found[1] == nbytes else None
 
-    def take(self, leaves: Sequence[Leaf]) -> None:
+    def take(self, leaves: Sequence[Leaf], base: Optional[Staged] = None, *, is_base: bool = False) -> None:
         """Copies tensors one behind the other. The memory has room for `staged_size(leaves)` bytes.
 
-        What is contiguous in host memory is copied on all cores, the rest by numpy and torch.
+        What is contiguous in host memory is copied on all cores, the rest by numpy and torch. What is on a device
+        and did not change since `base` is taken from there; `is_base` says that this is to be such a base.
         """
         self.places = {}
         stretches: list[tuple[int, int, int]] = []
         others: list[tuple[Leaf, int]] = []
+        distant: list[tuple[Leaf, int]] = []
         address = self.memory.address
         for leaf in leaves:
             self.places[leaf.part, leaf.name] = address, leaf.nbytes
-            if leaf.pointer is None:
+            if _device.is_on_device(leaf):
+                distant.append((leaf, address))
+            elif leaf.pointer is None:
                 others.append((leaf, address))
             elif leaf.nbytes:
                 stretches.append((address, leaf.pointer, leaf.nbytes))
             address += aligned(leaf.nbytes)
-        _library.copy(stretches)
-        for leaf, target in others:
-            leaf.copy_to(target)
+        crossing = self._crossing(distant, base, is_base)
+        try:
+            crossing.start(_device.pin(self.memory, distant))
+            _library.copy(stretches + crossing.kept)
+            for leaf, target in others:
+                leaf.copy_to(target)
+        finally:
+            crossing.finish()
+
+    def _crossing(
+        self, distant: Sequence[tuple[Leaf, int]], base: Optional[Staged], is_base: bool
+    ) -> _device.Crossing:
+        self.fingerprints = _device.fingerprints(leaf for leaf, _ in distant) if is_base else {}
+        compared = None if base is None else _device.Base(base.places, base.fingerprints)
+        return _device.Crossing(distant, self.fingerprints, compared)
 
 
 def aligned(nbytes: int) -> int:
@@ -75,11 +93,11 @@ class HostMemory:
         self._free = []
         return Staged(fitting[0] if fitting else _library.Memory(size))
 
-    def stage(self, leaves: Sequence[Leaf]) -> Staged:
-        """A copy of a state."""
+    def stage(self, leaves: Sequence[Leaf], *, is_base: bool = False) -> Staged:
+        """A copy of a state; `is_base` says that the next one may be compared with it."""
         staged = self.room(staged_size(leaves))
         try:
-            staged.take(leaves)
+            staged.take(leaves, self.base, is_base=is_base)
         except BaseException:
             self.give_back(staged)
             raise

@@ -38,9 +38,7 @@ def open(
     processors that this process may use), `chunk_size` that of a store that is made now, in bytes. Raises
     NotAStore and NewerVersion.
     """
-    options = _library.options(
-        create=create or None, memory=memory, jobs=jobs, chunkSize=chunk_size
-    )
+    options = _library.options(create=create or None, memory=memory, jobs=jobs, chunkSize=chunk_size)
     return Store(_library.handle("cairn_open", _library.path(path), options))
 
 
@@ -156,7 +154,9 @@ class Store:
             if environment:
                 described.setdefault("environment", _environment())
             options = {
-                "metrics": None if metrics is None else {name: float(value) for name, value in metrics.items()},
+                "metrics": None
+                if metrics is None
+                else {name: float(value) for name, value in metrics.items()},
                 "metadata": described or None,
                 "pin": pin,
                 "replace": replace or None,
@@ -255,7 +255,11 @@ class Store:
         return list(_library.answer("cairn_pins", self._handle()))
 
     def annotate(
-        self, reference: Union[str, int], *, metrics: Optional[Mapping[str, float]] = None, note: Optional[str] = None
+        self,
+        reference: Union[str, int],
+        *,
+        metrics: Optional[Mapping[str, float]] = None,
+        note: Optional[str] = None,
     ) -> dict[str, Any]:
         """Adds what is known only later, such as an evaluation's metrics."""
         numbers = json.dumps({name: float(value) for name, value in (metrics or {}).items()}).encode()
@@ -268,7 +272,9 @@ class Store:
 
     def delete(self, *references: Union[str, int]) -> Any:
         """Forgets iterations. Raises Protected for a pinned one and the newest."""
-        return _library.answer("cairn_delete", self._handle(), json.dumps([str(one) for one in references]).encode())
+        return _library.answer(
+            "cairn_delete", self._handle(), json.dumps([str(one) for one in references]).encode()
+        )
 
     def policy(self, run: Optional[str] = None, **rules: Any) -> Any:
         """The retention rules of a run; sets them where some are given, all others being none.
@@ -279,7 +285,11 @@ class Store:
         if not rules:
             return _library.answer("cairn_policy", self._handle(), _library.optional_text(run))
         is_cleared = rules.pop("clear", False)
-        policy = None if is_cleared else json.dumps({_camel(name): value for name, value in rules.items()}).encode()
+        policy = (
+            None
+            if is_cleared
+            else json.dumps({_camel(name): value for name, value in rules.items()}).encode()
+        )
         return _library.answer("cairn_set_policy", self._handle(), _library.optional_text(run), policy)
 
     def gc(self, *, dry_run: bool = False) -> dict[str, Any]:

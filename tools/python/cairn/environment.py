@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
 import re
-import shutil
-import subprocess
 import sys
 import time
 from typing import Any, Mapping
@@ -69,6 +66,9 @@ def capture(cairn: str) -> dict[str, Any]:
             directory. Left out where it is in no repository, has no commit, or git takes too long.
         ranks: The variables of a launcher, such as RANK and WORLD_SIZE. Left out where there are none.
     """
+    # Not with the package: importing it has to be quick.
+    import platform
+
     captured: dict[str, Any] = {
         "versions": {"python": platform.python_version(), "cairn": cairn, **_libraries()},
         "platform": platform.platform(),
@@ -170,6 +170,9 @@ def _seconds_of_start() -> float:
 
 @functools.lru_cache(maxsize=None)
 def _git() -> dict[str, Any] | None:
+    import shutil
+    import subprocess
+
     program = shutil.which("git")
     if program is None:
         return None

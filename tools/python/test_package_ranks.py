@@ -1,0 +1,284 @@
+#!/usr/bin/env python3
+"""Ranks find a name that they have in common and no other launch has, and share what they read."""
+
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+os.environ.update(OMP_NUM_THREADS="1", TORCH_CPP_LOG_LEVEL="ERROR")
+sys.path.insert(0, str(Path(__file__).parent))
+import torch
+import torch.distributed as dist
+
+import cairn
+from cairn import _ranks
+from cairn._iteration import Iteration
+
+BOOT = "0f2b"
+AGENT = {"PATH": "/bin"}
+RANK = {"PATH": "/bin", "RANK": "0", "TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": "0"}
+
+
+class Processes:
+    """A folder like /proc with a few processes."""
+
+    def __init__(self, folder):
+        self.path = Path(folder)
+        (self.path / "sys/kernel/random").mkdir(parents=True)
+        (self.path / "sys/kernel/random/boot_id").write_text(BOOT + "\n")
+
+    def add(self, number, parent, began, variables=None):
+        process = self.path / str(number)
+        process.mkdir(exist_ok=True)
+        # A program's name may hold blanks and parentheses.
+        fields = ["S", str(parent), *["0"] * 17, str(began), "0", "0"]
+        (process / "stat").write_text(f"{number} (a (b) c) {' '.join(fields)}\n")
+        if variables is not None:
+            (process / "environ").write_bytes(b"\0".join(f"{k}={v}".encode() for k, v in variables.items()))
+
+
+class AttemptTests(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="cairn-ranks.")
+        self.addCleanup(folder.cleanup)
+        self.processes = Processes(folder.name)
+        self.processes.add(1, 0, 10, {})
+        self.processes.add(100, 1, 500, AGENT)
+
+    def attempt(self, variables, parent=100):
+        self.processes.add("self", parent, 900)
+        return _ranks.attempt(variables, self.processes.path)
+
+    def test_ranks_of_one_parent_have_the_same_and_those_of_another_do_not(self):
+        first = self.attempt({})
+        self.assertEqual(self.attempt({}), first)
+        self.assertEqual(first, f"{BOOT}-100-500")
+        self.processes.add(200, 1, 500, AGENT)
+        self.assertNotEqual(self.attempt({}, parent=200), first)
+
+    def test_a_number_that_came_again_is_another_process(self):
+        first = self.attempt({})
+        self.processes.add(100, 1, 501, AGENT)
+        self.assertNotEqual(self.attempt({}), first)
+
+    def test_scripts_around_ranks_are_not_what_started_them(self):
+        first = self.attempt(RANK)
+        for script in (101, 102):
+            self.processes.add(script, 100, 600 + script, RANK)
+            self.assertEqual(self.attempt(RANK, parent=script), first)
+        self.processes.add(101, 100, 600, {"PATH": "/bin", "PMI_RANK": "1"})
+        self.assertEqual(self.attempt({"PMI_RANK": "1"}, parent=101), f"{BOOT}-100-500")
+
+    def test_a_process_of_another_user_is_what_started_the_ranks(self):
+        self.processes.add(300, 1, 700)
+        self.assertEqual(self.attempt({}, parent=300), f"{BOOT}-300-700")
+
+    def test_the_first_process_of_a_container_is_its_own(self):
+        self.processes.add(1, 0, 10, RANK)
+        self.assertEqual(self.attempt(RANK, parent=1), f"torchrun-0-{BOOT}-1-10")
+        self.assertEqual(self.attempt(RANK, parent=0), f"torchrun-0-{BOOT}-self-900")
+
+    def test_torchrun_that_starts_its_ranks_again_makes_another_attempt(self):
+        first = self.attempt(RANK)
+        self.assertNotEqual(self.attempt({**RANK, "TORCHELASTIC_RESTART_COUNT": "1"}), first)
+        # The same id, from another agent.
+        self.processes.add(200, 1, 800, AGENT)
+        self.assertNotEqual(self.attempt(RANK, parent=200), first)
+
+    def test_torchrun_in_a_batch_job_is_known_by_its_agent(self):
+        job = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}
+        self.processes.add(100, 1, 500, job)
+        first = self.attempt({**job, **RANK})
+        self.processes.add(200, 1, 800, job)
+        self.assertNotEqual(self.attempt({**job, **RANK}, parent=200), first)
+
+    def test_steps_of_slurm_have_names(self):
+        step = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "2", "SLURM_STEP_NUM_TASKS": "4"}
+        self.assertEqual(self.attempt(step), "slurm-7-2-0")
+        self.assertEqual(self.attempt({**step, "SLURM_RESTART_COUNT": "1"}), "slurm-7-2-1")
+
+    def test_a_shell_in_a_step_of_slurm_starts_what_it_likes(self):
+        step = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"}
+        first = self.attempt(step)
+        self.processes.add(200, 1, 800, AGENT)
+        self.assertNotEqual(self.attempt(step, parent=200), first)
+
+    def test_mpirun_has_names(self):
+        self.assertEqual(self.attempt({"PMIX_NAMESPACE": "prterun-n1-77@1", "PMIX_RANK": "3"}), "mpi-prterun-n1-77@1")
+
+    def test_this_process_has_one(self):
+        self.assertEqual(_ranks.attempt(), _ranks.attempt())
+
+
+def state(seed):
+    """Parts of several dtypes, shapes and sizes; two names of one tensor."""
+    generator = torch.Generator().manual_seed(seed)
+    kinds = [torch.float32, torch.bfloat16, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn]
+    shapes = [(), (50, 8), (0, 3), (1000,), (7, 2, 3)]
+    tensors = [
+        torch.randn(shape, generator=generator).mul(50).to(kind).requires_grad_(False) for kind in kinds for shape in shapes]
+    model = torch.nn.Linear(30, 20)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, generator=generator)
+    return {"model": model, "extra": {"tensors": tensors, "again": tensors[1], "step": seed, "transposed": tensors[1].t()}}
+
+
+def raw(tensor):
+    return tensor.detach().contiguous().view(-1).view(torch.uint8)
+
+
+def same(loaded, seed):
+    """Whether that is the state of a seed."""
+    expected = state(seed)
+    flat = lambda parts: [*parts["extra"]["tensors"], parts["extra"]["transposed"], *parts["model"].state_dict().values()]
+    return loaded["extra"]["step"] == seed and all(
+        one.dtype == other.dtype and torch.equal(raw(one), raw(other))
+        for one, other in zip(flat(loaded), flat(expected), strict=True))
+
+
+class Counted:
+    """Counts the bytes of tensors that this process reads, and of how many."""
+
+    def __enter__(self):
+        self.bytes, self.reads, self.original = 0, 0, Iteration._read
+
+        def read(iteration, wanted, *arguments):
+            wanted = list(wanted)
+            self.bytes += sum(one.nbytes for one in wanted if one.name is not None)
+            self.reads += sum(one.name is not None for one in wanted)
+            return self.original(iteration, wanted, *arguments)
+
+        Iteration._read = read
+        return self
+
+    def __exit__(self, *_):
+        Iteration._read = self.original
+
+
+def balanced(store, reference, **options):
+    """Loads so. Returns the state."""
+    model = torch.nn.Linear(30, 20)
+    loaded = store.load(reference, model=model, group=dist.group.WORLD, balanced=True, **options)
+    return {"model": model, **loaded}
+
+
+def whole(store):
+    """Whether a state came, in small pieces as well, and what this rank has read of it."""
+    with Counted() as counted:
+        is_same = same(balanced(store, "main@1"), 1)
+    with mock.patch.object(_ranks, "_PIECE", 100):
+        is_same = is_same and same(balanced(store, "main@2"), 2)
+    return is_same, counted.bytes, counted.reads
+
+
+def of_ranks(store):
+    """Whether each rank gets its own part of what ranks have saved."""
+    return same(balanced(store, "parts@1", rank=dist.get_rank()), 10 + dist.get_rank())
+
+
+def failing(store):
+    """The error where one rank can't read, and whether the next load is as if nothing had been."""
+
+    def read(*_):
+        raise OSError("the disk is gone")
+
+    original = Iteration._read
+    with store["main@1"] as iteration:
+        iteration.state("model")
+    try:
+        if dist.get_rank() == 1:
+            Iteration._read = lambda self, wanted, *more: read() if len(list(wanted)) > 1 else original(self, wanted, *more)
+        balanced(store, "main@1")
+    except Exception as error:
+        Iteration._read = original
+        return type(error).__name__, str(error), same(balanced(store, "main@1"), 1)
+
+
+def differing(store):
+    """The error where the ranks load different iterations."""
+    try:
+        balanced(store, f"main@{1 + dist.get_rank()}")
+    except cairn.Usage as error:
+        return str(error)
+
+
+def attempts(store):
+    """The name of the attempt, twice."""
+    return _ranks.attempt(), _ranks.attempt()
+
+
+CHECKS = [whole, of_ranks, failing, differing, attempts]
+
+
+def rank(number, ranks, folder):
+    """What a rank of the tests below does."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=number, world_size=ranks)
+    store = cairn.open(f"{folder}/store")
+    found = {check.__name__: check(store) for check in CHECKS}
+    Path(f"{folder}/{number}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+class GroupTests(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        with tempfile.TemporaryDirectory(prefix="cairn-ranks.") as folder:
+            with cairn.open(f"{folder}/store", create=True) as store:
+                for step in (1, 2):
+                    store.save(step, run="main", **state(step))
+                for number in range(2):
+                    store.save(1, run="parts", rank=number, world_size=2, attempt="once", **state(10 + number))
+            # Forks, which need not import torch anew.
+            context = multiprocessing.get_context("fork")
+            processes = [context.Process(target=rank, args=(number, 2, folder)) for number in range(2)]
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join(60)
+                assert process.exitcode == 0, process.exitcode
+            cls.answers = [json.loads(Path(f"{folder}/{number}.json").read_text()) for number in range(2)]
+
+    def of(self, check):
+        return [answer[check.__name__] for answer in self.answers]
+
+    def test_each_byte_is_read_by_one_rank_and_comes_to_all(self):
+        (first, first_bytes, first_reads), (second, second_bytes, second_reads) = self.of(whole)
+        self.assertTrue(first and second)
+        parts = state(1)
+        tensors = [*parts["extra"]["tensors"], *parts["model"].state_dict().values()]
+        self.assertEqual(first_bytes + second_bytes, sum(tensor.nbytes for tensor in tensors))
+        self.assertLess(abs(first_bytes - second_bytes), max(tensor.nbytes for tensor in tensors))
+        self.assertTrue(first_reads and second_reads)
+
+    def test_parts_of_ranks_are_read_by_each(self):
+        self.assertEqual(self.of(of_ranks), [True, True])
+
+    def test_where_one_rank_fails_all_do_and_go_on(self):
+        said = "rank 1 could not read what it was to send: the disk is gone"
+        self.assertEqual(self.of(failing), [["CairnError", said, True], ["OSError", "the disk is gone", True]])
+
+    def test_ranks_that_load_different_iterations_are_told_so(self):
+        first, second = self.of(differing)
+        self.assertIn("the ranks have opened different iterations", first)
+        self.assertEqual(first, second)
+
+    def test_the_ranks_of_a_group_have_one_attempt(self):
+        first, second = self.of(attempts)
+        self.assertEqual(len({*first, *second}), 1)
+        self.assertNotEqual(first[0], _ranks.attempt())
+
+    def test_sizes_are_dealt_out_evenly(self):
+        sizes = [7, 1, 9, 3, 3, 5, 0]
+        owners = _ranks._deal(sizes, 3)
+        loads = [sum(size for size, owner in zip(sizes, owners) if owner == rank) for rank in range(3)]
+        self.assertEqual(sorted(loads), [9, 9, 10])
+
+
+if __name__ == "__main__":
+    unittest.main(warnings="ignore")
