@@ -148,7 +148,7 @@ class SavingTests(Tests):
         program = """
 def read(): return int(open("/proc/self/io").read().split()[1])
 for number, memory in enumerate(("two", "one")):
-    values = np.random.default_rng(number).normal(size=(300, 500))
+    values = np.random.default_rng(number).normal(size=(800, 500))
     store.save(1, extra=values, run=memory, memory=memory, wait=False).wait()
     before = read()
     for step in range(2, 5):
@@ -157,8 +157,9 @@ for number, memory in enumerate(("two", "one")):
     print(read() - before)
 """
         two, one = map(int, self.run_program(program)[0].split())
-        self.assertLess(two, 300_000)
-        self.assertGreater(one, 1_200_000)
+        # What is left is the end of the journal.
+        self.assertLess(two, 1_800_000)
+        self.assertGreater(one, two + 3_000_000)
 
     def test_errors_are_raised_by_wait_and_else_once_by_the_next_save(self):
         self.store.save(1, extra={"a": 1})
@@ -226,6 +227,19 @@ for number, memory in enumerate(("two", "one")):
         self.assertFalse(third.skipped)
         third.wait()
         self.assert_whole(1, 3)
+
+    def test_what_is_asked_for_waits_for_the_save_under_way(self):
+        with Gate.closed() as gate:
+            self.store.save(1, extra={"a": 1}, wait=False)
+            gate.wait()
+            threading.Timer(0.05, gate.open).start()
+            self.assertEqual(self.store.pin("latest", "good")["step"], 1)
+        self.store.save(2, extra={"a": 2}, wait=False)
+        self.assertEqual(self.store.load()["extra"], {"a": 2})
+        self.store.save(2, extra={"a": 3}, wait=False)
+        self.assertEqual(self.store["latest"].step, 2)
+        with self.assertRaises(cairn.Exists):
+            self.store.wait()
 
     def test_the_next_save_waits_for_the_last(self):
         with Gate.closed() as gate:
@@ -334,24 +348,14 @@ try: store.save(3, extra=given, wait=False)
 except cairn.CairnError as error: print("save", error)
 store.save(3, extra=given, wait=False).wait()
 """
-        unheard = program.replace("try: saving.wait()\nexcept cairn.CairnError as error: print(\"wait\", error)\n", "")
-        failed = 0
-        for number in (1, 2, 3, 5, 8):
-            for which in (program, unheard):
-                said, _ = self.run_program(which, faults={"CAIRN_FAULT": f"enospc:{number}"})
-                if said:
-                    failed += 1
-                    self.assertRegex(said, "^(wait|save) .*(space|full)")
-                    self.assertEqual(said.startswith("wait"), which is program, said)
-                self.cairn("delete", *[f"main@{one['step']}" for one in self.cairn("list")[1:-1]])
-                self.store.rewind("main@1")
-                self.store.save(4, extra=1, replace=True)
-                for step in (2, 3):
-                    if any(one["step"] == step for one in self.cairn("list")):
-                        self.store.delete(f"main@{step}")
-                self.assert_whole(1, 4)
-                self.assert_same(self.store.load(1)["extra"], state(1))
-        self.assertGreaterEqual(failed, 6)
+        unheard = program.replace("saving.wait()", "raise LookupError").replace("except cairn", "except LookupError: pass\nexcept cairn", 1)
+        for number, which in ((2, program), (3, unheard), (4, program), (8, unheard)):
+            said, _ = self.run_program(which.replace("extra", f"run='r{number}', extra"), faults={"CAIRN_FAULT": f"enospc:{number}"})
+            self.assertRegex(said, "^wait .*space|^save .*space")
+            self.assertEqual(said.startswith("wait"), which is program, said)
+        self.assertEqual([one["step"] for one in self.store.iterations()], [1, 3, 3, 3, 3])
+        self.assertTrue(self.cairn("verify")["ok"])
+        self.assert_same(self.store.load("main@1")["extra"], state(1))
 
     def test_a_store_that_is_deleted_fails_the_save(self):
         self.store.save(1, extra=state(1), wait=False).wait()
@@ -395,7 +399,7 @@ store.save(3, extra=given, wait=False).wait()
 
     def test_an_interpreter_that_ends_finishes_the_save(self):
         program = "store.save(1, extra=np.arange(300_000), wait=False)\n"
-        for number, end in enumerate(["", "sys.exit(0)", "del store", "import gc; store = None; gc.collect()"]):
+        for number, end in enumerate(["sys.exit(0)", "del store"]):
             self.run_program(program.replace("extra", f"run='r{number}', extra") + end)
             np.testing.assert_array_equal(self.store[f"r{number}@1"].state("extra"), np.arange(300_000))
         self.run_program("import atexit; atexit.register(store.save, 1, extra=np.arange(9), run='exit', wait=False)")
@@ -550,7 +554,7 @@ class ForkTests(Tests):
     def test_children_that_end_as_programs_do(self):
         program = """
 children = []
-for step in range(20):
+for step in range(8):
     store.save(step, extra=np.random.default_rng(step).normal(size=20_000), wait=False)
     child = os.fork()
     if child == 0: break
@@ -560,8 +564,8 @@ else:
     print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
 """
         said, errors = self.run_program(program)
-        self.assertEqual((json.loads(said), errors), ([0] * 20, ""))
-        self.assert_whole(*range(20))
+        self.assertEqual((json.loads(said), errors), ([0] * 8, ""))
+        self.assert_whole(*range(8))
 
     def test_workers_of_a_data_loader_are_forked_while_saves_run(self):
         data = torch.utils.data.TensorDataset(torch.arange(64.0))
@@ -658,7 +662,10 @@ class SigtermTests(Tests):
     def test_children_save_nothing(self):
         def work(store, ready):
             with cairn.on_sigterm(lambda: store.save(1, extra=1)):
-                child = fork(lambda: time.sleep(60))
+                reader, writer = os.pipe()
+                # What comes before a child of Python's runs is lost.
+                child = fork(lambda: (os.write(writer, b"."), time.sleep(60)))
+                os.read(reader, 1)
                 os.kill(child, signal.SIGTERM)
                 os._exit(9 if ended(child) == -signal.SIGTERM else 1)
 

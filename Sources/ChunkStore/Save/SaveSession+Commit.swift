@@ -49,6 +49,7 @@ extension SaveSession {
         var removal: ReaderLock?
         defer { withExtendedLifetime(removal) {} }
         var outdated: [Written] = []
+        var packs: [CommittedPack] = []
         let outcome: Outcome = try store.transact { transaction, indexState, position in
             switch try decide(transaction) {
             case .cancel: return .init(event: nil, result: .cancelled)
@@ -59,17 +60,39 @@ extension SaveSession {
                     return .init(event: nil, result: .mustRepeat)
                 }
                 let event = try put(manifest, replaced, into: transaction, &indexState, position)
+                packs = event.packs
                 return .init(
                     event: .commit(event),
                     result: .committed(number: position.sequence, storedBytes: event.storedBytes))
             }
         }
         switch outcome {
-        case .committed: state.change { $0.isDone = true }
+        case .committed:
+            state.change { $0.isDone = true }
+            freeVoids(packs)
         case .cancelled: break
         case .mustRepeat: prepareToRepeat(without: outdated)
         }
         return outcome
+    }
+
+    /// Frees the blocks of records that never count, as when several ranks save the same tensors at once. Where that fails, it is left to
+    /// the next collection.
+    private func freeVoids(_ committed: [CommittedPack]) {
+        let entries = state.change { state in
+            Dictionary(uniqueKeysWithValues: state.finished.map { ($0.summary.name, $0.entries) })
+        }
+        let block = UInt64(PackFormat.blockSize)
+        for pack in committed where !pack.voids.isEmpty {
+            guard let entries = entries[pack.summary.name],
+                let file = try? File(store.packs.path(pack.summary.name), .write)
+            else { continue }
+            for void in pack.voids {
+                let first = (entries[void.lowerBound].range.lowerBound + block - 1) / block * block
+                let last = entries[void.upperBound - 1].range.upperBound / block * block
+                if first < last, (try? file.punch(first..<last)) != true { break }
+            }
+        }
     }
 
     /// Makes the chunks count that were written in the place of damaged or lost ones, where there is nothing else to commit.

@@ -45,9 +45,9 @@ def load(
                 "state from what this returns"
             )
     in_place = _all_in_place(iteration, trees, targets, of_rank)
-    # Before anything is changed.
+    # Before anything is changed. What is read in place fits.
     for part, target in targets.items():
-        if part not in in_place or not in_place[part].is_sharded:
+        if part not in in_place:
             check(iteration, part, trees[part], target, of_rank, strict=strict, allow_pickle=allow_pickle)
 
     memory = iteration._targets({part: tree for part, tree in trees.items() if part not in in_place}, of_rank)

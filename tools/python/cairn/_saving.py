@@ -299,11 +299,17 @@ class Saver:
             raise
         saving._raise()
 
-    def wait(self) -> None:
-        """Waits for what is under way, and raises what it failed of, unless somebody knows."""
+    def settle(self) -> None:
+        """Waits for what is under way."""
         last = self._last
         if last is not None:
             last._background.wait()
+
+    def wait(self) -> None:
+        """Waits for what is under way, and raises what it failed of, unless somebody knows."""
+        self.settle()
+        last = self._last
+        if last is not None:
             last._raise_unheard()
 
     def stop(self) -> None:

@@ -45,6 +45,7 @@ def open(
 class Store:
     """An open checkpoint store. Any number of processes and threads may use one at once.
 
+    Whatever is asked of it, beside the next save, waits until what it is saving is there.
     In the child of a fork, such as a data loader's worker, it has to be opened again.
     """
 
@@ -80,11 +81,16 @@ class Store:
         return f"<cairn store {self.path}>"
 
     def _handle(self) -> int:
+        """For calls that look at the store or change it: what this object is saving is there first."""
+        self._check()
+        self._saver.settle()
+        return self._opened.address
+
+    def _check(self) -> None:
         if not self._opened.address:
             raise Usage(f"the store {self.path} was closed; open it again")
         if self._process != os.getpid():
             raise Usage(f"the store {self.path} was opened before a fork; open it in this process, too")
-        return self._opened.address
 
     # Saving
 
@@ -163,7 +169,7 @@ class Store:
             }
             return Plan(int(step), run, options, flatten(states, allow_pickle=allows), kept, whose)
 
-        self._handle()
+        self._check()
         return self._saver.save(
             make_plan,
             int(step),
