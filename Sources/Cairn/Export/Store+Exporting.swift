@@ -30,11 +30,11 @@ extension Store {
         return result
     }
 
-    /// Where something was recorded when the iteration was saved, and none of its own files is called so.
+    /// Where something was recorded by who saved the iteration, and none of its own files is called so.
     private func addTrainingMetadata(
         to plan: inout ExportPlan, _ info: IterationInfo, _ manifest: Manifest
     ) throws {
-        let metadata = try metadata(of: info, manifest.head)
+        let metadata = try metadata(of: info, manifest.head).filter { !$0.key.hasPrefix("cairn.") }
         let file = TrainingMetadata.file(info, metadata)
         if metadata.isEmpty || plan.isFile || plan.files(manifest).contains(where: { $0.path == file.path }) {
             return

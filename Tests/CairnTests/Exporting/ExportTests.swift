@@ -55,6 +55,38 @@ import Testing
         #expect(try export(ExportOptions(layout: "hf", all: true)) == (model + states).sorted())
     }
 
+    @Test func allSaysWhatWasRecordedOfTheTraining() throws {
+        var options = SaveOptions()
+        options.metadata = ["data": "{\"seen\": [1, 2]}"]
+        options.metrics = ["loss": 2.5]
+        let path = try bench.write("checkpoint-7", ["model.safetensors": Workbench.safetensors(tensors)])
+        let saved = try bench.store.save(path, options: options)
+        for (layout, all, isThere) in [("hf", true, true), ("safetensors", true, true), ("hf", false, false)]
+        {
+            let place = bench.path("e-" + UUID().uuidString)
+            try bench.store.export("7", to: place, options: ExportOptions(layout: layout, all: all))
+            let bytes = FileManager.default.contents(atPath: place + "/training_metadata.json")
+            #expect((bytes != nil) == isThere)
+            guard let bytes else { continue }
+            let recorded = try #require(JSONSerialization.jsonObject(with: bytes) as? NSDictionary)
+            #expect(recorded["id"] as? String == saved.id && recorded["step"] as? Int == 7)
+            #expect(recorded["metrics"] as? NSDictionary == ["loss": 2.5])
+            #expect(recorded["metadata"] as? NSDictionary == ["data": ["seen": [1, 2]]])
+        }
+    }
+
+    @Test func aFileOfTheSameNameThatWasSavedComesAlongAsItIs() throws {
+        var options = SaveOptions()
+        options.metadata = ["data": "1"]
+        let path = try bench.write(
+            "checkpoint-7",
+            ["model.safetensors": Workbench.safetensors(tensors), "training_metadata.json": [1, 2, 3]])
+        try bench.store.save(path, options: options)
+        try bench.store.export("7", to: bench.path("e"), options: ExportOptions(layout: "hf", all: true))
+        #expect(
+            FileManager.default.contents(atPath: bench.path("e/training_metadata.json")) == Data([1, 2, 3]))
+    }
+
     @Test(
         arguments: [
             ("attn", ["model.layers.0.attn", "model.layers.1.attn"]), ("^lm_head$", ["lm_head"]),

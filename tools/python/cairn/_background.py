@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from typing import Any, Callable, Optional
 
 from ._library import Control
@@ -36,6 +37,8 @@ class Background:
                     raise Interrupted("it was cancelled before it began")
                 self.result = work(self.control)
             except BaseException as error:
+                # It may be kept for long, and the state that was saved needn't be.
+                traceback.clear_frames(error.__traceback__)
                 self.error = error
             finally:
                 self._ended.set()

@@ -184,7 +184,11 @@ class Saving:
         _open.add(self)
 
         def noted(control: Control) -> Any:
-            result = work(control)
+            try:
+                result = work(control)
+            except Interrupted:
+                _open.discard(self)
+                raise
             _open.discard(self)
             return result
 
@@ -220,7 +224,7 @@ def _at_exit() -> None:
         # Begun by what ran at the exit as well, when the interpreter has already waited for its threads.
         saving._background.wait()
         error = saving._background.error
-        if error is not None and not isinstance(error, Interrupted):
+        if error is not None:
             print(f"cairn: the save of step {saving.step} failed: {error}", file=sys.stderr)
 
 
