@@ -8,6 +8,8 @@ struct PartRun {
     static let prefix = ".part-"
     /// The metadata key of what tells the parts of one attempt from those of another.
     static let attemptKey = "cairn.attempt"
+    /// The metadata key of the pin that a rank wants for the iteration.
+    static let pinKey = "cairn.pin"
 
     let name: String
 

@@ -145,7 +145,10 @@ final class StateIntake {
 
     private var heading: SaveHeading {
         var metadata = options.metadata
-        if let part = options.part { metadata[PartRun.attemptKey] = JSON(part.attempt).text }
+        if let part = options.part {
+            metadata[PartRun.attemptKey] = JSON(part.attempt).text
+            metadata[PartRun.pinKey] = options.pin.map { JSON($0).text }
+        }
         return SaveHeading(
             run: target, step: options.step, layout: Self.layout,
             // By that it is known whose part it is.

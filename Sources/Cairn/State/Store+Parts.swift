@@ -15,21 +15,37 @@ extension Store {
         _ run: String, _ options: StateSaveOptions, _ own: StatePart
     ) throws -> IterationInfo? {
         guard let parts = try parts(run, options.step, own) else {
-            // Another rank may have found them all, and put them away.
-            return try iteration(run: run, step: options.step)
+            return try completed(run, options.step, own)
         }
         defer { withExtendedLifetime(parts.map(\.lock)) {} }
+        let metadata = try metadata(of: parts)
+        let pin = metadata[PartRun.pinKey].flatMap { try? JSON(parsing: [UInt8]($0.utf8)).stringValue }
         let save = SaveOptions(
-            run: run, step: options.step, metrics: parts.metrics, pin: options.pin, replace: options.replace)
+            run: run, step: options.step, metrics: parts.metrics, pin: pin, replace: options.replace)
         let session = try SaveSession(chunks, dryRun: false)
         defer { session.abandon() }
         for attempt in 1... {
-            let draft = try draft(run, parts, options.step, session)
+            let draft = try draft(run, parts, metadata, options.step, session)
             if try commit(draft, save, session) != nil { break }
             guard attempt < Self.attempts else { throw Self.overtaken(attempt) }
         }
         removeParts { $0.origin == run && $0.info.step <= options.step }
         return try iteration(run: run, step: options.step)
+    }
+
+    /// The iteration, where another rank has found all of its parts, and has put them away.
+    private func completed(_ run: String, _ step: UInt64, _ own: StatePart) throws -> IterationInfo? {
+        guard let whole = try iteration(run: run, step: step) else { return nil }
+        // An older one has yet to be replaced.
+        let part = try iteration(run: PartRun(run, own).name, step: step)
+        return part.map { whole.createdAt < $0.createdAt } == true ? nil : whole
+    }
+
+    /// What all ranks say; where they differ, the first one.
+    private func metadata(of parts: [Part]) throws -> [String: String] {
+        try parts.reduce(into: [:]) { metadata, part in
+            metadata.merge(try self.metadata(of: part.info, part.manifest.head)) { first, _ in first }
+        }
     }
 
     /// All parts of an iteration; nil where one is missing, or of another attempt.
@@ -52,7 +68,7 @@ extension Store {
 
     /// The iteration that the parts make.
     private func draft(
-        _ run: String, _ parts: [Part], _ step: UInt64, _ session: SaveSession
+        _ run: String, _ parts: [Part], _ metadata: [String: String], _ step: UInt64, _ session: SaveSession
     ) throws -> Draft {
         var entries: [[UInt8]: Roots.Entry] = [:]
         for part in parts {
@@ -66,11 +82,7 @@ extension Store {
                 entries[entry.path] = entries[entry.path] ?? entry
             }
         }
-        var metadata: [String: String] = [:]
-        for part in parts {
-            metadata.merge(try self.metadata(of: part.info, part.manifest.head)) { first, _ in first }
-        }
-        metadata[PartRun.attemptKey] = nil
+        let own = metadata.filter { ![PartRun.attemptKey, PartRun.pinKey].contains($0.key) }
         let writer = ManifestWriter(session: session, tree: BlobTree(chunkSize: chunkSize))
         let roots = Roots(Array(entries.values))
         let files = roots.entries.filter { if case .file = $0.kind { true } else { false } }
@@ -83,7 +95,7 @@ extension Store {
             tensorCount: parts.reduce(0) { $0 + $1.manifest.head.tensorCount }, fileCount: files.count,
             logicalBytes: files.reduce(0) { $0 + sizes[$1.path]! },
             roots: try writer.blob(roots.encoded()), metrics: parts.metrics,
-            metadata: try writer.blob(Metadata(metadata).encoded()))
+            metadata: try writer.blob(Metadata(own).encoded()))
         try writer.flush()
         return Draft(
             head: head, roots: roots, origin: "", chunks: 0, fingerprints: [],

@@ -68,6 +68,24 @@ import Testing
         #expect(try steps == [5] && bench.store.verify().damaged.isEmpty)
     }
 
+    @Test func `a pin may come from any rank, and takes the whole iteration`() throws {
+        try save(rank: 0, step: 5) { $0.pin = "good" }
+        #expect(throws: CairnError.self) { try bench.store.resolve("good") }
+        try save(rank: 1, step: 5)
+        #expect(try bench.store.resolve("good").step == 5)
+        #expect(try bench.store.show("good").info.metadata.isEmpty)
+    }
+
+    @Test func `an iteration that is to be replaced is not taken for the new one`() throws {
+        for rank in 0..<2 { try save(rank: rank, step: 5, seed: 1) { $0.replace = true } }
+        let old = try bench.store.resolve("5").idText
+        #expect(try save(rank: 1, step: 5, attempt: "b", seed: 2) { $0.replace = true }.isPart)
+        #expect(try bench.store.resolve("5").idText == old)
+        let last = try save(rank: 0, step: 5, attempt: "b", seed: 2) { $0.replace = true }
+        #expect(!last.isPart && last.iteration != old)
+        #expect(try bench.store.resolve("5").idText == last.iteration)
+    }
+
     @Test func `parts of a training that broke off are not put together with those of the next`() throws {
         try save(rank: 0, step: 5, attempt: "a", seed: 1)
         try save(rank: 1, step: 5, attempt: "b", seed: 2)

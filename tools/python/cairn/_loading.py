@@ -105,6 +105,9 @@ def _in_place(iteration: Iteration, part: str, target: Any, rank: int) -> Option
     if torch is None or not isinstance(target, torch.nn.Module):
         return None
     flat = flatten({part: target.state_dict()}, allow_pickle=True)
+    names = _tensor_names(flat.trees[part])
+    if names is None or names != _tensor_names(iteration._parts(rank)[part]):
+        return None
     leaves = {leaf.name: leaf for leaf in flat.leaves}
     file = part_file(iteration._folder(rank), part)
     stored = {name: one for (other, name), one in iteration._stored.items() if other == file}
@@ -116,6 +119,20 @@ def _in_place(iteration: Iteration, part: str, target: Any, rank: int) -> Option
         if not same or (leaf.pointer is None and leaf.nbytes) or name.endswith("#storage"):
             return None
     return _InPlace(leaves, is_sharded) if len(stored) == len(leaves) else None
+
+
+def _tensor_names(tree: Any) -> Optional[dict[str, Any]]:
+    """What is stored of each entry of a module's state, or None for what is no tensor. None where it is no such state."""
+    while isinstance(tree, dict) and "$ordered" in tree:
+        tree = tree["$ordered"]
+    if not isinstance(tree, dict) or any(key.startswith("$") for key in tree):
+        return None
+    return {
+        name: [node["$tensor"], *map(node.get, ("part", "view", "dtype"))]
+        if isinstance(node, dict) and "$tensor" in node
+        else None
+        for name, node in tree.items()
+    }
 
 
 def _source(iteration: Iteration, part: str, name: str, leaf: Leaf, rank: int) -> Wanted:

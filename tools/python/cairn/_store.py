@@ -205,12 +205,14 @@ class Store:
     ) -> dict[str, Any]:
         """Loads an iteration's state into what is given, by part; returns the parts for which nothing was.
 
-        A target has a `load_state_dict()`. `strict` and `map_location` are as in torch. `rank` says whose part is
-        wanted of a state that several saved. With a process `group` and `balanced`, each byte is read once and
-        sent to the others.
+        A target has a `load_state_dict()`. `strict` and `map_location` are as in torch; without `map_location`,
+        what is returned is where it was. A module's tensors are read to where they lie, if they are just those
+        that were saved. `rank` says whose part is wanted of a state that several saved. With a process `group`
+        and `balanced`, each byte is read once and sent to the others.
 
-        Raises Mismatch, which names what is missing, unexpected, or of another shape; warns where a library had
-        another major version when it was saved.
+        Raises Mismatch, which names what is missing, unexpected, or of another shape, NotFound, and Usage, all
+        before any module or optimizer of torch is changed; Damage, after which targets may hold anything. Warns
+        where a library had another major version when it was saved.
         """
         given = {"model": model, "optimizer": optimizer, **targets}
         with self[reference] as iteration:
