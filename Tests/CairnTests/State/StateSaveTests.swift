@@ -194,6 +194,25 @@ import Testing
         }
     }
 
+    @Test func `what lies in the page cache is read from there, and checked`() throws {
+        let memory = Self.memory()
+        try save(memory, step: 1)
+        let folder = bench.path("store/packs")
+        let packs = try FileManager.default.contentsOfDirectory(atPath: folder)
+        for pack in packs { _ = try Data(contentsOf: URL(fileURLWithPath: "\(folder)/\(pack)")) }
+        try expectSame(memory, "1")
+        for pack in packs {
+            let url = URL(fileURLWithPath: "\(folder)/\(pack)")
+            var bytes = try Data(contentsOf: url)
+            bytes[100_000] ^= 1
+            let file = try FileHandle(forWritingTo: url)
+            try file.write(contentsOf: bytes)
+            try file.close()
+        }
+        let error = #expect(throws: CairnError.self) { try expectSame(memory, "1") }
+        #expect(error?.code == .damage)
+    }
+
     @Test func `the same step again is the same, or refused`() throws {
         let memory = Self.memory()
         try save(memory, step: 1)
