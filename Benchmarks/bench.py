@@ -317,7 +317,7 @@ ROWS = {
         layouts.splitting, layouts.parsing, layouts.containers, layouts.watching, layouts.merging)},
     **{f"python-{body.__name__.replace('_', '-')}": Row(body, ["dense"]) for body in (
         package.saves, package.loads, package.one_tensor, package.memory)},
-    **{f"python-{body.__name__}": Row(body, []) for body in (package.steps, package.importing)},
+    **{f"python-{body.__name__}": Row(body, []) for body in (package.steps, package.trainer, package.importing)},
 }
 
 

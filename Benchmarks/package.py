@@ -1,5 +1,6 @@
 """Rows of tools/bench about the Python package: what a save stalls, how soon it is durable, loads, memory, training that saves each step."""
 
+import json
 import os
 import statistics
 import sys
@@ -20,13 +21,12 @@ def settings():
     library = os.environ.get("CAIRN_LIBRARY") or Path(CAIRN).resolve().parent / "libCairnC.so"
     if not Path(library).exists():
         raise SystemExit(f"{library} is not there: build it with swift build -c release --product CairnC, or set CAIRN_LIBRARY")
-    return {"CAIRN_LIBRARY": str(library), "PYTHONPATH": str(PACKAGE)}
+    quiet = {"PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    return {"CAIRN_LIBRARY": str(library), "PYTHONPATH": str(PACKAGE), **quiet}
 
 
 def run(what, folder, **asked):
     """One of package_runs.py, in a process of its own: what it measured."""
-    import json
-
     return Run(sys.executable, RUNS, what, json.dumps({"folder": str(folder), **asked}, default=str), settings=settings()).json
 
 
@@ -66,6 +66,18 @@ def steps(bench):
         bench.report.row(
             "training, saving each step", figures["cairn"], names[name], figures[name], at_least=1)
     bench.report.row("training, saving each step", figures["cairn"], names["none"], figures["none"])
+
+
+def trainer(bench):
+    """a save of a training with the Hugging Face Trainer: what it takes of the training"""
+    times = {True: [], False: []}
+    for _ in range(1 if bench.quick else 3):
+        for own, found in times.items():
+            folder = bench.place()
+            found += run("trainer", folder, own=own, small=bench.quick)[FIRST:]
+            remove(folder)
+    ours, theirs = (Figure(statistics.median(times[own]), "s") for own in (False, True))
+    bench.report.row("CairnCallback: a save", ours, "the Trainer's own", theirs, at_most=0.3)
 
 
 def loads(bench):

@@ -12,7 +12,8 @@ import threading
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
+# Saves of a training with the Trainer, and the steps from one to the next.
+SAVES, SAVE_STEPS = 6, 3
 
 
 class State:
@@ -175,15 +176,65 @@ class TorchSaver:
             self.thread.join()
 
 
-def training(folder, saver, steps, small):
-    """Steps a second of a Llama-like model with AdamW (1 GiB of state) that saves each one, until the last is durable."""
+def language_model(small):
+    """A Llama-like model, of which weights, m and v take 1 GiB."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(1)
     hidden, layers = (128, 2) if small else (768, 11)
-    model = LlamaForCausalLM(LlamaConfig(
+    return LlamaForCausalLM(LlamaConfig(
         vocab_size=8192, hidden_size=hidden, intermediate_size=hidden * 8 // 3, num_hidden_layers=layers, num_attention_heads=8))
+
+
+def tokens():
+    import torch
+
+    return [{"input_ids": torch.randint(8192, (64,)), "labels": torch.randint(8192, (64,))} for _ in range(256)]
+
+
+def timed_callback(store, times):
+    """CairnCallback, whose events are timed from the step that is to be saved to the next one's begin."""
+    from cairn.transformers import CairnCallback
+
+    class TimedCallback(CairnCallback):
+        def on_step_end(self, arguments, state, control, **named):
+            seconds, _ = timed(lambda: super(TimedCallback, self).on_step_end(arguments, state, control, **named))
+            self.seconds = seconds
+
+        def _save_due(self, *arguments, **named):
+            is_due = self._due is not None
+            seconds, _ = timed(lambda: super(TimedCallback, self)._save_due(*arguments, **named))
+            if is_due:
+                times.append(self.seconds + seconds)
+
+    return TimedCallback(store)
+
+
+def trainer(folder, own, small):
+    """The seconds that each save of a training with the Hugging Face Trainer takes of it: the Trainer's own, or CairnCallback's."""
+    from transformers import Trainer, TrainingArguments, set_seed
+
+    set_seed(1)
+    times = []
+
+    class TimedTrainer(Trainer):
+        def _save_checkpoint(self, *arguments, **named):
+            times.append(timed(lambda: super(TimedTrainer, self)._save_checkpoint(*arguments, **named))[0])
+
+    arguments = TrainingArguments(
+        str(folder), max_steps=SAVES * SAVE_STEPS, save_steps=SAVE_STEPS, save_strategy="steps" if own else "no", save_total_limit=1,
+        per_device_train_batch_size=2, report_to=[], disable_tqdm=True, use_cpu=True, logging_strategy="no")
+    callbacks = [] if own else [timed_callback(folder / "store", times)]
+    TimedTrainer(language_model(small), arguments, train_dataset=tokens(), callbacks=callbacks).train()
+    return times
+
+
+def training(folder, saver, steps, small):
+    """Steps a second of a Llama-like model with AdamW (1 GiB of state) that saves each one, until the last is durable."""
+    import torch
+
+    model = language_model(small)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     keeper = NoSaver() if saver == "none" else {"cairn": CairnSaver, "dcp": DCPSaver, "torch": TorchSaver}[saver](folder)
 
@@ -302,6 +353,9 @@ def importing():
 
 
 def main():
+    # The answer has the true standard output for itself: libraries print to it.
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     what, asked = sys.argv[1], json.loads(sys.argv[2])
     folder = Path(asked.pop("folder"))
     if "checkpoints" in asked:
@@ -310,9 +364,9 @@ def main():
         result = importing()
     else:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        result = {"saves": saves, "training": training, "loads": loads, "fill": fill, "tensor": tensor, "memory": memory}[what](
+        result = {"saves": saves, "training": training, "trainer": trainer, "loads": loads, "fill": fill, "tensor": tensor, "memory": memory}[what](
             folder, **asked)
-    print(json.dumps(result))
+    print(json.dumps(result), file=answer)
 
 
 if __name__ == "__main__":
