@@ -217,7 +217,7 @@ typedef struct cairn_save cairn_save;
 /// - `earlier`: the `id` in the document of an earlier commit through this store: the tensors' `earlier` point to the bytes that were
 ///   saved then. Where the store compares with another iteration, they are not looked at.
 /// - `readsBases` (bool, by default true): whether earlier chunks may be read from the store for new ones to lean on. Where not, only
-///   `earlier` serves for that.
+///   `earlier` serves for that, as long as it is what the store compares with.
 /// - `rank`, `worldSize`, `attempt` (text): this is one rank's part of an iteration, which is there as soon as the parts of all are in.
 ///   `attempt` is the same for all ranks of a training that was started once, and another the next time.
 cairn_status cairn_save_begin(cairn_store *store, const char *options, cairn_save **save);

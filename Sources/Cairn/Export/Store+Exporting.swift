@@ -23,10 +23,23 @@ extension Store {
         let (manifest, lock) = try manifest(of: info)
         defer { withExtendedLifetime(lock) {} }
         let start = Clock.monotonic
-        let plan = try plan(layout, info, manifest, lock, options, destination)
+        var plan = try plan(layout, info, manifest, lock, options, destination)
+        if options.all { try addTrainingMetadata(to: &plan, info, manifest) }
         var result = try write(plan, info, manifest, destination, force: options.force, progress)
         result.seconds = Clock.monotonic - start
         return result
+    }
+
+    /// Where something was recorded when the iteration was saved, and none of its own files is called so.
+    private func addTrainingMetadata(
+        to plan: inout ExportPlan, _ info: IterationInfo, _ manifest: Manifest
+    ) throws {
+        let metadata = try metadata(of: info, manifest.head)
+        let file = TrainingMetadata.file(info, metadata)
+        if metadata.isEmpty || plan.isFile || plan.files(manifest).contains(where: { $0.path == file.path }) {
+            return
+        }
+        plan.written.append(file)
     }
 
     /// Writes what was planned of an iteration.

@@ -18,6 +18,8 @@ final class EarlierIteration: Sendable {
         var name: [UInt8]
     }
 
+    /// Of its manifest.
+    let id: ChunkID
     private let chunks: ChunkStore
     private let table: FingerprintTable?
     private let blobs: [Place: Blob]
@@ -32,6 +34,7 @@ final class EarlierIteration: Sendable {
     ) {
         self.chunks = chunks
         self.lock = Monitor(lock)
+        id = info.id
         step = info.step
         roots = manifest.roots
         var blobs: [Place: Blob] = [:]

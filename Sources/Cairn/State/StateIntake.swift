@@ -118,11 +118,12 @@ final class StateIntake {
     /// The session, which the first reading begins.
     private func begun() throws -> SaveSession {
         if let session { return session }
+        try findEarlier()
         var rules = try store.encodingRules(run, options.step, saveOptions)
-        rules.readsBases = options.readsBases
+        // Bytes at hand that are those of another iteration, as when somebody else has saved since, serve for nothing.
+        rules.readsBases = options.readsBases || earlier?.id.hex != options.earlier
         let session = try SaveSession(store.chunks, dryRun: false, encoding: rules)
         self.session = session
-        try findEarlier()
         return session
     }
 

@@ -64,7 +64,8 @@ struct ExportCommand: StoreCommand {
     @Flag(
         help: """
             All tensors, not only the model's (hf, safetensors, torch, dcp): for hf the Trainer's files as they \
-            are; else the optimizer's state, where it is kept by the names of the parameters.
+            are; else the optimizer's state, where it is kept by the names of the parameters. With it comes what \
+            was recorded of the training (training_metadata.json).
             """)
     var all = false
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._iteration import Iteration as Iteration, Tensor as Tensor
     from ._library import version as __version__
     from ._saving import Saving as Saving
+    from ._sigterm import on_sigterm as on_sigterm
     from ._store import Store as Store, open as open
     from .errors import (
         Ambiguous as Ambiguous,
@@ -44,6 +45,7 @@ _HOMES = {
     "Iteration": "_iteration",
     "Tensor": "_iteration",
     "Saving": "_saving",
+    "on_sigterm": "_sigterm",
     "Store": "_store",
     "open": "_store",
     "Schedule": "schedule",

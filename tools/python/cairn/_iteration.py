@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import operator
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
@@ -52,16 +53,17 @@ class Iteration:
 
     def __init__(self, store: Store, reference: str) -> None:
         self._store = store
-        self._address = _library.handle("cairn_iteration_open", store._handle(), _library.text(reference))
+        address = _library.handle("cairn_iteration_open", store._handle(), _library.text(reference))
+        self._opened = _library.Handle(address, "cairn_iteration_close")
         self._described: Optional[dict[str, Any]] = None
+        self._sizes: Optional[dict[str, int]] = None
+        self._infos: Optional[dict[str, dict[str, Any]]] = None
         self._states: dict[int, dict[str, Any]] = {}
         self._stored_tensors: Optional[dict[tuple[str, str], Stored]] = None
 
     def close(self) -> None:
         """Lets it go. What was read stays."""
-        address, self._address = self._address, 0
-        if address:
-            _library.end("cairn_iteration_close", address)
+        self._opened.close()
 
     def __enter__(self) -> Iteration:
         return self
@@ -69,18 +71,13 @@ class Iteration:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self, _end: Any = _library.end) -> None:
-        address, self._address = getattr(self, "_address", 0), 0
-        if address:
-            _end("cairn_iteration_close", address)
-
     def __repr__(self) -> str:
         return f"<cairn iteration {self.run}@{self.step}>"
 
     def _handle(self) -> int:
-        if not self._address:
+        if not self._opened.address:
             raise Usage("this iteration was closed; open it again")
-        return self._address
+        return self._opened.address
 
     @property
     def _details(self) -> dict[str, Any]:
@@ -127,13 +124,21 @@ class Iteration:
     @property
     def files(self) -> dict[str, int]:
         """The bytes of each file, by its path."""
-        return {file["path"]: file["bytes"] for file in self._details["files"] if file["kind"] == "file"}
+        return dict(self._file_sizes)
+
+    @property
+    def _file_sizes(self) -> dict[str, int]:
+        if self._sizes is None:
+            files = self._details["files"]
+            self._sizes = {file["path"]: file["bytes"] for file in files if file["kind"] == "file"}
+        return self._sizes
 
     def read(self, path: str) -> bytes:
         """A file's bytes. Raises NotFound."""
-        if path not in self.files:
+        size = self._file_sizes.get(path)
+        if size is None:
             raise NotFound(f"{self.run}@{self.step} has no file {path}", path=path)
-        buffer = bytearray(self.files[path])
+        buffer = bytearray(size)
         if buffer:
             memory = (ctypes.c_char * len(buffer)).from_buffer(buffer)
             self._read([Wanted(path, None, ctypes.addressof(memory), len(buffer))])
@@ -146,31 +151,37 @@ class Iteration:
         Of a state that Python saved, those of other parts than the model have their part before their name:
         `optimizer.state.0.exp_avg`.
         """
-        tensors: dict[str, Tensor] = {}
-        for info in self._details["tensors"]:
-            name = _public_name(info)
-            if name not in tensors:
-                tensors[name] = Tensor(self, name, info)
-        return tensors
+        return {name: Tensor(self, name, info) for name, info in self._tensor_infos.items()}
+
+    @property
+    def _tensor_infos(self) -> dict[str, dict[str, Any]]:
+        # Not the tensors themselves, which would keep this one open.
+        if self._infos is None:
+            self._infos = {}
+            for info in self._details["tensors"]:
+                self._infos.setdefault(_public_name(info), info)
+        return self._infos
 
     def tensor(self, name: str) -> Tensor:
         """A tensor, of which nothing is read before it is asked for: `tensor(name)[100:200]`.
 
         Raises NotFound.
         """
-        tensors = self.tensors
+        infos = self._tensor_infos
         # By its own name, as one of the part `model`, or as one that is the same memory as another.
-        found = tensors.get(name) or tensors.get(name.removeprefix("model."))
-        found = found or tensors.get(self._aliases().get(name, ""))
-        if found is None:
-            near = [other for other in tensors if other.endswith("." + name) or name.endswith("." + other)]
-            hint = f"; there is {', '.join(near[:3])}" if near else ""
-            raise NotFound(f"{self.run}@{self.step} has no tensor {name}{hint}", path=name)
-        return found
+        for known in (name, name.removeprefix("model.")):
+            if known in infos:
+                return Tensor(self, known, infos[known])
+        known = self._aliases().get(name, "")
+        if known in infos:
+            return Tensor(self, known, infos[known])
+        near = [other for other in infos if other.endswith("." + name) or name.endswith("." + other)]
+        hint = f"; there is {', '.join(near[:3])}" if near else ""
+        raise NotFound(f"{self.run}@{self.step} has no tensor {name}{hint}", path=name)
 
     def _aliases(self) -> dict[str, str]:
         """Of names of the model that share memory with another, that one's."""
-        if STATE_FILE not in self.files:
+        if STATE_FILE not in self._file_sizes:
             return {}
         aliases: dict[str, str] = {}
         tree = self._tree(0)["parts"].get("model")
@@ -218,7 +229,7 @@ class Iteration:
         """What `cairn_state.json` of a rank says."""
         if rank not in self._states:
             path = self._folder(rank) + STATE_FILE
-            if path not in self.files:
+            if path not in self._file_sizes:
                 if self.layout == "cairn":
                     raise NotFound(f"{self.run}@{self.step} has no state of rank {rank}")
                 raise Usage(
@@ -234,7 +245,7 @@ class Iteration:
         return self._states[rank]
 
     def _folder(self, rank: int) -> str:
-        return "" if rank == 0 and STATE_FILE in self.files else rank_folder(rank)
+        return "" if rank == 0 and STATE_FILE in self._file_sizes else rank_folder(rank)
 
     @property
     def _stored(self) -> dict[tuple[str, str], Stored]:
@@ -369,9 +380,13 @@ def _axis(part: Any, length: int, name: str) -> _Axis:
         if step < 0:
             raise IndexError(f"a slice of {name} goes backwards; read it forwards and turn it round")
         return _Axis(start, stop, step, False)
-    if not hasattr(part, "__index__"):
+    try:
+        place = operator.index(part)
+    except TypeError:
+        place = None
+    # For numpy and torch a bool is an index of its own kind.
+    if place is None or isinstance(part, bool):
         raise IndexError(f"{name} is read by integers and slices, not by {type(part).__name__}")
-    place = part.__index__()
     if not -length <= place < length:
         raise IndexError(f"{name} has {length} elements along an axis, and {place} is not one of them")
     place %= length

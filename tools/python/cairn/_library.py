@@ -132,6 +132,11 @@ def answer(name: str, *arguments: Any) -> Any:
         _library.cairn_free(text)
 
 
+def end(name: str, *arguments: Any) -> None:
+    """Gives back a handle or memory."""
+    getattr(_library, name)(*arguments)
+
+
 def handle(name: str, *arguments: Any) -> int:
     """Makes a call that gives a handle."""
     made = ctypes.c_void_p()
@@ -140,9 +145,19 @@ def handle(name: str, *arguments: Any) -> int:
     return made.value
 
 
-def end(name: str, *arguments: Any) -> None:
-    """Gives back a handle or memory."""
-    getattr(_library, name)(*arguments)
+class Handle:
+    """A handle that ends with this object, or before. In the child of a fork its end does nothing."""
+
+    def __init__(self, address: int, ending: str) -> None:
+        self.address, self._ending = address, ending
+
+    def close(self, _end: Any = end) -> None:
+        """Gives it back; `address` is 0 then."""
+        address, self.address = self.address, 0
+        if address:
+            _end(self._ending, address)
+
+    __del__ = close
 
 
 def last_error() -> CairnError:
@@ -200,12 +215,13 @@ class Memory:
         # None before anybody tried.
         self.is_pinned: Optional[bool] = None
         self.unpin: Optional[Callable[[], None]] = None
+        self._process = os.getpid()
         self.address = handle("cairn_map", self.size)
 
-    def __del__(self, _end: Any = end) -> None:
-        # Once the interpreter has gone that far, the memory goes with the process.
+    def __del__(self, _end: Any = end, _process: Any = os.getpid) -> None:
         address, self.address = getattr(self, "address", 0), 0
-        if address:
+        # A child doesn't have it, and perhaps never gets the lock that another thread of the parent's held.
+        if address and self._process == _process():
             if self.unpin is not None:
                 self.unpin()
             _end("cairn_unmap", address, self.size)

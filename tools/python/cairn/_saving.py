@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -12,11 +14,13 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from . import _library
 from ._arrays import Leaf
+from ._background import Background, Work, interruptible
 from ._iteration import STATE_FILE, STATE_FORMAT, STATE_VERSION, part_file, rank_folder
 from ._library import Control
-from ._staging import HostMemory, Staged, staged_size
+from ._sigterm import Hold
+from ._staging import HostMemory, Staged, aligned, staged_size
 from ._tree import Flat
-from .errors import CairnError, Interrupted, Usage
+from .errors import Interrupted, Usage
 
 
 class Rank(NamedTuple):
@@ -28,7 +32,7 @@ class Rank(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is to be saved, and how."""
+    """What is to be saved, and how. Nothing but the leaves belongs to the caller, who may change the state."""
 
     step: int
     run: Optional[str]
@@ -60,7 +64,7 @@ class Plan(NamedTuple):
 class Session:
     """A save in the library."""
 
-    def __init__(self, store: int, plan: Plan, base: Optional[Staged], reads_bases: bool) -> None:
+    def __init__(self, store: int, plan: Plan, base: Optional[Staged]) -> None:
         rank = {} if plan.rank is None else plan.rank._asdict()
         self._plan, self._base = plan, base
         self._address = _library.handle(
@@ -70,7 +74,8 @@ class Session:
                 step=plan.step,
                 run=plan.run,
                 earlier=None if base is None else base.saved_as,
-                readsBases=reads_bases,
+                # Where another iteration is compared with, such as one of another process, it reads them after all.
+                readsBases=base is None,
                 rank=rank.get("rank"),
                 worldSize=rank.get("world_size"),
                 attempt=rank.get("attempt"),
@@ -110,6 +115,12 @@ class Session:
         result: dict[str, Any] = _library.answer("cairn_save_commit", self._address, ctypes.byref(control))
         return result
 
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Gives it up where it was not committed."""
         address, self._address = self._address, 0
@@ -128,39 +139,20 @@ class Saving:
         self.step = step
         self.skipped = skipped
         self.stall = 0.0
-        self._control = Control()
-        self._result: Optional[dict[str, Any]] = None
-        self._error: Optional[BaseException] = None
-        self._is_raised = False
+        self._background = Background(f"cairn-save-{step}")
+        self._is_heard = False
         self._process = os.getpid()
-        self._thread: Optional[threading.Thread] = None
 
     def __repr__(self) -> str:
+        failed = self._background.error is not None
         state = (
-            "skipped"
-            if self.skipped
-            else "under way"
-            if not self.done()
-            else "failed"
-            if self._error
-            else "done"
+            "skipped" if self.skipped else "under way" if not self.done() else "failed" if failed else "done"
         )
         return f"<cairn saving {self.step}: {state}>"
 
-    def _start(self, work: Callable[[Control], dict[str, Any]]) -> None:
-        def run() -> None:
-            try:
-                self._result = work(self._control)
-            except BaseException as error:
-                self._error = error
-
-        # Not a daemon: an interpreter that ends waits for it.
-        self._thread = threading.Thread(target=run, name=f"cairn-save-{self.step}", daemon=False)
-        self._thread.start()
-
     def done(self) -> bool:
         """Whether it has ended, well or not."""
-        return self._thread is None or not self._thread.is_alive() or self._process != os.getpid()
+        return self._background.has_ended or self._process != os.getpid()
 
     def wait(self, timeout: Optional[float] = None) -> Optional[dict[str, Any]]:
         """Waits until it is durable, for at most `timeout` seconds.
@@ -172,45 +164,83 @@ class Saving:
             return None
         if self._process != os.getpid():
             raise Usage("this save goes on in the process that began it; wait for it there")
-        if self._thread is not None:
-            self._thread.join(timeout)
-            if self._thread.is_alive():
-                raise TimeoutError(
-                    f"the save of step {self.step} takes longer than {timeout} seconds; it goes on"
-                )
+        if not self._background.wait(timeout):
+            raise TimeoutError(
+                f"the save of step {self.step} takes longer than {timeout} seconds; it goes on"
+            )
         self._raise()
-        return self._result
+        result: Optional[dict[str, Any]] = self._background.result
+        return result
 
     def cancel(self) -> None:
         """Ends it soon, if it is still under way; nothing of it stays then. `wait` raises Interrupted."""
-        self._control.cancel = 1
+        self._background.control.cancel = 1
 
     def progress(self) -> tuple[int, int]:
         """The bytes that were read of what is saved, and how many there are; 0 where that is not known."""
-        return int(self._control.done_bytes), int(self._control.total_bytes)
+        control = self._background.control
+        return int(control.done_bytes), int(control.total_bytes)
+
+    def _start(self, work: Work) -> None:
+        _open.add(self)
+
+        def noted(control: Control) -> Any:
+            result = work(control)
+            _open.discard(self)
+            return result
+
+        self._background.start(noted)
+
+    def _stop(self) -> None:
+        """Cancels it, waits for its end, and hears of what that was."""
+        self._background.stop()
+        self._hear()
+
+    def _hear(self) -> None:
+        self._is_heard = True
+        _open.discard(self)
 
     def _raise(self) -> None:
-        if self._error is not None:
-            self._is_raised = True
-            raise self._error
+        if self._background.error is not None:
+            self._hear()
+            raise self._background.error
 
-    def _raise_once(self) -> None:
+    def _raise_unheard(self) -> None:
         """At the next save: what nobody has heard of yet."""
-        if self._error is not None and not self._is_raised and not isinstance(self._error, Interrupted):
+        if not self._is_heard and not isinstance(self._background.error, Interrupted):
             self._raise()
+
+
+# Those that are under way, and those that failed of what nobody has heard of.
+_open: set[Saving] = set()
+
+
+def _at_exit() -> None:
+    """What nobody will ask for any more is at least said."""
+    for saving in list(_open):
+        # Begun by what ran at the exit as well, when the interpreter has already waited for its threads.
+        saving._background.wait()
+        error = saving._background.error
+        if error is not None and not isinstance(error, Interrupted):
+            print(f"cairn: the save of step {saving.step} failed: {error}", file=sys.stderr)
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_open.clear)
 
 
 class Saver:
     """Carries out the saves of one store, one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened: _library.Handle) -> None:
         self.memory = HostMemory()
+        # Stays open while something is being saved.
+        self._opened = opened
         self._last: Optional[Saving] = None
         self._lock = threading.Lock()
 
     def save(
         self,
-        store: int,
         make_plan: Callable[[], Plan],
         step: int,
         *,
@@ -221,20 +251,14 @@ class Saver:
     ) -> Saving:
         """`copies` is how many of the state are kept in memory, `limit` the most bytes of one."""
         start = time.perf_counter()
-        with self._lock:
-            if not self._is_free(skips):
-                return Saving(step, skipped=True)
-            plan = make_plan()
-            saving = Saving(step)
-            self._last = saving
+        with Hold():
+            with self._lock:
+                if not self._is_free(skips):
+                    return Saving(step, skipped=True)
+                saving = Saving(step)
+                self._begin(saving, make_plan(), waits, copies, limit)
             if waits:
-                self._begin_direct(saving, store, plan)
-            elif limit is not None and staged_size(plan.flat.leaves) > limit:
-                self._begin_in_waves(saving, store, plan, limit)
-            else:
-                self._begin_staged(saving, store, plan, copies)
-        if waits:
-            self._wait(saving)
+                self._wait(saving)
         saving.stall = time.perf_counter() - start
         return saving
 
@@ -243,124 +267,136 @@ class Saver:
         last = self._last
         if last is None:
             return True
-        if not last.done():
-            if skips:
-                return False
-            assert last._thread is not None
-            last._thread.join()
+        if skips and not last.done():
+            return False
+        last._background.wait()
         self._last = None
-        last._raise_once()
+        last._raise_unheard()
         return True
+
+    def _begin(self, saving: Saving, plan: Plan, waits: bool, copies: int, limit: Optional[int]) -> None:
+        self._last = saving
+        leaves = plan.flat.leaves
+        # Where the caller waits and changes nothing, only what isn't contiguous in host memory.
+        copied = [leaf for leaf in leaves if leaf.pointer is None] if waits else leaves
+        try:
+            if limit is not None and staged_size(copied) > limit:
+                self._begin_in_waves(saving, plan, limit, waits)
+            elif waits:
+                self._begin_direct(saving, plan, copied)
+            else:
+                self._begin_staged(saving, plan, copies)
+        except BaseException:
+            saving._stop()
+            raise
 
     @staticmethod
     def _wait(saving: Saving) -> None:
         try:
-            saving.wait()
-        except KeyboardInterrupt:
-            if not saving.done():
-                saving.cancel()
-                assert saving._thread is not None
-                saving._thread.join()
+            saving._background.wait()
+        except BaseException:
+            # What is being read is the caller's again.
+            saving._stop()
             raise
+        saving._raise()
 
     def wait(self) -> None:
         """Waits for what is under way, and raises what it failed of, unless somebody knows."""
         last = self._last
-        if last is not None and last._thread is not None and not last.done():
-            last._thread.join()
         if last is not None:
-            last._raise_once()
+            last._background.wait()
+            last._raise_unheard()
+
+    def stop(self) -> None:
+        """Gives up what is under way."""
+        last = self._last
+        if last is not None:
+            last._stop()
 
     def forget(self) -> None:
         """In the child of a fork, where no thread of the parent's runs and none of its memory is."""
         self._last, self._lock = None, threading.Lock()
         self.memory = HostMemory()
 
-    def _begin_direct(self, saving: Saving, store: int, plan: Plan) -> None:
-        """From where the state lies: the caller waits, and changes nothing."""
-        others = [leaf for leaf in plan.flat.leaves if leaf.pointer is None]
-        staged = self.memory.room(staged_size(others))
-        staged.take(others)
+    def _begin_direct(self, saving: Saving, plan: Plan, copied: Sequence[Leaf]) -> None:
+        """From where the state lies."""
+        staged = self.memory.stage(copied)
 
         def work(control: Control) -> dict[str, Any]:
-            session = Session(store, plan, None, True)
             try:
-                session.add([leaf for leaf in plan.flat.leaves if leaf.pointer is not None], None)
-                session.add(others, staged)
-                return session.commit(control)
+                with self._session(plan) as session:
+                    session.add([leaf for leaf in plan.flat.leaves if leaf.pointer is not None], None)
+                    session.add(copied, staged)
+                    return session.commit(control)
             finally:
-                session.close()
                 self.memory.give_back(staged)
 
         saving._start(work)
 
-    def _begin_staged(self, saving: Saving, store: int, plan: Plan, copies: int) -> None:
+    def _begin_staged(self, saving: Saving, plan: Plan, copies: int) -> None:
         """From a copy of the state."""
         if copies == 1:
-            self._drop_base()
+            self.memory.drop_base()
         leaves = plan.flat.leaves
-        staged = self.memory.room(staged_size(leaves))
+        staged = self.memory.stage(leaves, is_base=copies == 2)
         base = self.memory.base
-        staged.take(leaves, base, is_base=copies == 2)
         # The copy is all that is needed: the state's own memory may go.
         for leaf in leaves:
             leaf.array = None
 
         def work(control: Control) -> dict[str, Any]:
-            session = Session(store, plan, base, base is None)
             try:
-                session.add(leaves, staged)
-                result = session.commit(control)
+                with self._session(plan, base) as session:
+                    session.add(leaves, staged)
+                    result = session.commit(control)
             except BaseException:
-                session.close()
                 self.memory.give_back(staged)
                 raise
-            session.close()
-            staged.saved_as = result["id"]
             if copies == 1:
                 self.memory.give_back(staged)
             else:
-                self.memory.keep(staged)
+                self.memory.keep(staged, result["id"])
             return result
 
         saving._start(work)
 
-    def _drop_base(self) -> None:
-        base, self.memory.base = self.memory.base, None
-        if base is not None:
-            self.memory.give_back(base)
-
-    def _begin_in_waves(self, saving: Saving, store: int, plan: Plan, limit: int) -> None:
-        """A state that is larger than the memory for its copy: all but the last of it is saved before this
+    def _begin_in_waves(self, saving: Saving, plan: Plan, limit: int, waits: bool) -> None:
+        """A state whose copy is larger than the memory for it: all but the last of it is saved before this
         returns."""
-        self._drop_base()
-        leaves = list(plan.flat.leaves)
-        session = Session(store, plan, None, True)
+        leaves = plan.flat.leaves
+        # What has to be copied can't be cut.
+        limit = max([limit, *(aligned(leaf.nbytes) for leaf in leaves if leaf.pointer is None)])
+        self.memory.drop_base()
         staged = self.memory.room(limit)
+        session = self._session(plan)
         try:
             rest = _last_that_fit(leaves, limit)
             for wave in _waves(leaves[: len(leaves) - len(rest)], limit):
-                direct = [leaf for leaf in wave if leaf.pointer is not None]
-                others = [leaf for leaf in wave if leaf.pointer is None]
-                staged.take(others)
-                session.add(direct, None)
-                session.add(others, staged)
-                session.take(saving._control)
+                copied = [leaf for leaf in wave if leaf.pointer is None]
+                staged.take(copied)
+                session.add([leaf for leaf in wave if leaf.pointer is not None], None)
+                session.add(copied, staged)
+                interruptible(session.take, saving._background.control)
             staged.take(rest)
         except BaseException:
             session.close()
             self.memory.give_back(staged)
             raise
+        for leaf in leaves:
+            leaf.array = None
 
         def work(control: Control) -> dict[str, Any]:
             try:
-                session.add(rest, staged)
-                return session.commit(control)
+                with session:
+                    session.add(rest, staged)
+                    return session.commit(control)
             finally:
-                session.close()
                 self.memory.give_back(staged)
 
         saving._start(work)
+
+    def _session(self, plan: Plan, base: Optional[Staged] = None) -> Session:
+        return Session(self._opened.address, plan, base)
 
 
 def _last_that_fit(leaves: Sequence[Leaf], limit: int) -> list[Leaf]:
@@ -380,11 +416,6 @@ def _waves(leaves: Sequence[Leaf], limit: int) -> list[list[Leaf]]:
     size = 0
     for leaf in leaves:
         needed = staged_size([leaf]) if leaf.pointer is None else 0
-        if needed > limit:
-            raise CairnError(
-                f"{leaf.part}.{leaf.name} takes {needed} bytes, more than the memory for staging; give more",
-                code="usage",
-            )
         if size + needed > limit:
             waves.append([])
             size = 0

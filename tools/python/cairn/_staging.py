@@ -10,7 +10,6 @@ from ._arrays import Leaf
 
 # Tensors begin at a multiple of this.
 _ALIGNMENT = 64
-# What numpy and torch copy by themselves is copied in few goes; what is contiguous, on all cores.
 
 
 class Staged:
@@ -21,7 +20,6 @@ class Staged:
         self.places: dict[tuple[str, str], tuple[int, int]] = {}
         # Of the iteration that has these bytes, once it is committed.
         self.saved_as: Optional[str] = None
-        self.run: Optional[str] = None
         # Of what lies on a device, as it was when it was copied here.
         self.fingerprints: dict[_device.Place, _device.Fingerprints] = {}
 
@@ -33,11 +31,10 @@ class Staged:
     def take(self, leaves: Sequence[Leaf], base: Optional[Staged] = None, *, is_base: bool = False) -> None:
         """Copies tensors one behind the other. The memory has room for `staged_size(leaves)` bytes.
 
-        What is on a device and did not change since `base` is taken from there; `is_base` says that this is to be
-        such a base.
+        What is contiguous in host memory is copied on all cores, the rest by numpy and torch. What is on a device
+        and did not change since `base` is taken from there; `is_base` says that this is to be such a base.
         """
         self.places = {}
-        self.saved_as = None
         stretches: list[tuple[int, int, int]] = []
         others: list[tuple[Leaf, int]] = []
         distant: list[tuple[Leaf, int]] = []
@@ -96,11 +93,26 @@ class HostMemory:
         self._free = []
         return Staged(fitting[0] if fitting else _library.Memory(size))
 
-    def keep(self, staged: Staged) -> None:
-        """A state that was saved is what the next one is compared with."""
-        if self.base is not None:
-            self._free.append(self.base.memory)
-        self.base = staged
+    def stage(self, leaves: Sequence[Leaf], *, is_base: bool = False) -> Staged:
+        """A copy of a state; `is_base` says that the next one may be compared with it."""
+        staged = self.room(staged_size(leaves))
+        try:
+            staged.take(leaves, self.base, is_base=is_base)
+        except BaseException:
+            self.give_back(staged)
+            raise
+        return staged
+
+    def keep(self, staged: Staged, saved_as: str) -> None:
+        """A state that was saved, as the iteration with this id, is what the next one is compared with."""
+        self.drop_base()
+        staged.saved_as, self.base = saved_as, staged
+
+    def drop_base(self) -> None:
+        """Nothing is compared with."""
+        base, self.base = self.base, None
+        if base is not None:
+            self.give_back(base)
 
     def give_back(self, staged: Staged) -> None:
         """A state that is of no use any more."""

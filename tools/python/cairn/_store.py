@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
 from . import _library, environment
+from ._background import interruptible
 from ._iteration import Iteration
-from ._library import Control, PathLike
+from ._library import Handle, PathLike
 from ._loading import load
 from ._saving import Plan, Rank, Saver, Saving
 from ._state import config_files, states_of
@@ -48,8 +49,9 @@ class Store:
     """
 
     def __init__(self, address: int) -> None:
-        self._address = address
-        self._saver = Saver()
+        self._opened = Handle(address, "cairn_close")
+        self._process = os.getpid()
+        self._saver = Saver(self._opened)
         description = _library.answer("cairn_describe", address)
         self.path: str = description["path"]
         self.id: str = description["id"]
@@ -60,11 +62,13 @@ class Store:
         """Waits for what is being saved, and closes. Raises what that failed of."""
         try:
             self._saver.wait()
+        except BaseException:
+            # Also where the waiting was interrupted: nothing may use what is closed.
+            self._saver.stop()
+            raise
         finally:
             self._saver.memory.clear()
-            address, self._address = self._address, 0
-            if address:
-                _library.end("cairn_close", address)
+            self._opened.close()
 
     def __enter__(self) -> Store:
         return self
@@ -76,9 +80,11 @@ class Store:
         return f"<cairn store {self.path}>"
 
     def _handle(self) -> int:
-        if not self._address:
+        if not self._opened.address:
             raise Usage(f"the store {self.path} was closed; open it again")
-        return self._address
+        if self._process != os.getpid():
+            raise Usage(f"the store {self.path} was opened before a fork; open it in this process, too")
+        return self._opened.address
 
     # Saving
 
@@ -116,8 +122,12 @@ class Store:
         the training may go on and change it; what goes wrong is raised by `wait()` of the result and by the next
         save. A save that is under way is waited for, or with `when_busy="skip"` this one is left out.
         `memory="two"` keeps two copies of the state in host memory, so that no old bytes are read; `"one"` a
-        single one. `staging="wave"`, or a number of bytes, bounds the copy: what has no room is saved before
-        this returns.
+        single one. `staging="wave"` (512 MiB), or a number of bytes, bounds the copy: what has no room is saved
+        before this returns. (A tensor that has to be copied in one piece, being on a device or not contiguous,
+        takes the room that it needs.)
+
+        Ctrl-C while this waits gives the save up, and nothing of it stays. A process that ends by itself ends its
+        saves first; one that is killed leaves what was saved before. See also `on_sigterm`.
 
         `rank`, `world_size`: several processes save one state together, each its own; the iteration is there as
         soon as all ranks are in. `attempt` is a text that all ranks of one launch share (found by itself where
@@ -140,7 +150,7 @@ class Store:
             kept = config_files(model) if whose is None or whose.rank == 0 else {}
             for path, data in (files or {}).items():
                 kept[path] = data.encode() if isinstance(data, str) else bytes(data)
-            described = dict(metadata or {})
+            described = _as_json(metadata or {})
             if environment:
                 described.setdefault("environment", _environment())
             options = {
@@ -153,8 +163,8 @@ class Store:
             }
             return Plan(int(step), run, options, flatten(states, allow_pickle=allows), kept, whose)
 
+        self._handle()
         return self._saver.save(
-            self._handle(),
             make_plan,
             int(step),
             waits=wait,
@@ -315,19 +325,16 @@ class Store:
 
 
 def _interruptible(call: str, *arguments: Any) -> Any:
-    """A call that may take long, and that Ctrl-C ends: the main thread has to be awake for that."""
-    control = Control()
-    saving = Saving(0)
-    saving._start(lambda _: {"answer": _library.answer(call, *arguments, ctypes.byref(control))})
+    """A call that may take long, and that Ctrl-C ends."""
+    return interruptible(lambda control: _library.answer(call, *arguments, ctypes.byref(control)))
+
+
+def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of what JSON can say, of which nothing changes any more."""
     try:
-        result = saving.wait()
-    except KeyboardInterrupt:
-        control.cancel = 1
-        assert saving._thread is not None
-        saving._thread.join()
-        raise
-    assert result is not None
-    return result["answer"]
+        return dict(json.loads(json.dumps(dict(value))))
+    except (TypeError, ValueError) as error:
+        raise Usage(f"metadata has to be JSON: {error}") from error
 
 
 def _limit(staging: Union[str, int]) -> Optional[int]:
