@@ -3,7 +3,6 @@
 
 Without an accelerator the same code looks at tensors in host memory, which it never does by itself.
 """
-import os
 import random
 import sys
 import tempfile
@@ -269,12 +268,6 @@ class Pinning(unittest.TestCase):
         address = memory.address
         del memory
         self.assertEqual(runtime.calls, [("register", address, 1 << 20)])
-
-    def test_a_forked_child_leaves_the_parent_s_alone(self):
-        runtime, memory, _, _ = self.pinned(0)
-        with mock.patch.object(os, "getpid", lambda: -1):
-            memory.unpin()
-        self.assertEqual(len(runtime.calls), 1)
 
     def test_states_in_host_memory_pin_nothing(self):
         memory = cairn._library.Memory(1)
