@@ -147,6 +147,10 @@ class Saves(unittest.TestCase):
         self.assertEqual(self.save(3, state), small + 2 * STRETCH + rest + STRETCH)
         self.assertEqual(self.save(4, state), small)
 
+    def test_into_pinned_memory_as_well(self):
+        with mock.patch.object(_device, "pin", return_value=True):
+            self.test_of_every_kind_of_tensor_only_what_changed_crosses()
+
     def test_a_state_of_another_structure_shape_or_type_is_saved_right(self):
         state = self.on_device({"a": torch.randn(STRETCH), "b": torch.randn(STRETCH)})
         self.save(1, state)
