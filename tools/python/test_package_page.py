@@ -27,5 +27,14 @@ class Comparison(unittest.TestCase):
             self.assertFalse(page.is_same(said, other), other)
 
 
+class Format(unittest.TestCase):
+    def test_every_node_of_a_tree_is_described(self):
+        from cairn import _unflatten, _values
+
+        described = (page.ROOT / "Docs/format.md").read_text()
+        keys = {*_unflatten._DECODERS, *_values.DECODERS}
+        self.assertEqual([key for key in sorted(keys) if f'"{key}":' not in described], [])
+
+
 if __name__ == "__main__":
     unittest.main()
