@@ -117,4 +117,25 @@ import Testing
         let cut = try bench.write("cut", ["cairn_state.json": Array("{\"format".utf8)])
         #expect(try bench.store.save(cut, options: SaveOptions(run: "cut", step: 1)).warnings.count == 1)
     }
+
+    @Test func `an adapter's part is the model where there is no other`() throws {
+        let adapter = Self.file([("base.lora_A.weight", [2], [1, 2])])
+        for (run, others) in [
+            ("alone", [:]), ("both", ["model.safetensors": Self.file([("w", [2], [1, 2])])]),
+        ] {
+            let files = [
+                "cairn_state.json": Self.state(",\"parts\":{}"), "adapter_model.safetensors": adapter,
+                "adapter_config.json": Array("{}".utf8),
+            ].merging(others) { $1 }
+            try bench.store.save(bench.write(run, files), options: SaveOptions(run: run))
+            try bench.store.export(
+                "\(run)@7", to: bench.path("hf-" + run), options: ExportOptions(layout: "hf"))
+        }
+        let names = try ["alone", "both"].map {
+            try FileManager.default.contentsOfDirectory(atPath: bench.path("hf-" + $0)).sorted()
+        }
+        #expect(names[0] == ["adapter_config.json", "adapter_model.safetensors"])
+        #expect(names[1] == ["adapter_config.json", "model.safetensors"])
+        #expect(try bench.store.show("alone@7").tensors.map(\.group) == ["model"])
+    }
 }

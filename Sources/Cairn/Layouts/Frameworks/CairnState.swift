@@ -12,6 +12,8 @@ struct CairnState: Layout {
     }
 
     static let stateFile = "cairn_state.json"
+    /// The parts that are a model, the first that is there: of one that PEFT wraps the adapter alone, called as its file is.
+    static let modelParts = ["model", "adapter_model"]
     private static let rankFolder: NamePattern = "rank_#/cairn_state.json"
 
     /// Nobody writes such folders but `restore`, under any name.
@@ -74,7 +76,7 @@ struct CairnState: Layout {
     func part(of path: String, tensor: String?) -> ModelFiles.Part {
         guard path.hasSuffix(".safetensors") else { return ModelFiles.part(of: path) }
         let name = path.split(separator: "/").last!.dropLast(".safetensors".count)
-        if name == "model" { return .model }
+        if Self.modelParts.contains(String(name)) { return .model }
         if name.hasPrefix("optim") { return .optimizer }
         return name.hasPrefix("rng") ? .rng : .trainerState
     }
