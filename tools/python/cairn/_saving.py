@@ -63,9 +63,7 @@ class Plan(NamedTuple):
 class Session:
     """A save in the library."""
 
-    def __init__(
-        self, store: int, plan: Plan, base: Optional[Staged] = None, is_private: bool = False
-    ) -> None:
+    def __init__(self, store: int, plan: Plan, base: Optional[Staged], is_private: bool) -> None:
         rank = {} if plan.rank is None else plan.rank._asdict()
         self._plan, self._base = plan, base
         self._address = _library.handle(
