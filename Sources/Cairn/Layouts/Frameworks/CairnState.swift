@@ -36,8 +36,6 @@ struct CairnState: Layout {
         guard let first = folders.first, let state = try view.json(first + Self.stateFile) else {
             return result
         }
-        result.step = state["step"]?.uint64
-        result.stepFile = result.step == nil ? nil : first + Self.stateFile
         result.worldSize = state["worldSize"]?.int
         if let worldSize = result.worldSize, worldSize > 1 {
             for rank in 0..<min(worldSize, CheckpointView.faultLimit)
@@ -67,7 +65,7 @@ struct CairnState: Layout {
     private static func namesTensors(_ tree: JSON) -> Bool {
         switch tree {
         case .object(let members):
-            members.contains { $0.key == "$tensor" || namesTensors($0.value) }
+            members.contains { ["$tensor", "$array"].contains($0.key) || namesTensors($0.value) }
         case .array(let values): values.contains(where: namesTensors)
         default: false
         }
