@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import layouts
+import package
 import pictures
 import training
 from measuring import GIB, MIB, Run, cairn, copy_folder, disk_use, drop_from_cache, files_in, noise, remove, warm
@@ -314,6 +315,9 @@ ROWS = {
     "scale": Row(scale, ["dense"]),
     **{body.__name__: Row(body, []) for body in (
         layouts.splitting, layouts.parsing, layouts.containers, layouts.watching, layouts.merging)},
+    **{f"python-{body.__name__.replace('_', '-')}": Row(body, ["dense"]) for body in (
+        package.saves, package.loads, package.one_tensor, package.memory)},
+    **{f"python-{body.__name__}": Row(body, []) for body in (package.steps, package.trainer, package.importing)},
 }
 
 

@@ -12,6 +12,7 @@
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -75,6 +76,15 @@ int cl_setTimes(const char *path, int64_t seconds, int64_t nanoseconds) {
 uint64_t cl_fileSystem(int descriptor) {
     struct statfs status;
     return fstatfs(descriptor, &status) == 0 ? (uint64_t)(uint32_t)status.f_type : 0;
+}
+
+int cl_isCached(int descriptor, uint64_t offset, uint64_t length) {
+    // cachestat(2), which older headers lack; its number is the same everywhere.
+    struct { uint64_t offset, length; } range = {offset, length};
+    struct { uint64_t cached, dirty, inWriteback, evicted, recentlyEvicted; } found;
+    if (syscall(451, descriptor, &range, &found, 0) != 0) return 0;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    return found.cached >= (offset + length + page - 1) / page - offset / page;
 }
 
 void *cl_mapBuffer(uint64_t size) {

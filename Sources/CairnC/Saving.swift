@@ -29,6 +29,7 @@ extension StateSaveOptions {
         rehash = try options.bool("rehash")
         earlier = try options.text("earlier")
         if let reads = options.json("readsBases") { readsBases = reads.bool ?? true }
+        isPrivate = try options.bool("isPrivate")
         if let rank = try options.int("rank", in: 0...99_999) {
             part = StatePart(
                 rank: rank, worldSize: try options.int("worldSize", in: 1...100_000) ?? 0,

@@ -27,6 +27,21 @@ import Testing
         #expect(Platform.Path("ü").text == "ü")
     }
 
+    /// Older kernels than 6.5 don't say what the page cache has.
+    private static let kernelTellsCached = {
+        let version = ProcessInfo.processInfo.operatingSystemVersion
+        return (version.majorVersion, version.minorVersion) >= (6, 5)
+    }()
+
+    @Test(.enabled(if: kernelTellsCached))
+    func `what was just read lies in the page cache, what is beyond the end does not`() throws {
+        defer { remove() }
+        let file = try File(folder.appending("x"), .create)
+        try file.write([UInt8](repeating: 1, count: 20_000), at: 0)
+        #expect(file.isCached(0..<20_000) && file.isCached(4096..<8192))
+        #expect(!file.isCached(16_384..<40_960) && !file.isCached(40_960..<49_152))
+    }
+
     @Test(arguments: [false, true])
     func aFileGivesBackWhatWasWritten(direct: Bool) throws {
         defer { remove() }

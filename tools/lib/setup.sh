@@ -70,10 +70,12 @@ Swift packages are missing, and fetching them failed. Once there is a network, r
 }
 
 # Builds the release in the given folder, with the Swift runtime inside: it starts in half the time, and runs where there is no
-# toolchain. Sets `cairn` to the program.
+# toolchain. Sets `cairn` to the program. Further arguments are more products, which lie beside it then.
 build_release() {
-    local options=(-c release --package-path "$1" --static-swift-stdlib)
-    swift build "${options[@]}" --product cairn 2>&1 | tail -n 1 >&2
+    local product options=(-c release --package-path "$1" --static-swift-stdlib)
+    for product in cairn "${@:2}"; do
+        swift build "${options[@]}" --product "$product" 2>&1 | tail -n 1 >&2
+    done
     cairn=$(swift build "${options[@]}" --show-bin-path)/cairn
 }
 

@@ -170,7 +170,7 @@ def draw(namespace):
 def main():
     cairn = os.environ.get("CAIRN") or sys.exit("Set CAIRN to the path of the program.")
     os.environ.setdefault("CAIRN_LIBRARY", str(Path(cairn).with_name("libCairnC.so")))
-    os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
+    os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
     sys.path.insert(0, str(HERE))
     with tempfile.TemporaryDirectory(prefix="cairn-page.") as folder:
         if sys.argv[1:] == ["--write"]:

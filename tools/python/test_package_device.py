@@ -3,7 +3,6 @@
 
 Without an accelerator the same code looks at tensors in host memory, which it never does by itself.
 """
-import os
 import random
 import sys
 import tempfile
@@ -148,6 +147,10 @@ class Saves(unittest.TestCase):
         self.assertEqual(self.save(3, state), small + 2 * STRETCH + rest + STRETCH)
         self.assertEqual(self.save(4, state), small)
 
+    def test_into_pinned_memory_as_well(self):
+        with mock.patch.object(_device, "pin", return_value=True):
+            self.test_of_every_kind_of_tensor_only_what_changed_crosses()
+
     def test_a_state_of_another_structure_shape_or_type_is_saved_right(self):
         state = self.on_device({"a": torch.randn(STRETCH), "b": torch.randn(STRETCH)})
         self.save(1, state)
@@ -269,12 +272,6 @@ class Pinning(unittest.TestCase):
         address = memory.address
         del memory
         self.assertEqual(runtime.calls, [("register", address, 1 << 20)])
-
-    def test_a_forked_child_leaves_the_parent_s_alone(self):
-        runtime, memory, _, _ = self.pinned(0)
-        with mock.patch.object(os, "getpid", lambda: -1):
-            memory.unpin()
-        self.assertEqual(len(runtime.calls), 1)
 
     def test_states_in_host_memory_pin_nothing(self):
         memory = cairn._library.Memory(1)

@@ -6,7 +6,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
+os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
 sys.path.insert(0, str(Path(__file__).parent))
 import page
 
@@ -25,6 +25,15 @@ class Comparison(unittest.TestCase):
             self.assertTrue(page.is_same(said, same), same)
         for other in ("saved main@5 · stored 2.0 MiB · 0.10 s · 0123456789abcdef", said + " more", said.replace("stored", "new")):
             self.assertFalse(page.is_same(said, other), other)
+
+
+class Format(unittest.TestCase):
+    def test_every_node_of_a_tree_is_described(self):
+        from cairn import _unflatten, _values
+
+        described = (page.ROOT / "Docs/format.md").read_text()
+        keys = {*_unflatten._DECODERS, *_values.DECODERS}
+        self.assertEqual([key for key in sorted(keys) if f'"{key}":' not in described], [])
 
 
 if __name__ == "__main__":

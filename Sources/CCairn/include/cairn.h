@@ -218,6 +218,8 @@ typedef struct cairn_save cairn_save;
 ///   saved then. Where the store compares with another iteration, they are not looked at.
 /// - `readsBases` (bool, by default true): whether earlier chunks may be read from the store for new ones to lean on. Where not, only
 ///   `earlier` serves for that, as long as it is what the store compares with.
+/// - `isPrivate` (bool): nobody else has the memory that is added, such as a copy that was made for this: it is used where it lies. Otherwise
+///   its bytes are copied bit by bit, as what is hashed has to be what is written, even where the caller's other threads change them.
 /// - `rank`, `worldSize`, `attempt` (text): this is one rank's part of an iteration, which is there as soon as the parts of all are in.
 ///   `attempt` is the same for all ranks of a training that was started once, and another the next time.
 cairn_status cairn_save_begin(cairn_store *store, const char *options, cairn_save **save);

@@ -35,6 +35,9 @@ int cl_setTimes(const char *path, int64_t seconds, int64_t nanoseconds);
 /// The magic number of the file system that holds the descriptor, or 0 with errno set.
 uint64_t cl_fileSystem(int descriptor);
 
+/// Whether all of a range of a file lies in the page cache, as far as that can be told (Linux 6.5 and later).
+int cl_isCached(int descriptor, uint64_t offset, uint64_t length);
+
 /// Anonymous memory aligned to 2 MiB, advised to be huge pages and not to be inherited by fork. NULL with errno set.
 void *cl_mapBuffer(uint64_t size);
 void cl_unmapBuffer(void *address, uint64_t size);

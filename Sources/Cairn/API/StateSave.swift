@@ -22,6 +22,9 @@ public struct StateSaveOptions: Sendable {
     public var part: StatePart?
     /// Whether earlier chunks that are not in memory may be read from the store, for new ones to lean on.
     public var readsBases = true
+    /// Whether the tensors' memory can't change before `take` or `commit` has returned, as nobody else has it: a copy that was made for the
+    /// save. Then it is used where it lies. Otherwise its bytes are copied first, since what is hashed has to be what is written.
+    public var isPrivate = false
 
     public init(run: String? = nil, step: UInt64) { (self.run, self.step) = (run, step) }
 }

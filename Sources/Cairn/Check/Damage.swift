@@ -167,7 +167,9 @@ final class ChunkReading: Sendable {
 
     func run(jobs: Int, progress: Progress, damaged: @escaping @Sendable (ChunkID) -> Void) throws {
         try WorkerPool.shared.run(max(1, min(jobs, ids.count / Self.batch + 1))) { [self] _ in
-            let reader = try ChunkReader(chunks, spareChunks: Self.spareChunks(chunks))
+            // What the disk holds is in question.
+            let reader = try ChunkReader(
+                chunks, spareChunks: Self.spareChunks(chunks), usesCache: false)
             while true {
                 let start = next.change { next in
                     defer { next += Self.batch }

@@ -219,7 +219,9 @@ final class Ingest: Sendable {
             var start = piece.range.lowerBound
             while start < piece.range.upperBound {
                 let end = min(start + chunkSize, piece.range.upperBound)
-                let bytes = try reading.bytes(start..<end, step: Self.readSize)
+                let bytes =
+                    try file.inPlace(piece.extent, start - extent.offset, Int(end - start))
+                    ?? reading.bytes(start..<end, step: Self.readSize)
                 var chunk = SaveChunk(.zero, bytes, tensor: tensor, elementSize: extent.elementSize)
                 find(&chunk, at: Int((start - extent.offset) / chunkSize), before)
                 if chunk.earlier != .zero {

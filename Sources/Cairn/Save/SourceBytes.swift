@@ -12,9 +12,13 @@ struct MemorySource: @unchecked Sendable {
         var earlier: UnsafeRawPointer?
     }
 
+    /// Whether nobody can change it before it was read, not even by mistake: then it is used where it lies.
+    let isPrivate: Bool
     private(set) var pieces: [Piece] = []
     /// Where each begins in the row, and where the last ends.
     private(set) var bounds: [UInt64] = [0]
+
+    init(isPrivate: Bool) { self.isPrivate = isPrivate }
 
     mutating func append(_ piece: Piece) {
         pieces.append(piece)
@@ -72,6 +76,13 @@ enum SourceBytes: Sendable {
             }
         case .memory(let memory): memory.read(into: target, at: offset)
         }
+    }
+
+    /// A range of an extent where it lies, if it stays as it is there.
+    func inPlace(_ extent: Int, _ offset: UInt64, _ count: Int) -> UnsafeRawBufferPointer? {
+        guard case .memory(let memory) = self, memory.isPrivate else { return nil }
+        let start = Int(offset)
+        return UnsafeRawBufferPointer(rebasing: memory.pieces[extent].bytes[start..<start + count])
     }
 
     /// What stood in a range of an extent in the earlier iteration, where that is in memory.

@@ -104,11 +104,13 @@ struct StateFiles {
 
 extension StateFiles {
     /// What is to be taken: a source for each file that has any.
-    /// - Parameter hasSame: whether the earlier iteration has a file as it was when the bytes at hand were saved.
-    func sources(_ hasSame: ([UInt8]) -> Bool) -> [Ingest.Source] {
+    /// - Parameters:
+    ///   - isPrivate: whether nobody can change the tensors' memory.
+    ///   - hasSame: whether the earlier iteration has a file as it was when the bytes at hand were saved.
+    func sources(isPrivate: Bool, _ hasSame: ([UInt8]) -> Bool) -> [Ingest.Source] {
         files.filter { $0.taken < $0.items.count }.map { file in
             let isSame = hasSame(file.path)
-            var memory = MemorySource()
+            var memory = MemorySource(isPrivate: isPrivate || file.copy != nil)
             var extents: [FilePlan.Extent] = []
             for item in file.items[file.taken...] {
                 extents.append(

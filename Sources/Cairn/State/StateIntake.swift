@@ -133,7 +133,7 @@ final class StateIntake {
 
     private func takePending(_ session: SaveSession, _ progress: Progress) throws {
         let known = options.earlier.flatMap { store.states.roots(of: $0) }
-        let sources = files.sources { [earlier] path in
+        let sources = files.sources(isPrivate: options.isPrivate) { [earlier] path in
             // The bytes at hand are those that the earlier iteration has only where it has the very same file.
             earlier?.kind(of: path).map { $0 == known?[path]?.kind } ?? false
         }

@@ -193,7 +193,8 @@ struct ChunkEncoder {
             return nil
         }
         var record = Record(chunk, index: index, .delta, output.take(stored), base: chain[0].id)
-        if worker.makesFingerprints {
+        // By it a later save sees that the base was read as it is; saves whose bases are in memory read none.
+        if worker.makesFingerprints, bytes(of: chain[0], input) == nil {
             let known = fingerprint(of: chain[0], input)
             record.baseFingerprint = known == .none ? worker.fingerprinter.fingerprint(base) : known
         }

@@ -1,6 +1,7 @@
 public import Platform
 
-/// Reads many chunks past the page cache, neighbours in one go, decodes and checks them. Each thread has its own.
+/// Reads many chunks, neighbours in one go, decodes and checks them: past the page cache, but for what happens to lie there. Each thread has
+/// its own.
 ///
 /// A thread that has two, and begins with one before it finishes with the other, does not wait for the disk.
 public final class ChunkReader {
@@ -25,12 +26,15 @@ public final class ChunkReader {
         /// In which of them the record of a chunk lies.
         var runOf: [ChunkID: Int] = [:]
 
-        init(_ scratch: Buffer) { self.scratch = scratch }
+        let usesCache: Bool
+
+        init(_ scratch: Buffer, usesCache: Bool) { (self.scratch, self.usesCache) = (scratch, usesCache) }
 
         func fill(_ packs: PackReaders) {
             for index in runs.indices {
                 let run = runs[index]
-                guard let file = try? packs.open(run.pack).direct else { continue }
+                guard let files = try? packs.open(run.pack) else { continue }
+                let file = usesCache && files.buffered.isCached(run.range) ? files.buffered : files.direct
                 let target = UnsafeMutableRawBufferPointer(
                     rebasing: scratch.bytes[run.start..<run.start + run.range.count])
                 runs[index].count = (try? file.read(into: target, at: run.range.lowerBound)) ?? 0
@@ -67,11 +71,16 @@ public final class ChunkReader {
     ///   - readSize: bytes that one reading takes at most.
     ///   - spareChunks: how many are put together without a room of their own before they are checked. Mostly the first and the last
     ///     of a stretch of a file, of which only a part is wanted.
-    public init(_ store: ChunkStore, readSize: Int = ChunkReader.readSize, spareChunks: Int = 2) throws {
+    ///   - usesCache: whether what the page cache has need not come from the disk.
+    public init(
+        _ store: ChunkStore, readSize: Int = ChunkReader.readSize, spareChunks: Int = 2,
+        usesCache: Bool = true
+    ) throws {
         self.store = store
         self.readSize = readSize
         self.spareChunks = spareChunks
-        loading = Loading(try Buffer(size: Self.scratchSize(store, readSize)))
+        loading = Loading(
+            try Buffer(size: Self.scratchSize(store, readSize)), usesCache: usesCache)
         spare = try Buffer(size: spareChunks * store.chunkSize)
         coder = try PlaneCoder(chunkSize: store.chunkSize)
     }

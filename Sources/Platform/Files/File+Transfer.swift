@@ -21,6 +21,11 @@ extension File {
         return done
     }
 
+    /// Whether all of a range lies in the page cache, so that reading it keeps nobody waiting. False where that can't be told.
+    public func isCached(_ range: Range<UInt64>) -> Bool {
+        cl_isCached(descriptor, range.lowerBound, range.upperBound - range.lowerBound) != 0
+    }
+
     /// `count` bytes from `offset` on.
     /// - Throws: `.changed` where the file ends before.
     public func read(_ count: Int, at offset: UInt64) throws(CairnError) -> [UInt8] {

@@ -18,12 +18,12 @@ import Testing
     }
 
     private static func state(_ more: String) -> [UInt8] {
-        Array("{\"format\":\"cairn-state\",\"version\":1,\"step\":7\(more)}".utf8)
+        Array("{\"format\":\"cairn-state\",\"version\":1\(more)}".utf8)
     }
 
     private static func rank(_ rank: Int, _ shards: String) -> [UInt8] {
         state(
-            ",\"rank\":\(rank),\"worldSize\":2,\"parts\":{\"model\":{\"w\":{\"$tensor\":\"w\"}}},\"shards\":{\(shards)}"
+            ",\"rank\":\(rank),\"worldSize\":2,\"parts\":{\"model\":{\"w\":{\"$array\":\"w\"}}},\"shards\":{\(shards)}"
         )
     }
 
@@ -56,8 +56,8 @@ import Testing
     }
 
     @Test func `what is cut over ranks is put together under its name`() throws {
-        let saved = try bench.store.save(writeRanks())
-        #expect(saved.layout == "cairn" && saved.step == 7 && saved.warnings.isEmpty)
+        let saved = try bench.store.save(writeRanks(), options: SaveOptions(step: 7))
+        #expect(saved.layout == "cairn" && saved.warnings.isEmpty)
         #expect(try read("w", 12) == (0..<12).map { Float($0) })
         #expect(try read("optimizer.exp.w", 4) == [0, 6, 1, 7])
         #expect(try read("same", 2) == [5, 6])
@@ -72,8 +72,14 @@ import Testing
 
     @Test func `a rank that is missing is named`() throws {
         let path = try writeRanks { $0 = $0.filter { !$0.key.hasPrefix("rank_00001") } }
-        let warnings = try bench.store.save(path).warnings
+        let warnings = try bench.store.save(path, options: SaveOptions(step: 7)).warnings
         #expect(warnings.count == 1 && warnings[0].contains("rank_00001/cairn_state.json is missing"))
+    }
+
+    @Test func `the file with a part's tensors is missed`() throws {
+        let path = try writeRanks { $0["rank_00001/model.safetensors"] = nil }
+        let warnings = try bench.store.save(path, options: SaveOptions(step: 7)).warnings
+        #expect(warnings.count == 1 && warnings[0].contains("rank_00001/model.safetensors is missing"))
     }
 
     @Test(arguments: [
@@ -87,7 +93,7 @@ import Testing
         shards: String
     ) throws {
         let path = try writeRanks { $0["rank_00001/cairn_state.json"] = Self.rank(1, shards) }
-        try bench.store.save(path)
+        try bench.store.save(path, options: SaveOptions(step: 7))
         #expect(throws: CairnError.self) { try read("w", 12) }
         let error = #expect(throws: CairnError.self) {
             try bench.store.export("7", to: bench.path("hf"), options: ExportOptions(layout: "hf"))
@@ -106,7 +112,7 @@ import Testing
                 "optimizer.safetensors": Self.file([("state.0.step", [], [3])]),
                 "config.json": Array("{}".utf8),
             ])
-        try bench.store.save(path)
+        try bench.store.save(path, options: SaveOptions(step: 7))
         let shown = try bench.store.show("7")
         #expect(shown.tensors.map(\.name) == ["w", "state.0.step"])
         #expect(shown.tensors.map(\.group) == ["model", "optimizer"])
@@ -116,5 +122,26 @@ import Testing
         #expect(names == ["config.json", "model.safetensors"])
         let cut = try bench.write("cut", ["cairn_state.json": Array("{\"format".utf8)])
         #expect(try bench.store.save(cut, options: SaveOptions(run: "cut", step: 1)).warnings.count == 1)
+    }
+
+    @Test func `an adapter's part is the model where there is no other`() throws {
+        let adapter = Self.file([("base.lora_A.weight", [2], [1, 2])])
+        for (run, others) in [
+            ("alone", [:]), ("both", ["model.safetensors": Self.file([("w", [2], [1, 2])])]),
+        ] {
+            let files = [
+                "cairn_state.json": Self.state(",\"parts\":{}"), "adapter_model.safetensors": adapter,
+                "adapter_config.json": Array("{}".utf8),
+            ].merging(others) { $1 }
+            try bench.store.save(bench.write(run, files), options: SaveOptions(run: run, step: 7))
+            try bench.store.export(
+                "\(run)@7", to: bench.path("hf-" + run), options: ExportOptions(layout: "hf"))
+        }
+        let names = try ["alone", "both"].map {
+            try FileManager.default.contentsOfDirectory(atPath: bench.path("hf-" + $0)).sorted()
+        }
+        #expect(names[0] == ["adapter_config.json", "adapter_model.safetensors"])
+        #expect(names[1] == ["adapter_config.json", "model.safetensors"])
+        #expect(try bench.store.show("alone@7").tensors.map(\.group) == ["model"])
     }
 }

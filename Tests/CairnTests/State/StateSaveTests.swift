@@ -142,6 +142,25 @@ import Testing
         try expectSame(copy, "1")
     }
 
+    @Test(arguments: [false, true])
+    func `private memory is used where it lies, which comes to the same`(takes: Bool) throws {
+        let memory = Self.memory()
+        let first = try save(memory, step: 1, take: takes) { $0.isPrivate = true }
+        let changed = memory.copy()
+        for index in stride(from: 0, to: changed.tensors[0].bytes.count / 4, by: 3) {
+            changed.tensors[0].bytes.storeBytes(of: 0.5, toByteOffset: 4 * index, as: Float.self)
+        }
+        let second = try save(changed, step: 2, earlier: (memory, first.id), take: takes) {
+            $0.isPrivate = true
+        }
+        #expect(second.newBytes == changed.tensors[0].bytes.count)
+        try expectSame(memory, "1")
+        try expectSame(changed, "2")
+        // Copied, it is the very same chunks.
+        #expect(try save(changed, step: 3) { $0.rehash = true }.newBytes == 0)
+        #expect(try bench.store.verify().damaged.isEmpty)
+    }
+
     @Test(arguments: [0..<1, 3..<3, 5..<300, 299..<300])
     func `slices come as they are asked for`(rows: Range<UInt64>) throws {
         let memory = Self.memory()
@@ -173,6 +192,25 @@ import Testing
             }
             #expect(target.elementsEqual(file[range]))
         }
+    }
+
+    @Test func `what lies in the page cache is read from there, and checked`() throws {
+        let memory = Self.memory()
+        try save(memory, step: 1)
+        let folder = bench.path("store/packs")
+        let packs = try FileManager.default.contentsOfDirectory(atPath: folder)
+        for pack in packs { _ = try Data(contentsOf: URL(fileURLWithPath: "\(folder)/\(pack)")) }
+        try expectSame(memory, "1")
+        for pack in packs {
+            let url = URL(fileURLWithPath: "\(folder)/\(pack)")
+            var bytes = try Data(contentsOf: url)
+            bytes[100_000] ^= 1
+            let file = try FileHandle(forWritingTo: url)
+            try file.write(contentsOf: bytes)
+            try file.close()
+        }
+        let error = #expect(throws: CairnError.self) { try expectSame(memory, "1") }
+        #expect(error?.code == .damage)
     }
 
     @Test func `the same step again is the same, or refused`() throws {

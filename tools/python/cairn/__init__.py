@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Protected as Protected,
         Usage as Usage,
     )
+    from .safe import safe_open as safe_open
     from .schedule import Schedule as Schedule
 
 # Where each name comes from. Loaded when it is first used: numpy alone takes longer than an import should.
@@ -49,6 +50,7 @@ _HOMES = {
     "Store": "_store",
     "open": "_store",
     "Schedule": "schedule",
+    "safe_open": "safe",
     **dict.fromkeys(
         [
             "Ambiguous",

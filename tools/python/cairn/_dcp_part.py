@@ -74,7 +74,7 @@ class Part:
         self.folder = plan.folder
         self._share, self._step = share, plan.step
         self._shards = plan.flat.shards
-        self._session = Session(store._handle(), plan._replace(files=self.files), None)
+        self._session = Session(store._handle(), plan._replace(files=self.files), None, False)
         self._names: set[tuple[str, str]] = set()
         # Their memory must stay until it is taken.
         self._held: list[Any] = []

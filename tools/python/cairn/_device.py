@@ -14,6 +14,7 @@ are drawn by each process, and never leave it.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
@@ -137,15 +138,10 @@ def pin(memory: Memory, placed: Sequence[tuple[Leaf, int]]) -> bool:
     """Pins memory for copies from NVIDIA's and AMD's devices, once. False where that can't be."""
     if memory.is_pinned is None and any(leaf.array.device.type == "cuda" for leaf, _ in placed):
         torch = installed_torch()
-        runtime, process = torch.cuda.cudart(), os.getpid()
+        runtime = torch.cuda.cudart()
         memory.is_pinned = int(runtime.cudaHostRegister(memory.address, memory.size, _PORTABLE)) == 0
         if memory.is_pinned:
-
-            def unpin() -> None:
-                if os.getpid() == process:
-                    runtime.cudaHostUnregister(memory_address)
-
-            memory_address, memory.unpin = memory.address, unpin
+            memory.unpin = functools.partial(runtime.cudaHostUnregister, memory.address)
         else:
             # CUDA says so once more to whoever asks next: better here than in the training.
             try:

@@ -63,7 +63,7 @@ class Plan(NamedTuple):
 class Session:
     """A save in the library."""
 
-    def __init__(self, store: int, plan: Plan, base: Optional[Staged]) -> None:
+    def __init__(self, store: int, plan: Plan, base: Optional[Staged], is_private: bool) -> None:
         rank = {} if plan.rank is None else plan.rank._asdict()
         self._plan, self._base = plan, base
         self._address = _library.handle(
@@ -75,6 +75,7 @@ class Session:
                 earlier=None if base is None else base.saved_as,
                 # Where another iteration is compared with, such as one of another process, it reads them after all.
                 readsBases=base is None,
+                isPrivate=is_private,
                 rank=rank.get("rank"),
                 worldSize=rank.get("world_size"),
                 attempt=rank.get("attempt"),
@@ -355,7 +356,7 @@ class Saver:
 
         def work(control: Control) -> dict[str, Any]:
             try:
-                with self._session(plan, base) as session:
+                with self._session(plan, base, is_private=True) as session:
                     session.add(leaves, staged)
                     result = session.commit(control)
             except BaseException:
@@ -404,8 +405,8 @@ class Saver:
 
         saving._start(work)
 
-    def _session(self, plan: Plan, base: Optional[Staged] = None) -> Session:
-        return Session(self._opened.address, plan, base)
+    def _session(self, plan: Plan, base: Optional[Staged] = None, *, is_private: bool = False) -> Session:
+        return Session(self._opened.address, plan, base, is_private)
 
 
 def _last_that_fit(leaves: Sequence[Leaf], limit: int) -> list[Leaf]:

@@ -25,6 +25,9 @@ extension CairnState {
     func assembly(of view: CheckpointView) throws -> Assembly? {
         var wholes: [Key: Whole] = [:]
         var order: [Key] = []
+        let model = Self.modelParts.first { part in
+            Self.folders(view).contains { view.has($0 + part + ".safetensors") }
+        }
         for folder in Self.folders(view) {
             let shards = try Self.shards(view, folder)
             for file in view.files.map(\.path) where Self.isPart(file, of: folder) {
@@ -32,16 +35,17 @@ extension CairnState {
                 for tensor in try view.tensors(in: file)?.tensors ?? [] {
                     let shard = shards[part]?[tensor.name]
                     // What is whole stands under its own name where it is no part of the model.
-                    guard shard != nil || part == "model" else { continue }
+                    guard shard != nil || part == model else { continue }
                     let key = Key(part: part, name: ExactText(shard?.name ?? tensor.name))
                     if wholes[key] == nil { order.append(key) }
-                    try Self.add(tensor, shard, file, part, to: &wholes[key])
+                    let prefix = part == model ? "" : part + "."
+                    try Self.add(tensor, shard, file, prefix, to: &wholes[key])
                 }
             }
         }
-        var assembly = Assembly()
+        var assembly = Assembly(fileName: model ?? "model")
         for key in order {
-            if key.part == "model" {
+            if key.part == model {
                 assembly.tensors.append(wholes[key]!.tensor)
             } else {
                 assembly.optimizer.append(wholes[key]!.tensor)
@@ -60,7 +64,7 @@ extension CairnState {
     }
 
     private static func add(
-        _ tensor: TensorMap.Tensor, _ shard: Shard?, _ file: String, _ part: String, to whole: inout Whole?
+        _ tensor: TensorMap.Tensor, _ shard: Shard?, _ file: String, _ prefix: String, to whole: inout Whole?
     ) throws {
         let shape = shard?.shape ?? tensor.shape
         let offset = shard?.offset ?? [UInt64](repeating: 0, count: tensor.shape.count)
@@ -79,8 +83,7 @@ extension CairnState {
             let name = shard?.name ?? tensor.name
             whole = Whole(
                 tensor: Assembly.Tensor(
-                    name: part == "model" ? name : part + "." + name, dtype: tensor.dtype, shape: shape,
-                    pieces: []))
+                    name: prefix + name, dtype: tensor.dtype, shape: shape, pieces: []))
         }
         guard tensor.length > 0 || shape.contains(0) else { return }
         guard whole!.offsets.insert(offset).inserted else {

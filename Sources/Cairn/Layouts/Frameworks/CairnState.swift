@@ -12,6 +12,8 @@ struct CairnState: Layout {
     }
 
     static let stateFile = "cairn_state.json"
+    /// The parts that are a model, the first that is there: of one that PEFT wraps the adapter alone, called as its file is.
+    static let modelParts = ["model", "adapter_model"]
     private static let rankFolder: NamePattern = "rank_#/cairn_state.json"
 
     /// Nobody writes such folders but `restore`, under any name.
@@ -34,8 +36,6 @@ struct CairnState: Layout {
         guard let first = folders.first, let state = try view.json(first + Self.stateFile) else {
             return result
         }
-        result.step = state["step"]?.uint64
-        result.stepFile = result.step == nil ? nil : first + Self.stateFile
         result.worldSize = state["worldSize"]?.int
         if let worldSize = result.worldSize, worldSize > 1 {
             for rank in 0..<min(worldSize, CheckpointView.faultLimit)
@@ -65,7 +65,7 @@ struct CairnState: Layout {
     private static func namesTensors(_ tree: JSON) -> Bool {
         switch tree {
         case .object(let members):
-            members.contains { $0.key == "$tensor" || namesTensors($0.value) }
+            members.contains { ["$tensor", "$array"].contains($0.key) || namesTensors($0.value) }
         case .array(let values): values.contains(where: namesTensors)
         default: false
         }
@@ -74,7 +74,7 @@ struct CairnState: Layout {
     func part(of path: String, tensor: String?) -> ModelFiles.Part {
         guard path.hasSuffix(".safetensors") else { return ModelFiles.part(of: path) }
         let name = path.split(separator: "/").last!.dropLast(".safetensors".count)
-        if name == "model" { return .model }
+        if Self.modelParts.contains(String(name)) { return .model }
         if name.hasPrefix("optim") { return .optimizer }
         return name.hasPrefix("rng") ? .rng : .trainerState
     }
