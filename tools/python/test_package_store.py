@@ -231,6 +231,12 @@ for number, memory in enumerate(("two", "one")):
         with Gate.closed() as gate:
             self.store.save(1, extra={"a": 1}, wait=False)
             gate.wait()
+            # Another thread doesn't wait.
+            seen = []
+            other = threading.Thread(target=lambda: seen.append(self.store.iterations()))
+            other.start()
+            other.join()
+            self.assertEqual(seen, [[]])
             threading.Timer(0.05, gate.open).start()
             self.assertEqual(self.store.pin("latest", "good")["step"], 1)
         self.store.save(2, extra={"a": 2}, wait=False)

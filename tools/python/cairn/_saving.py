@@ -141,7 +141,7 @@ class Saving:
         self.stall = 0.0
         self._background = Background(f"cairn-save-{step}")
         self._is_heard = False
-        self._process = os.getpid()
+        self._process, self._thread = os.getpid(), threading.get_ident()
 
     def __repr__(self) -> str:
         failed = self._background.error is not None
@@ -305,16 +305,16 @@ class Saver:
         saving._raise()
 
     def settle(self) -> None:
-        """Waits for what is under way."""
+        """Waits for what this thread is saving. Others, such as one that cleans up, would wait for ever new saves."""
         last = self._last
-        if last is not None:
+        if last is not None and last._thread == threading.get_ident():
             last._background.wait()
 
     def wait(self) -> None:
         """Waits for what is under way, and raises what it failed of, unless somebody knows."""
-        self.settle()
         last = self._last
         if last is not None:
+            last._background.wait()
             last._raise_unheard()
 
     def stop(self) -> None:

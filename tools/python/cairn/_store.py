@@ -45,7 +45,7 @@ def open(
 class Store:
     """An open checkpoint store. Any number of processes and threads may use one at once.
 
-    Whatever is asked of it, beside the next save, waits until what it is saving is there.
+    Whatever the thread that saves asks of it then, waits until that save has ended.
     In the child of a fork, such as a data loader's worker, it has to be opened again.
     """
 
@@ -81,7 +81,7 @@ class Store:
         return f"<cairn store {self.path}>"
 
     def _handle(self) -> int:
-        """For calls that look at the store or change it: what this object is saving is there first."""
+        """For calls that look at the store or change it: what this thread is saving with it is there first."""
         self._check()
         self._saver.settle()
         return self._opened.address
