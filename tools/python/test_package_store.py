@@ -90,6 +90,21 @@ class Tests(PackageTest):
 
 
 class SavingTests(Tests):
+    def test_what_makes_no_sense_is_refused_in_words_of_python(self):
+        for step, parts in [(1, {}), (-1, {"extra": 1}), ("1", {"extra": 1}), (1.5, {"extra": 1})]:
+            with self.subTest(step=step, parts=parts), self.assertRaises(cairn.Usage):
+                self.store.save(step, **parts)
+        self.store.save(np.int64(1), extra=1)
+        for words, call in [
+            ("replace=True", lambda: self.store.save(1, extra=2)),
+            ("store.unpin()", lambda: (self.store.pin(1, "good"), self.store.delete(1))),
+            ("create=True", lambda: cairn.open(self.store.path + "-other")),
+        ]:
+            with self.subTest(words), self.assertRaises(cairn.CairnError) as caught:
+                call()
+            self.assertIn(words, str(caught.exception))
+            self.assertNotIn("--", str(caught.exception))
+
     def test_a_state_may_change_as_soon_as_save_returns(self):
         for memory, staging in MODES:
             for step in range(1, 4):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
@@ -165,7 +166,19 @@ def last_error() -> CairnError:
     message, code, path = (
         (getattr(_library, name)() or b"").decode("utf-8", "replace") for name in _TEXTS[1:]
     )
-    return of_code(code)(message, code=code, path=path or None)
+    return of_code(code)(in_python(message), code=code, path=path or None)
+
+
+def in_python(message: str) -> str:
+    """A sentence of the library's, which speaks of the command and its options, for those who call it from here."""
+    message = re.sub(r"make one with `cairn init[^`]*`", "pass create=True to make one", message)
+    message = re.sub(rf"`cairn ({_METHODS})\b[^`]*`", r"`store.\1()`", message)
+    message = message.replace("--replace", "replace=True")
+    return re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda option: option[1].replace("-", "_") + "=", message)
+
+
+# Of a store, which are called as the commands are.
+_METHODS = "annotate|delete|diff|export|gc|pin|pins|policy|restore|rewind|save|show|stats|unpin|verify"
 
 
 def text(value: str) -> bytes:

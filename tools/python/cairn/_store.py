@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import operator
 import os
 import warnings
 import weakref
@@ -148,7 +149,10 @@ class Store:
         if memory not in ("two", "one"):
             raise Usage(f'memory is "two" or "one", not {memory!r}')
         limit = _limit(staging)
+        step = _step(step)
         given = {"model": model, "optimizer": optimizer, "extra": extra, **parts}
+        if all(value is None for value in given.values()):
+            raise Usage("there is nothing to save; give parts, such as model=model, optimizer=optimizer")
         whose = _rank(rank, world_size, attempt)
 
         def make_plan() -> Plan:
@@ -167,12 +171,12 @@ class Store:
                 "pin": pin,
                 "replace": replace or None,
             }
-            return Plan(int(step), run, options, flatten(states, allow_pickle=allows), kept, whose)
+            return Plan(step, run, options, flatten(states, allow_pickle=allows), kept, whose)
 
         self._check()
         return self._saver.save(
             make_plan,
-            int(step),
+            step,
             waits=wait,
             copies=1 if memory == "one" or limit is not None else 2,
             limit=limit,
@@ -343,6 +347,16 @@ def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
         return dict(json.loads(json.dumps(dict(value))))
     except (TypeError, ValueError) as error:
         raise Usage(f"metadata has to be JSON: {error}") from error
+
+
+def _step(step: Any) -> int:
+    try:
+        number = operator.index(step)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise Usage(f"a step is a whole number, 0 or more, not {step!r}")
+    return number
 
 
 def _limit(staging: Union[str, int]) -> Optional[int]:
