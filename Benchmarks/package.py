@@ -34,6 +34,10 @@ def median(results, name):
     return Figure(statistics.median(result[name] for result in results), "s")
 
 
+def milliseconds(results, name):
+    return Figure(1000 * statistics.median(result[name] for result in results), "ms")
+
+
 def saves(bench):
     """saves of a 1 GiB state from memory: the stall, and the time to durable, beside torch's"""
     checkpoints = training.checkpoints("dense")[:FIRST + 2 if bench.quick else None]
@@ -43,10 +47,11 @@ def saves(bench):
         folder = bench.place()
         results = run("saves", folder, checkpoints=checkpoints, size=size, share=share)
         first, results = results[:FIRST], results[FIRST:]
-        report, stall, durable = bench.report, median(results, "stall"), median(results, "durable")
-        report.row(f"asynchronous save, {title}: stall", stall, "clone", median(results, "clone"), at_most=1.3)
-        report.row(f"asynchronous save, {title}: stall", stall, "dcp.async_save", median(results, "dcpStall"), at_most=0.8)
-        report.row("  of the first two saves", median(first, "stall"), "dcp.async_save", median(first, "dcpStall"))
+        report, durable = bench.report, median(results, "durable")
+        for peer, name, bound in (("clone", "clone", 1.3), ("dcp.async_save", "dcpStall", 0.8)):
+            report.row(
+                f"asynchronous save, {title}: stall", milliseconds(results, "stall"), peer, milliseconds(results, name), at_most=bound)
+            report.row("  of the first two", milliseconds(first, "stall"), peer, milliseconds(first, name))
         report.row("  from save to durable", durable, "torch.save + fsync", median(results, "torch"), at_most=0.8)
         report.row("  from save to durable", durable, "dcp.async_save", median(results, "dcpDurable"))
         remove(folder)
@@ -85,10 +90,11 @@ def loads(bench):
     checkpoints = training.checkpoints("dense")[:2 if bench.quick else None]
     folder, size = bench.place(), GIB // 8 if bench.quick else GIB
     found = run("loads", folder, checkpoints=checkpoints, size=size, rounds=bench.rounds)
+    torch = Figure(found["torch"], "GB/s")
     for title, name in (("first save", "first"), (f"newest of {len(checkpoints)}", "newest")):
-        torch = Figure(found["torch"], "GB/s")
-        bench.report.row(f"load of the {title}: a state dict", Figure(found[name], "GB/s"), "torch.load", torch)
-        bench.report.row("  at least", Figure(found[name], "GB/s"), at_least=2)
+        fresh = Figure(found[name], "GB/s")
+        bench.report.row(f"load of the {title}, a state dict", fresh, at_least=2)
+        bench.report.row(f"load of the {title}, a state dict", fresh, "torch.load", torch)
         bench.report.row("  into a module, in place", Figure(found[name + "InPlace"], "GB/s"), at_least=2)
     remove(folder)
 
@@ -122,4 +128,6 @@ def memory(bench):
 def importing(bench):
     """import cairn, in a new process"""
     times = [run("import", bench.folder) for _ in range(2 * bench.rounds + 1)]
-    bench.report.row("import cairn, without torch", Figure(1000 * statistics.median(times), "ms"), at_most=50)
+    imported, used = (Figure(1000 * statistics.median(column), "ms") for column in zip(*times))
+    bench.report.row("import cairn, without torch", imported, at_most=50)
+    bench.report.row("  with all that its first use loads, such as NumPy", used)

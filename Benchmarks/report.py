@@ -21,7 +21,7 @@ class Figure:
     cpu: float = None
 
     def __str__(self):
-        digits = {"%": 2 if self.number < 10 else 1, "s": 2, "GB/s": 2, "MiB": 0, "GiB": 2, "s/GB": 2}.get(self.unit, 2)
+        digits = {"%": 2 if self.number < 10 else 1, "s": 2, "ms": 1, "GB/s": 2, "MiB": 0, "GiB": 2, "s/GB": 2}.get(self.unit, 2)
         return f"{self.number:.{digits}f} {self.unit}".strip()
 
 
