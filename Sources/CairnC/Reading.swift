@@ -31,6 +31,17 @@ public func cairn_iteration_describe(
     }
 }
 
+@c @implementation
+public func cairn_iteration_tensor(
+    _ iteration: OpaquePointer?, _ name: UnsafePointer<CChar>?,
+    _ json: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
+) -> cairn_status {
+    answer(json) {
+        let open = try CairnC.iteration(iteration)
+        return try open.tensorOfState(try name.text("name")).map { JSON($0) } ?? .null
+    }
+}
+
 extension StateRead {
     fileprivate init(_ read: cairn_read) throws(CairnError) {
         var region: [Range<UInt64>]?

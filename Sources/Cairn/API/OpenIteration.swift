@@ -52,6 +52,24 @@ public final class OpenIteration: Sendable {
         }
     }
 
+    /// A tensor by its name, found without looking at all others: of a state that one process saved from memory, in no pieces. `NAME` is one of
+    /// the model's, `PART.NAME` any part's. nil where it takes `details` to tell.
+    public func tensorOfState(_ name: String) throws -> TensorInfo? {
+        guard let bytes = try store.view(of: info, manifest, lock).read(CairnState.stateFile),
+            // Somewhere in it pieces may be told of.
+            !bytes.withUnsafeBytes({ $0.contains("\"shards\"") })
+        else { return nil }
+        func found(_ name: Substring, part: Substring) -> TensorInfo? {
+            let file = part + ".safetensors"
+            var info = tensors(of: String(file))?.info(String(name))
+            info?.file = String(file)
+            return info
+        }
+        if let tensor = found(name[...], part: "model") { return tensor }
+        guard let dot = name.firstIndex(of: ".") else { return nil }
+        return found(name[name.index(after: dot)...], part: name[..<dot])
+    }
+
     /// Reads tensors, slices of them and files into memory: on all jobs, every chunk checked. Where it fails, targets may hold anything.
     /// - Throws: `.notFound` where there is no such file or tensor; `.usage` for a region that is not inside of it, or a target of another
     ///   size; `.damage` with the names of the tensors and files.
@@ -110,15 +128,20 @@ public final class OpenIteration: Sendable {
         CairnError(.notFound, "\(info.run)@\(info.step) has no \(what); \(advice)")
     }
 
-    private func stored(_ name: String, in file: String) throws -> (GatheredTensor, [Gather.Source]) {
-        let tensors = try files.change { files in
+    /// The tensors of a file; nil where there is no such file.
+    private func tensors(of file: String) -> FileTensors? {
+        files.change { files in
             if let known = files[ExactText(file)] { return known }
-            guard let entry = manifest.file(file) else {
-                throw missing("file \(file)", "see its files with `cairn show REF --files`")
-            }
+            guard let entry = manifest.file(file) else { return nil }
             let tensors = FileTensors(manifest, entry)
             files[ExactText(file)] = tensors
             return tensors
+        }
+    }
+
+    private func stored(_ name: String, in file: String) throws -> (GatheredTensor, [Gather.Source]) {
+        guard let tensors = tensors(of: file) else {
+            throw missing("file \(file)", "see its files with `cairn show REF --files`")
         }
         guard let found = tensors[name] else {
             throw missing("tensor \(name) in \(file)", "see its tensors with `cairn show REF --tensors`")

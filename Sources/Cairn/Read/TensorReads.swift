@@ -39,11 +39,17 @@ final class FileTensors: Sendable {
             schema.tensors.enumerated().map { (ExactText($1.name), $0) }, uniquingKeysWith: min)
     }
 
-    subscript(name: String) -> (GatheredTensor, [Gather.Source])? {
+    /// What is stored under a name.
+    func info(_ name: String) -> TensorInfo? {
         guard let schema, let place = places[ExactText(name)] else { return nil }
         let tensor = schema.tensors[place]
-        let info = TensorInfo(
-            name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes: tensor.length)
+        return TensorInfo(name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes: tensor.length)
+    }
+
+    subscript(name: String) -> (GatheredTensor, [Gather.Source])? {
+        guard let info = info(name), let tensor = places[ExactText(name)].map({ schema!.tensors[$0] }) else {
+            return nil
+        }
         let source = Gather.Source(blob: blobs[tensor.blob], offset: tensor.offset)
         return (
             GatheredTensor(info, bytes: .source(0, start: 0, count: tensor.length)), [source]

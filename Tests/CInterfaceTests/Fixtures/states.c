@@ -37,6 +37,8 @@ static void expectSame(cairn_store *store, const char *reference, float (*expect
     reads[1].bytes--;
     EXPECT_FAILURE(cairn_iteration_read(iteration, reads, 3, NULL), CAIRN_USAGE, "usage", "weight");
     EXPECT_ANSWER(cairn_iteration_describe(iteration, &json), "\"stored\":[{\"name\":\"weight\"");
+    // That is no state of the Python package.
+    EXPECT_ANSWER(cairn_iteration_tensor(iteration, "weight", &json), "null");
     cairn_iteration_close(iteration);
 }
 

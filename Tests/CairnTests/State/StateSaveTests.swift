@@ -213,6 +213,39 @@ import Testing
         #expect(error?.code == .damage)
     }
 
+    @Test func `a tensor of a state is found without the others`() throws {
+        let memory = Self.memory()
+        let bytes = UnsafeRawBufferPointer(memory.tensors[1].bytes)
+        func save(_ step: UInt64, state: String) throws -> OpenIteration {
+            let save = try bench.store.beginSave(StateSaveOptions(step: step))
+            for file in ["model", "optimizer"] {
+                try save.add(
+                    .init(
+                        file: file + ".safetensors", name: "a.\(file)", dtype: "F32", shape: [64, 64],
+                        bytes: bytes))
+            }
+            try Array(state.utf8).withUnsafeBytes { try save.add(file: "cairn_state.json", $0) }
+            _ = try save.commit()
+            return try bench.store.openIteration("\(step)")
+        }
+        let iteration = try save(1, state: #"{"parts":{}}"#)
+        for (name, file, stored) in [
+            ("a.model", "model", "a.model"), ("model.a.model", "model", "a.model"),
+            ("optimizer.a.optimizer", "optimizer", "a.optimizer"),
+        ] {
+            let found = try #require(try iteration.tensorOfState(name))
+            #expect(found.file == file + ".safetensors" && found.name == stored)
+            #expect(found.dtype == "F32" && found.shape == [64, 64] && found.bytes == 16_384)
+        }
+        for name in ["a.optimizer", "a", "", "extra.a", "a.model.x"] {
+            #expect(try iteration.tensorOfState(name) == nil)
+        }
+        // Where there may be pieces, that is not all of it; nor where there is no state.
+        #expect(try save(2, state: #"{"parts":{},"shards":{}}"#).tensorOfState("a.model") == nil)
+        try self.save(memory, step: 3)
+        #expect(try bench.store.openIteration("3").tensorOfState("scale") == nil)
+    }
+
     @Test func `the same step again is the same, or refused`() throws {
         let memory = Self.memory()
         try save(memory, step: 1)

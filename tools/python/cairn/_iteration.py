@@ -167,6 +167,11 @@ class Iteration:
 
         Raises NotFound.
         """
+        if self._infos is None:
+            # Mostly it is at hand, where a list of all may be long.
+            stored = _library.answer("cairn_iteration_tensor", self._handle(), _library.text(name))
+            if stored is not None:
+                return Tensor(self, _state_name(stored), stored)
         infos = self._tensor_infos
         # By its own name, as one of the part `model`, or as one that is the same memory as another.
         names = [name, name.removeprefix("model.")]
@@ -394,11 +399,14 @@ def _axis(part: Any, length: int, name: str) -> _Axis:
 
 
 def _public_name(info: Mapping[str, Any]) -> str:
-    file = info["file"]
-    if file is None or info["group"] == "model":
+    if info["file"] is None or info["group"] == "model":
         return str(info["name"])
-    part = str(file).rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    return f"{part}.{info['name']}"
+    return _state_name(info)
+
+
+def _state_name(info: Mapping[str, Any]) -> str:
+    part = str(info["file"]).rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    return str(info["name"]) if part == "model" else f"{part}.{info['name']}"
 
 
 def rank_folder(rank: int) -> str:

@@ -75,6 +75,7 @@ _FUNCTIONS: dict[str, list[Any]] = {
     "cairn_save_commit": [_handle, _control, _document],
     "cairn_iteration_open": [_handle, _text, _handles],
     "cairn_iteration_describe": [_handle, _document],
+    "cairn_iteration_tensor": [_handle, _text, _document],
     "cairn_iteration_read": [_handle, ctypes.POINTER(Read), _bytes, _control],
     "cairn_map": [_bytes, _handles],
     "cairn_copy": [_bytes, _handles, _handles, ctypes.POINTER(ctypes.c_size_t), ctypes.c_int32],
