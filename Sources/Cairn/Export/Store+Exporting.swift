@@ -34,7 +34,10 @@ extension Store {
     private func addTrainingMetadata(
         to plan: inout ExportPlan, _ info: IterationInfo, _ manifest: Manifest
     ) throws {
-        let metadata = try metadata(of: info, manifest.head).filter { !$0.key.hasPrefix("cairn.") }
+        // What the files themselves say was recorded by nobody.
+        let metadata = try metadata(of: info, manifest.head).filter {
+            !$0.key.hasPrefix("cairn.") && $0.key != TrainerState.bestMetricNameKey
+        }
         let file = TrainingMetadata.file(info, metadata)
         if metadata.isEmpty || plan.isFile || plan.files(manifest).contains(where: { $0.path == file.path }) {
             return
