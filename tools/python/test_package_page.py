@@ -12,6 +12,7 @@ import page
 
 
 class Page(unittest.TestCase):
+    @unittest.skipUnless(os.environ.get("CAIRN_TEST_LONG"), "in the long form alone")
     def test_every_block_runs_and_prints_what_the_page_says(self):
         with tempfile.TemporaryDirectory() as folder:
             differ = list(page.differences(folder, os.environ["CAIRN"]))

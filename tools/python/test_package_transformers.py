@@ -30,6 +30,9 @@ ARGUMENTS, MARK = "training_args.bin", "cairn_iteration.json"
 # Entries of trainer_state.json that say something about folders, or about what follows.
 OTHERS = ("best_model_checkpoint", "stateful_callbacks")
 
+# What is much like others, or takes long.
+LONG = unittest.skipUnless(os.environ.get("CAIRN_TEST_LONG"), "in the long form alone")
+
 
 class Tokens(torch.utils.data.Dataset):
     """Some that are the same every time, of which each epoch has another order."""
@@ -166,10 +169,12 @@ class TransformersTests(Training):
         self.check_resume(tied_model, eval_strategy="steps", eval_steps=2, lr_scheduler_type="reduce_lr_on_plateau",
                           lr_scheduler_kwargs={"patience": 0}, metric_for_best_model="loss")
 
+    @LONG
     def test_epochs_that_end_with_an_evaluation_go_on_after_it(self):
         self.check_resume(tied_model, "epoch", eval_strategy="epoch", max_steps=-1, num_train_epochs=3,
                           per_device_train_batch_size=32)
 
+    @LONG
     def test_a_gradient_scaler_goes_on_with_its_scale(self):
         def scaler():
             return torch.amp.GradScaler("cpu", init_scale=8, growth_interval=2)
@@ -221,6 +226,7 @@ class TransformersTests(Training):
     def test_a_folder_of_an_adapter_has_the_files_that_the_trainer_writes(self):
         self.check_files(adapter)
 
+    @LONG
     def test_a_folder_of_adapters_with_names_has_the_files_that_the_trainer_writes(self):
         self.check_files(named_adapters)
 
@@ -298,6 +304,7 @@ class TransformersTests(Training):
         ours = self.train(adapter, "ours", CairnCallback(self.place, load_best_model_at_end=True), **arguments)
         self.assert_same_tensors(ours.model.state_dict(), own.model.state_dict())
 
+    @LONG
     def test_the_best_adapters_with_names_are_loaded_at_the_end(self):
         # The Trainer itself doesn't find them.
         model, best = named_adapters(), {}
@@ -313,6 +320,7 @@ class TransformersTests(Training):
         self.assertEqual(self.steps(), [1, 3, 6])
         self.assertEqual(sorted(pin["name"] for pin in self.store.pins()), ["milestone-1", "milestone-3"])
 
+    @LONG
     def test_stopping_early_is_resumed_with_what_it_has_counted(self):
         arguments = dict(eval_strategy="steps", eval_steps=1, save_steps=1, max_steps=9, metric_for_best_model="score")
         scores = [5, 4, 6, 5, 5, 5, 9]
@@ -362,6 +370,7 @@ class TransformersTests(Training):
         folder = materialize(self.place, "main@4", self.folder / "resumed")
         self.assert_same_training(self.train(Module, save_strategy="no", resume=folder), own)
 
+    @LONG
     def test_two_processes_go_on_with_the_random_numbers_of_each(self):
         torchrun(2, __file__, self.folder)
         # The first one alone saves.
