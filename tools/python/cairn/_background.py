@@ -10,6 +10,8 @@ from ._library import Control
 from .errors import Interrupted
 
 Work = Callable[[Control], Any]
+# Seconds after which one that waits looks whether there was a signal.
+_NAP = 0.25
 
 
 class Background:
@@ -56,7 +58,12 @@ class Background:
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Waits for its end, for at most so many seconds. Returns whether it has come."""
-        return self._thread is None or self._ended.wait(timeout)
+        if self._thread is None or timeout is not None:
+            return self._thread is None or self._ended.wait(timeout)
+        # A signal that comes just before a thread falls asleep doesn't wake it: Python sees to it when it is awake again.
+        while not self._ended.wait(_NAP):
+            pass
+        return True
 
     def stop(self) -> None:
         """Cancels it and waits for its end."""
