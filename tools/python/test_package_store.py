@@ -22,6 +22,8 @@ from package_workbench import Gate, PackageTest, ended, fork
 import cairn
 from cairn import _iteration, _saving, _sigterm
 
+# What a shell starts in the background ignores interruptions, and these tests are about them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # A child of a process with more threads than one may wait for those that it doesn't have.
 torch.set_num_threads(1)
 IS_LONG = bool(os.environ.get("CAIRN_TEST_LONG"))
