@@ -24,19 +24,13 @@ final class MemoryWriter: Sendable {
     /// Outputs below this are put together several at a time.
     private static let smallSize = 64 << 10
 
-    private struct State {
-        var next = 0
-        var failed = false
-        var damaged: [FolderWriter.Damage] = []
-    }
-
     private let chunks: ChunkStore
     private let outputs: [Output]
     private let segments: [Segment]
     private let tree: BlobTree
     private let lists: ChunkLists
     private let settings: Settings
-    private let state = Monitor(State())
+    private let damaged = Monitor<[FolderWriter.Damage]>([])
     private let errands = Errands()
 
     init(_ chunks: ChunkStore, _ outputs: [Output], settings: Settings) {
@@ -80,21 +74,19 @@ final class MemoryWriter: Sendable {
     /// Reads everything.
     /// - Returns: what is damaged; the rest is there.
     func run(_ progress: Progress) throws -> [FolderWriter.Damage] {
-        guard !segments.isEmpty else { return [] }
         let reader = ChunkReader.memory(chunks, spareChunks: Self.spareChunks(chunks))
-        let (most, slots) = settings.jobs(eachSlot: Self.segmentSize + reader)
-        let jobs = min(most, segments.count)
-        try WorkerPool.shared.run(
-            jobs: jobs,
-            { [self] _ in
-                do {
-                    try readAll(slots, progress)
-                } catch {
-                    state.change { $0.failed = true }
-                    throw error
-                }
-            }, helpers: jobs, help: { [self] _ in errands.serve() }, release: { [self] in errands.close() })
-        return state.change { $0.damaged }
+        let turns = SegmentTurns(
+            slot: { [self] in try Slot(chunks) },
+            begin: { [self] index, slot in
+                try progress.checkInterruption("what was to be read may hold anything")
+                return (segments[index], try begin(segments[index], slot))
+            },
+            finish: { [self] (begun: (segment: Segment, content: SegmentContent), slot: Slot) in
+                try finish(begun.segment, begun.content, slot)
+                progress.advance(bytes: UInt64(begun.segment.size))
+            })
+        try turns.run(segments.count, eachSlot: Self.segmentSize + reader, settings, errands)
+        return damaged.change { $0 }
     }
 
     private static func spareChunks(_ chunks: ChunkStore) -> Int {
@@ -109,36 +101,6 @@ final class MemoryWriter: Sendable {
 
         init(_ chunks: ChunkStore) throws {
             reader = try ChunkReader(chunks, spareChunks: spareChunks(chunks))
-        }
-    }
-
-    /// Puts segments together: while one is decoded, the disk brings the chunks of the next.
-    private func readAll(_ slotCount: Int, _ progress: Progress) throws {
-        var slots: [Slot] = []
-        var before: (segment: Segment, content: SegmentContent, slot: Slot)?
-        func finishBefore() throws {
-            guard let (segment, content, slot) = before else { return }
-            before = nil
-            try finish(segment, content, slot)
-            progress.advance(bytes: UInt64(segment.size))
-        }
-        while let segment = next() {
-            try progress.checkInterruption("what was to be read may hold anything")
-            if slotCount == 1 { try finishBefore() }
-            if slots.count < slotCount { slots.append(try Slot(chunks)) }
-            slots.reverse()
-            let content = try begin(segment, slots[0])
-            try finishBefore()
-            before = (segment, content, slots[0])
-        }
-        try finishBefore()
-    }
-
-    private func next() -> Segment? {
-        state.change { state in
-            guard !state.failed, state.next < segments.count else { return nil }
-            state.next += 1
-            return segments[state.next - 1]
         }
     }
 
@@ -162,17 +124,17 @@ final class MemoryWriter: Sendable {
     }
 
     private func finish(_ segment: Segment, _ content: SegmentContent, _ slot: Slot) throws {
-        let damaged = { (chunk: SegmentPlan.Chunk, error: CairnError?) in
+        let noteChunk = { (chunk: SegmentPlan.Chunk, error: CairnError?) in
             for owner in chunk.owners { self.note(owner, error ?? BlobTree.otherLength(owner.blob)) }
         }
         if let range = segment.range {
             let output = outputs[segment.outputs.lowerBound]
             let start = Int(range.lowerBound - output.range.lowerBound)
             let target = UnsafeMutableRawBufferPointer(rebasing: output.target[start..<start + range.count])
-            return try content.fill(target, with: slot.reader, damaged: damaged)
+            return try content.fill(target, with: slot.reader, damaged: noteChunk)
         }
         let scratch = try slot.scratch.get().bytes
-        try content.fill(scratch, with: slot.reader, damaged: damaged)
+        try content.fill(scratch, with: slot.reader, damaged: noteChunk)
         var from = 0
         for index in segment.outputs where !outputs[index].range.isEmpty {
             let target = outputs[index].target
@@ -185,6 +147,6 @@ final class MemoryWriter: Sendable {
     private func note(_ owner: SegmentPlan.Owner, _ error: CairnError) {
         var damage = FolderWriter.Damage(blob: owner.blob, error: error)
         if case .gather(let gather) = outputs[owner.part].part { damage.tensor = gather.name }
-        state.change { $0.damaged.append(damage) }
+        damaged.change { $0.append(damage) }
     }
 }

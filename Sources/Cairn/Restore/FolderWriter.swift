@@ -22,8 +22,6 @@ final class FolderWriter: Sendable {
     }
 
     private struct State {
-        var next = 0
-        var failed = false
         var open: [Int: File] = [:]
         var left: [Int]
         var damaged: [Int: [Damage]] = [:]
@@ -91,20 +89,19 @@ final class FolderWriter: Sendable {
     /// Writes all files and makes them durable, but for their names, modes and times.
     /// - Returns: by file, the blobs that are damaged; such a file is incomplete.
     func run(progress: Progress) throws -> [Int: [Damage]] {
-        guard !segments.isEmpty else { return [:] }
         let reader = ChunkReader.memory(chunks, spareChunks: spareChunks)
-        let (most, slots) = settings.jobs(eachSlot: segmentSize + reader)
-        let jobs = min(most, segments.count)
-        try WorkerPool.shared.run(
-            jobs: jobs,
-            { [self] _ in
-                do {
-                    try writeAll(slots, progress)
-                } catch {
-                    state.change { $0.failed = true }
-                    throw error
-                }
-            }, helpers: jobs, help: { [self] _ in errands.serve() }, release: { [self] in errands.close() })
+        let turns = SegmentTurns(
+            slot: { [self] in try Slot(chunks, segmentSize: segmentSize, spareChunks: spareChunks) },
+            begin: { [self] index, slot in
+                try progress.checkInterruption("nothing was written")
+                return try begin(segments[index], slot)
+            },
+            finish: { [self] begun, slot in
+                try finish(begun, slot)
+                progress.advance(bytes: UInt64(begun.segment.range.count))
+            },
+            end: { try $0.writing?.wait() })
+        try turns.run(segments.count, eachSlot: segmentSize + reader, settings, errands)
         return state.change { $0.damaged }
     }
 
@@ -118,39 +115,6 @@ final class FolderWriter: Sendable {
         init(_ chunks: ChunkStore, segmentSize: Int, spareChunks: Int) throws {
             output = try Buffer(size: segmentSize)
             reader = try ChunkReader(chunks, spareChunks: spareChunks)
-        }
-    }
-
-    /// Writes segments: while one is decoded, the disk brings the chunks of the next and takes the bytes of the last.
-    private func writeAll(_ slotCount: Int, _ progress: Progress) throws {
-        var slots: [Slot] = []
-        var before: (begun: Begun, slot: Slot)?
-        func finishBefore() throws {
-            guard let (begun, slot) = before else { return }
-            before = nil
-            try finish(begun, slot)
-            progress.advance(bytes: UInt64(begun.segment.range.count))
-        }
-        while let segment = next() {
-            try progress.checkInterruption("nothing was written")
-            if slotCount == 1 { try finishBefore() }
-            if slots.count < slotCount {
-                slots.append(try Slot(chunks, segmentSize: segmentSize, spareChunks: spareChunks))
-            }
-            slots.reverse()
-            let begun = try begin(segment, slots[0])
-            try finishBefore()
-            before = (begun, slots[0])
-        }
-        try finishBefore()
-        for slot in slots { try slot.writing?.wait() }
-    }
-
-    private func next() -> Segment? {
-        state.change { state in
-            guard !state.failed, state.next < segments.count else { return nil }
-            state.next += 1
-            return segments[state.next - 1]
         }
     }
 
