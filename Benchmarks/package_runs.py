@@ -214,6 +214,7 @@ def timed_callback(store, times):
 def trainer(folder, own, small):
     """The seconds that each save of a training with the Hugging Face Trainer takes of it: the Trainer's own, or CairnCallback's."""
     from transformers import Trainer, TrainingArguments, set_seed
+    from transformers.trainer_callback import PrinterCallback
 
     set_seed(1)
     times = []
@@ -226,7 +227,9 @@ def trainer(folder, own, small):
         str(folder), max_steps=SAVES * SAVE_STEPS, save_steps=SAVE_STEPS, save_strategy="steps" if own else "no", save_total_limit=1,
         per_device_train_batch_size=2, report_to=[], disable_tqdm=True, use_cpu=True, logging_strategy="no")
     callbacks = [] if own else [timed_callback(folder / "store", times)]
-    TimedTrainer(language_model(small), arguments, train_dataset=tokens(), callbacks=callbacks).train()
+    trainer = TimedTrainer(language_model(small), arguments, train_dataset=tokens(), callbacks=callbacks)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
     return times
 
 
