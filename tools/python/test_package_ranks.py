@@ -163,7 +163,7 @@ class Counted:
 def balanced(store, reference, **options):
     """Loads so. Returns the state."""
     model = torch.nn.Linear(30, 20)
-    loaded = store.load(reference, model=model, group=dist.group.WORLD, balanced=True, **options)
+    loaded = store.load(reference, model=model, balanced=True, **{"group": dist.group.WORLD, **options})
     return {"model": model, **loaded}
 
 
@@ -177,8 +177,15 @@ def whole(store):
 
 
 def of_ranks(store):
-    """Whether each rank gets its own part of what ranks have saved."""
-    return same(balanced(store, "parts@1", rank=dist.get_rank()), 10 + dist.get_rank())
+    """Whether each rank gets its own part of what ranks have saved; the group is all of them where none is named."""
+    return same(balanced(store, "parts@1", rank=dist.get_rank(), group=None), 10 + dist.get_rank())
+
+
+def by_default(store):
+    """What this rank has read of a state where no group is named."""
+    with Counted() as counted:
+        balanced(store, "main@1", group=None)
+    return counted.bytes
 
 
 def failing(store):
@@ -212,7 +219,7 @@ def attempts(store):
     return _ranks.attempt(), _ranks.attempt()
 
 
-CHECKS = [whole, of_ranks, failing, differing, attempts]
+CHECKS = [whole, of_ranks, by_default, failing, differing, attempts]
 
 
 def rank(number, ranks, folder):
@@ -255,6 +262,13 @@ class GroupTests(unittest.TestCase):
         self.assertEqual(first_bytes + second_bytes, sum(tensor.nbytes for tensor in tensors))
         self.assertLess(abs(first_bytes - second_bytes), max(tensor.nbytes for tensor in tensors))
         self.assertTrue(first_reads and second_reads)
+
+    def test_the_group_is_that_of_all_ranks_unless_one_is_named(self):
+        self.assertEqual(self.of(by_default), [read for _, read, _ in self.of(whole)])
+        with self.assertRaisesRegex(cairn.Usage, "there is none; initialize torch.distributed"), \
+                tempfile.TemporaryDirectory() as folder, cairn.open(f"{folder}/store", create=True) as store:
+            store.save(1, extra=[1])
+            store.load(balanced=True)
 
     def test_parts_of_ranks_are_read_by_each(self):
         self.assertEqual(self.of(of_ranks), [True, True])

@@ -6,6 +6,7 @@ import ctypes
 import json
 import operator
 import os
+import sys
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
@@ -211,8 +212,8 @@ class Store:
 
         A target has a `load_state_dict()`. `strict` and `map_location` are as in torch; without `map_location`,
         what is returned is where it was. A module's tensors are read to where they lie, if they are just those
-        that were saved. `rank` says whose part is wanted of a state that several saved. With a process `group`
-        and `balanced`, each byte is read once and sent to the others.
+        that were saved. `rank` says whose part is wanted of a state that several saved. With `balanced`, each byte
+        is read by one rank of the process `group` (None: torch's default one) and sent to the others.
 
         Raises Mismatch, which names what is missing, unexpected, or of another shape, NotFound, and Usage, all
         before any module or optimizer of torch is changed; Damage, after which targets may hold anything. Warns
@@ -231,7 +232,7 @@ class Store:
                 map_location=map_location,
                 allow_pickle=allow_pickle,
                 rank=rank,
-                group=group if balanced else None,
+                group=_group(group) if balanced else None,
             )
 
     def iterations(self, run: Optional[str] = None) -> list[dict[str, Any]]:
@@ -381,6 +382,18 @@ def _rank(rank: Optional[int], world_size: Optional[int], attempt: Optional[str]
 
         attempt = find_attempt()
     return Rank(rank, world_size, attempt)
+
+
+def _group(group: Any) -> Any:
+    """The process group, by default that of all ranks."""
+    if group is not None:
+        return group
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        raise Usage(
+            "balanced=True is for the ranks of a process group, and there is none; initialize torch.distributed"
+        )
+    return torch.distributed.group.WORLD
 
 
 def _environment() -> dict[str, Any]:
