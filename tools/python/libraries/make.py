@@ -44,8 +44,9 @@ def make(library, output):
     """Raises Missing where the library isn't there, and Failed with what it said where it fails."""
     python = python_of(library)
     output.mkdir(parents=True)
-    # Processes that share two cores get nothing but overhead from more threads.
-    settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    # Processes that share two cores get nothing but overhead from more threads. What decorators of the libraries would have compiled isn't
+    # used here, and would load a compiler.
+    settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "TORCHDYNAMO_DISABLE": "1"}
     # `timeout` ends all of its processes together; of a pipe, one that was left over would hide the end.
     command = ["timeout", "--kill-after=10", "300", python, HERE / f"write_{library}.py", output]
     with tempfile.TemporaryFile("w+") as said:

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
 from expected import expect, iteration
-from ranks import leave, torchrun
+from ranks import as_ranks
 
 
 class Progress:
@@ -54,6 +54,7 @@ class Session:
 
 
 def main(output):
+    as_ranks(2, named, output)
     session = Session(output / "numbered", automatic_checkpoint_naming=True, total_limit=2)
     for _ in range(3):
         session.train()
@@ -63,7 +64,6 @@ def main(output):
         iteration(f"checkpoint_{number}", number, session.loaded(path / f"checkpoint_{number}"), world_size=1,
                   required=["model.safetensors", "random_states_0.pkl"])
         for number in (1, 2)])
-    torchrun(2, __file__, output, "named")
 
 
 def named(output):
@@ -77,8 +77,7 @@ def named(output):
         for step in (2, 4)]
     if os.environ["RANK"] == "0":
         expect(output, "named", "accelerate", iterations)
-    leave()
 
 
 if __name__ == "__main__":
-    (named if sys.argv[2:] == ["named"] else main)(Path(sys.argv[1]))
+    main(Path(sys.argv[1]))

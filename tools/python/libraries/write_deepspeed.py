@@ -16,7 +16,7 @@ from deepspeed.checkpoint import ds_to_universal
 from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
 from expected import expect, iteration
-from ranks import leave, torchrun
+from ranks import as_ranks
 
 # Folder, stage, bfloat16.
 RUNS = [("zero-0", 0, False), ("zero-1", 1, False), ("zero-1-bf16", 1, True), ("zero-2", 2, False), ("zero-3", 3, False)]
@@ -196,8 +196,8 @@ def divided(output, name, stage):
 
 
 def main(output):
-    torchrun(2, __file__, output)
-    torchrun(4, __file__, output)
+    as_ranks(2, ranks, output)
+    as_ranks(4, ranks, output)
     for name, stage, _ in RUNS:
         iterations = [described(output / name / f"global_step{step}", stage) for step in STEPS]
         if name == "zero-2":
@@ -218,8 +218,7 @@ def ranks(output):
     else:
         for run in TENSOR_RUNS:
             train_divided(output, *run)
-    leave()
 
 
 if __name__ == "__main__":
-    (ranks if "RANK" in os.environ else main)(Path(sys.argv[1]))
+    main(Path(sys.argv[1]))

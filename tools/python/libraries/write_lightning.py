@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 os.environ |= {"DS_ACCELERATOR": "cpu", "DS_SKIP_CUDA_CHECK": "1"}
+import deepspeed
 import lightning
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -21,7 +22,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
 
 from expected import expect, iteration
 from loading import distributed
-from ranks import leave, torchrun
+from ranks import as_ranks
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore")
@@ -91,11 +92,9 @@ def train(folder, module=Module, epochs=4, trainer={}, **options):
 
 
 def ranks(output):
-    import deepspeed
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     for name, strategy in STRATEGIES.items():
         train(output / name, Plain, 2, {"strategy": strategy(), "devices": 2}, save_top_k=-1)
-    leave()
 
 
 def gathered(folder):
@@ -126,16 +125,16 @@ def described(file):
 
 
 def main(output):
+    as_ranks(2, ranks, output)
     train(output / "best", filename="{epoch}-{step}-{val_loss:.2f}", monitor="val_loss", save_top_k=2, save_last="link")
     assert (output / "best/last.ckpt").is_symlink()
     train(output / "all", save_top_k=-1, save_last=True)
     for name in ("best", "all"):
         files = [file for file in (output / name).glob("*.ckpt") if not file.is_symlink()]
         expect(output, name, "lightning", sorted(map(described, files), key=lambda found: (found["step"], found["path"])))
-    torchrun(2, __file__, output)
     for name in STRATEGIES:
         expect(output, name, "lightning", [described_folder(folder) for folder in sorted((output / name).glob("*.ckpt"))])
 
 
 if __name__ == "__main__":
-    (ranks if "RANK" in os.environ else main)(Path(sys.argv[1]))
+    main(Path(sys.argv[1]))

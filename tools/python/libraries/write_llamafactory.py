@@ -7,7 +7,6 @@ not installed for them: it brings a trainer with it that wants accelerators.
 usage: write_llamafactory.py OUTPUT
 """
 import json
-import os
 import random
 import sys
 from pathlib import Path
@@ -23,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from expected import expect, iteration
 from loading import distributed, gathered, tensors
-from ranks import leave, torchrun
+from ranks import as_ranks
 
 
 class Training:
@@ -107,12 +106,8 @@ def two(output):
                 "optimizer/__1_0.distcp"]))
     if training.rank == 0:
         expect(output, "two", "llamafactory", iterations)
-    leave()
 
 
 if __name__ == "__main__":
-    if "RANK" in os.environ:
-        two(Path(sys.argv[1]))
-    else:
-        one(Path(sys.argv[1]))
-        torchrun(2, __file__, sys.argv[1])
+    as_ranks(2, two, Path(sys.argv[1]))
+    one(Path(sys.argv[1]))

@@ -7,7 +7,6 @@ the pointer is written, are those of Megatron-LM's own training script (megatron
 usage: write_megatron.py OUTPUT
 """
 import argparse
-import os
 import queue
 import sys
 import unittest.mock
@@ -26,7 +25,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 
 from expected import expect, iteration
 from loading import tensors
-from ranks import leave, torchrun
+from ranks import as_ranks
 
 STEPS = (10, 20)
 # It waits for a GPU before it writes, and counts failures on one, whether there is one or not.
@@ -135,7 +134,6 @@ def ranks(output):
     parallel_state.destroy_model_parallel()
     parallel_state.initialize_model_parallel(tensor_model_parallel_size=1)
     describe(output)
-    leave()
 
 
 def describe(output):
@@ -154,7 +152,4 @@ def describe(output):
 
 
 if __name__ == "__main__":
-    if "RANK" in os.environ:
-        ranks(Path(sys.argv[1]))
-    else:
-        torchrun(2, __file__, sys.argv[1])
+    as_ranks(2, ranks, Path(sys.argv[1]))

@@ -3,7 +3,6 @@
 
 usage: write_torch.py OUTPUT
 """
-import os
 import sys
 from pathlib import Path
 
@@ -11,19 +10,15 @@ import torch.distributed as dist
 
 import torch_dcp
 import torch_verl
-from ranks import leave, torchrun
+from ranks import as_ranks
 
 
 def ranks(output):
     dist.init_process_group("gloo")
     for module in (torch_dcp, torch_verl):
         module.write(output)
-    leave()
 
 
 if __name__ == "__main__":
-    if "RANK" in os.environ:
-        ranks(Path(sys.argv[1]))
-    else:
-        for count in (1, 2, 4):
-            torchrun(count, __file__, sys.argv[1])
+    for count in (1, 2, 4):
+        as_ranks(count, ranks, Path(sys.argv[1]))

@@ -20,7 +20,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from expected import expect, iteration
 from loading import distributed, tensors
-from ranks import leave, torchrun
+from ranks import as_ranks
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -115,6 +115,8 @@ def found(output, name, load, **facts):
 
 
 def main(output):
+    as_ranks(2, ranks, output)
+
     train(output / "full", llama(), KilledTrainer, save_total_limit=2, eval_strategy="steps", eval_steps=2, load_best_model_at_end=True,
           metric_for_best_model="eval_loss", greater_is_better=True)
     found(output, "full", full, world_size=1, required=["model.safetensors", "rng_state.pth", *STATE])
@@ -130,7 +132,6 @@ def main(output):
     train(output / "lora", model, save_total_limit=3)
     files = ["adapter_model.safetensors", "adapter_config.json", "rng_state.pth"]
     found(output, "lora", adapter, world_size=1, required=[*files, *STATE])
-    torchrun(2, __file__, output, "ranks")
 
 
 def ranks(output):
@@ -144,8 +145,7 @@ def ranks(output):
         shards = [f"{folder}/{file}" for folder in ("pytorch_model_fsdp_0", "optimizer_0")
                   for file in (".metadata", "__0_0.distcp", "__1_0.distcp")]
         found(output, "fsdp", sharded, world_size=2, required=["scheduler.pt", "trainer_state.json", *files, *shards])
-    leave()
 
 
 if __name__ == "__main__":
-    (ranks if sys.argv[2:] else main)(Path(sys.argv[1]))
+    main(Path(sys.argv[1]))
