@@ -130,7 +130,7 @@ def distcp_expected(data, metadata, name):
         for path, one in found(value):
             tensors.append({
                 "name": f"@{info.offset}.{path}" if path else f"@{info.offset}", "dtype": NAMES[one.dtype],
-                "shape": list(one.shape), "crc32": zlib.crc32(bytes(content(one)))})
+                "shape": list(one.shape), "crc32": zlib.crc32(content(one))})
     return {"tensors": tensors}
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -62,24 +61,6 @@ class PackageTest(unittest.TestCase):
 def quietly(close):
     with contextlib.suppress(cairn.CairnError):
         close()
-
-
-def fork(work):
-    """Does some work in a child that is forked, and returns its process id. Its exit status is 0 where it went well."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return child
-
-
-def ended(child):
-    """Waits for a child. Returns its exit status, or the negative number of the signal that it died of."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 class Gate:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from package_workbench import PackageTest, ended, fork
+from children import ended, fork
+from package_workbench import PackageTest
 
 import cairn
 

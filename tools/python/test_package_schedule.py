@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """cairn.Schedule: each rule by itself, all together, and in a training that is resumed or goes back."""
 import json
-import subprocess
 import sys
 import tempfile
 import unittest
@@ -9,6 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
+from children import ranks
 from cairn.schedule import Due, Schedule
 
 
@@ -210,36 +210,28 @@ class Combined(unittest.TestCase):
         self.assertEqual(json.loads(json.dumps(self.schedule.state_dict())), state)
 
 
-RANK = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import torch.distributed as dist
-from cairn.schedule import Schedule
-rank = int(sys.argv[2])
-dist.init_process_group("gloo", init_method="file://" + sys.argv[3], rank=rank, world_size=2)
-now = 0.0
-schedule = Schedule(seconds=10, best="loss", steps=8, group=dist.group.WORLD, clock=lambda: now)
-for step in range(1, 20):
-    # The clock of the second rank runs twice as fast, and only the first has a loss.
-    now += 1 + rank
-    due = schedule.due(step, metrics={"loss": 20 - step} if rank == 0 and step % 7 == 0 else None)
-    if due:
-        print(step, *due.reasons)
-print(schedule.state_dict())
-"""
-
-
 class Ranks(unittest.TestCase):
     def test_ranks_take_the_answer_of_the_first_whatever_their_clocks_and_metrics_say(self):
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-c", RANK, str(HERE)]
-            ranks = [
-                subprocess.Popen([*command, str(rank), f"{folder}/meeting"], stdout=subprocess.PIPE, text=True)
-                for rank in range(2)
-            ]
-            said = [rank.communicate(timeout=120)[0].splitlines() for rank in ranks]
+            self.assertEqual(ranks(2, folder, lambda: train(folder)), [0, 0])
+            said = [json.loads(Path(f"{folder}/{rank}").read_text()) for rank in range(2)]
         self.assertEqual(said[0], said[1])
         self.assertEqual(said[0][:-1], ["7 best", "8 steps", "14 best", "16 steps"])
+
+
+def train(folder):
+    """What a rank says of the steps that are due, and of its schedule in the end."""
+    import torch.distributed as dist
+
+    rank, now, said = dist.get_rank(), 0.0, []
+    schedule = Schedule(seconds=10, best="loss", steps=8, group=dist.group.WORLD, clock=lambda: now)
+    for step in range(1, 20):
+        # The clock of the second rank runs twice as fast, and only the first has a loss.
+        now += 1 + rank
+        due = schedule.due(step, metrics={"loss": 20 - step} if rank == 0 and step % 7 == 0 else None)
+        if due:
+            said.append(" ".join([str(step), *due.reasons]))
+    Path(f"{folder}/{rank}").write_text(json.dumps([*said, schedule.state_dict()]))
 
 
 if __name__ == "__main__":

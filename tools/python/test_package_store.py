@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from package_workbench import Gate, PackageTest, ended, fork
+from children import ended, fork
+from package_workbench import Gate, PackageTest
 
 import cairn
 from cairn import _iteration, _saving, _sigterm

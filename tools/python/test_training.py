@@ -6,41 +6,49 @@ CAIRN_TEST_LONG: 20 kills instead of 3.
 """
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
-import sys
 import time
 import unittest
+
+import torch
+import torch._dynamo  # noqa: F401: loaded once, for all children
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback
+
+from test_resume import Noise, full_model
+from workbench import CAIRN, Workbench
 
 LONG = bool(os.environ.get("CAIRN_TEST_LONG"))
 # More than all starts together come to before they are killed: one that is at its end already would go beyond it.
 STEPS = 200 if LONG else 30
+FORK = multiprocessing.get_context("fork")
 
 
-def train(out, checkpoint, result):
-    """The training itself, in a process of its own. Says `ready` when its first step begins."""
-    import torch
-    from test_resume import Noise, full_model
-    from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
-    from transformers.trainer_callback import PrinterCallback
+class Slowly(TrainerCallback):
+    """Steps take as long as a save, so that kills meet both. Says when the first begins."""
 
-    class Slowly(TrainerCallback):
-        """Steps take as long as a save, so that kills meet both."""
+    def __init__(self, began):
+        self.began = began
 
-        def on_train_begin(self, *_, **__):
-            print("ready", flush=True)
+    def on_train_begin(self, *_, **__):
+        self.began.send("ready")
 
-        def on_step_end(self, *_, **__):
-            time.sleep(0.15)
+    def on_step_end(self, *_, **__):
+        time.sleep(0.15)
 
+
+def train(out, checkpoint, result, *callbacks, **options):
+    """The training itself, in a process of its own."""
     set_seed(3)
-    arguments = TrainingArguments(
+    arguments = TrainingArguments(**dict(
         output_dir=out, max_steps=STEPS, save_steps=1, save_total_limit=4, logging_steps=1,
         per_device_train_batch_size=4, learning_rate=1e-2, warmup_steps=2, report_to=[], use_cpu=True,
-        disable_tqdm=True, seed=3)
-    trainer = Trainer(model=full_model(), args=arguments, train_dataset=Noise(), callbacks=[Slowly()])
+        disable_tqdm=True, seed=3) | options)
+    trainer = Trainer(model=full_model(), args=arguments, train_dataset=Noise(), callbacks=[*callbacks])
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=checkpoint or None)
     weights = hashlib.sha256()
@@ -51,25 +59,38 @@ def train(out, checkpoint, result):
         json.dump({"losses": losses, "weights": weights.hexdigest()}, file)
 
 
-if sys.argv[1:2] == ["train"]:
-    train(*sys.argv[2:])
-    sys.exit()
-
-from workbench import CAIRN, Workbench  # noqa: E402
-
-
 class TrainingTests(Workbench):
-    def start(self, out, checkpoint, result):
-        process = subprocess.Popen(
-            [sys.executable, __file__, "train", out, checkpoint, result], stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True)
-        self.addCleanup(process.communicate)
+    def start(self, *arguments, **options):
+        """Trains in a child that is forked: to load torch takes longer than to train."""
+        process = FORK.Process(target=train, args=arguments, kwargs=options)
+        process.start()
         self.addCleanup(process.kill)
         return process
 
+    def start_slowly(self, *arguments):
+        """Returns once the training has begun."""
+        reader, writer = FORK.Pipe(duplex=False)
+        process = self.start(*arguments, Slowly(writer))
+        writer.close()
+        try:
+            began = reader.poll(120) and reader.recv()
+        except EOFError:
+            began = None
+        if began != "ready":
+            self.finish(process)
+            self.fail("the training never began")
+        return process
+
     def finish(self, process):
-        _, complaints = process.communicate(timeout=300)
-        self.assertEqual(process.returncode, 0, complaints)
+        process.join(300)
+        self.assertEqual(process.exitcode, 0)
+
+    def await_step(self, step):
+        """Until the watch has saved it."""
+        ends = time.monotonic() + 60
+        while step not in [one["step"] for one in self.cairn("list")]:
+            self.assertLess(time.monotonic(), ends, f"the watch does not save step {step}")
+            time.sleep(0.3)
 
     def resume(self, out):
         """Runs `cairn resume` as a job's script does. Returns the path that it prints."""
@@ -82,7 +103,7 @@ class TrainingTests(Workbench):
         seed = int(os.environ.get("CAIRN_TEST_SEED") or random.randrange(1 << 32))
         chance = random.Random(seed)
         print(f"CAIRN_TEST_SEED={seed}", flush=True)
-        self.finish(self.start(self.folder / "reference", "", self.folder / "reference.json"))
+        self.finish(self.start(self.folder / "reference", "", self.folder / "reference.json", save_strategy="no"))
         expected = json.loads((self.folder / "reference.json").read_text())
         self.assertEqual([step for step, _ in expected["losses"]], list(range(1, STEPS + 1)))
 
@@ -91,22 +112,20 @@ class TrainingTests(Workbench):
             [CAIRN, "watch", out, "--move", "--run", "sft", "--store", self.folder / "store"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.addCleanup(watch.kill)
-        kills, left, starts = (20 if LONG else 3), 0, []
-        while left < kills:
+        kills, starts = (20 if LONG else 3), []
+        for _ in range(kills):
             starts.append(self.resume(out))
-            process = self.start(out, starts[-1], result)
-            line = process.stdout.readline()
-            if line != "ready\n":
-                self.finish(process)
-                self.fail("the training never began")
+            process = self.start_slowly(out, starts[-1], result)
             time.sleep(chance.uniform(0.1, 1.5))
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-            process.communicate()
-            left += 1
+            process.kill()
+            process.join()
+            self.assertEqual(process.exitcode, -signal.SIGKILL, "the training ended before it was killed")
+            # Jobs take a while to start again. In it the watch saves what is two seconds old, or is in the midst of that.
+            time.sleep(chance.uniform(1.5, 4))
         self.assertFalse(result.exists(), "the training came to its end before it was killed often enough")
         starts.append(self.resume(out))
-        self.finish(self.start(out, starts[-1], result))
+        self.finish(self.start_slowly(out, starts[-1], result))
+        self.await_step(STEPS)
         watch.send_signal(signal.SIGTERM)
         said, _ = watch.communicate(timeout=60)
         self.assertEqual(watch.returncode, 130, said)

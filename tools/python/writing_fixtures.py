@@ -55,7 +55,7 @@ class Description:
             storage = value.untyped_storage()._cdata
             if storage not in self.storages:
                 self.storages[storage] = len(self.contents)
-                self.contents.append(bytes(content(value)).hex() if value.nbytes < 1 << 20 else value.nbytes)
+                self.contents.append(content(value).hex() if value.nbytes < 1 << 20 else value.nbytes)
             self.places[id(value)] = len(self.tensors)
             self.tensors.append({"dtype": NAMES[value.dtype], "shape": shape, "content": self.storages[storage]})
         return self.places[id(value)]
