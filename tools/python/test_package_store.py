@@ -372,10 +372,12 @@ except cairn.CairnError as error: print("save", error)
 store.save(3, extra=given, wait=False).wait()
 """
         unheard = program.replace("saving.wait()", "raise LookupError").replace("except cairn", "except LookupError: pass\nexcept cairn", 1)
-        for number, which in ((2, program), (3, unheard), (4, program), (8, unheard)):
-            said, _ = self.run_program(which.replace("extra", f"run='r{number}', extra"), faults={"CAIRN_FAULT": f"enospc:{number}"})
-            self.assertRegex(said, "^wait .*space|^save .*space")
-            self.assertEqual(said.startswith("wait"), which is program, said)
+        # The first call of this kind below this path: to make the pack, to fill it, to make it durable, to commit.
+        places = [("packs", "meta", program), ("packs", "write", unheard), ("packs", "sync", program), ("journal", "sync", unheard)]
+        for number, (name, calls, which) in enumerate(places):
+            faults = {"CAIRN_FAULT": "enospc:1", "CAIRN_FAULT_CALLS": calls, "CAIRN_FAULT_UNDER": str(self.path / name)}
+            said, _ = self.run_program(which.replace("extra", f"run='r{number}', extra"), faults=faults)
+            self.assertRegex(said, f"^{'wait' if which is program else 'save'} .*{self.path / name}.*space")
         self.assertEqual([one["step"] for one in self.store.iterations()], [1, 3, 3, 3, 3])
         self.assertTrue(self.cairn("verify")["ok"])
         self.assert_same(self.store.load("main@1")["extra"], state(1))
