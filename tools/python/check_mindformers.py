@@ -1,18 +1,26 @@
 #!/usr/bin/env python3
 """Loads what `cairn export` wrote with MindSpore Transformers' own code, for other numbers of devices: run by
-test_mindformers_exports.py with the Python of an environment that has the library.
+test_mindformers_exports.py with the Python of an environment that has the library. To load that takes longer than a check, so one
+process makes all.
 
-usage: check_mindformers.py TENSORS CHECKPOINT...       2.0: folders `iteration_00000001`
-       check_mindformers.py --older TENSORS OUTPUT...   1.0: folders with `rank_0/` and `strategy/`
+Each line of standard input is a list in JSON, and is answered with one: how many tensors were right, or what was wrong.
+
+[TENSORS, CHECKPOINT...]                2.0: folders `iteration_00000001`
+["--older", TENSORS, OUTPUT...]         1.0: folders with `rank_0/` and `strategy/`
 
 TENSORS is a .npz with the values of all tensors; the axes of a mesh dp, tp that cut each are in CUTS.
 """
+import json
 import os
 import sys
 import tempfile
+import traceback
 import types
 from pathlib import Path
 
+# What the libraries print is no answer.
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
 logs = tempfile.TemporaryDirectory(prefix="mindformers.")
 os.environ |= {"GLOG_v": "4", "RANK_ID": "0", "RANK_SIZE": "1", "LOG_MF_PATH": logs.name}
 import mindspore as ms
@@ -117,9 +125,18 @@ def check_once(tensors, folder):
     return len(tensors)
 
 
-if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    check = check_older if arguments[0] == "--older" else check_newer
-    tensors, *folders = arguments[1:] if check is check_older else arguments
+def checked(kind, *arguments):
+    """How many tensors are right; raises where one is not."""
+    check = check_older if kind == "--older" else check_newer
+    tensors, *folders = arguments if check is check_older else (kind, *arguments)
     tensors = dict(np.load(tensors))
-    print("checked", sum(check(tensors, Path(folder)) for folder in folders))
+    return sum(check(tensors, Path(folder)) for folder in folders)
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        try:
+            answer = checked(*json.loads(line))
+        except Exception:
+            answer = traceback.format_exc()
+        print(json.dumps(answer), file=answers, flush=True)

@@ -7,6 +7,7 @@ Runs where the environment of MindSpore can be had, which takes 3.3 GB: where it
 import json
 import os
 import subprocess
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -62,11 +63,24 @@ class ReshardingTests(Workbench):
         self.cairn("export", reference, place, "--layout", layout, *options)
         return place
 
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.said = tempfile.TemporaryFile()
+        cls.addClassCleanup(cls.said.close)
+        cls.checks = subprocess.Popen(
+            [PYTHON, HERE / "check_mindformers.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=cls.said, text=True)
+        cls.addClassCleanup(cls.checks.communicate)
+
     def check(self, *arguments, older=False):
-        command = [PYTHON, HERE / "check_mindformers.py", *(["--older"] if older else []), self.folder / "tensors.npz", *arguments]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
-        self.assertEqual(done.returncode, 0, (done.stdout + done.stderr)[-3000:])
-        self.assertIn("checked", done.stdout)
+        request = [*(["--older"] if older else []), self.folder / "tensors.npz", *arguments]
+        print(json.dumps(list(map(str, request))), file=self.checks.stdin, flush=True)
+        answer = self.checks.stdout.readline()
+        if not answer:
+            self.said.seek(0)
+            self.fail(self.said.read()[-3000:].decode())
+        self.assertIsInstance(json.loads(answer), int, answer)
+        self.assertGreaterEqual(json.loads(answer), len(self.SHAPES) * len(arguments))
 
     def test_every_mesh_is_loaded_for_every_other(self):
         maps = ["--maps", self.folder / "maps.json"]

@@ -3,11 +3,11 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 import unittest
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy
 import tokenizers
@@ -18,6 +18,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, Traini
 from transformers.trainer_callback import PrinterCallback
 
 sys.path.insert(0, str(Path(__file__).parent / "libraries"))
+from children import ended, fork
 from ranks import leave, torchrun
 from workbench import CAIRN, Workbench, contents, tiny_llama
 
@@ -408,11 +409,13 @@ class TransformersTests(Training):
     def test_a_folder_is_there_as_a_whole_or_not_at_all(self):
         self.train(out="ours", callbacks=CairnCallback(self.place))
         out = self.folder / "resumed"
-        script = (
-            "import os, sys, torch; torch.save = lambda *_: os._exit(9);"
-            "from cairn.transformers import materialize; materialize(*sys.argv[1:])")
-        done = subprocess.run([sys.executable, "-c", script, self.place, "latest", out], cwd=Path(__file__).parent)
-        self.assertEqual(done.returncode, 9)
+
+        def die(*_):
+            os._exit(9)
+
+        with mock.patch("torch.save", die):
+            child = fork(lambda: materialize(self.place, "latest", out))
+        self.assertEqual(ended(child), 9)
         self.assertEqual([path.name for path in out.iterdir() if path.name.startswith("checkpoint")], [])
         self.assertTrue(any(path.is_dir() for path in out.iterdir()))
         folder = materialize(self.place, "latest", out)

@@ -41,6 +41,7 @@ def state(path):
 class SeriesTests(Workbench):
     @classmethod
     def setUpClass(cls):
+        super().setUpClass()
         cls.shared = Path(tempfile.mkdtemp(prefix="cairn-series."))
         cls.addClassCleanup(shutil.rmtree, cls.shared)
         # Bytes of text instead of trained tokens: training a tokenizer takes longer than all the rest.

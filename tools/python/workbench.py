@@ -1,4 +1,5 @@
 """What the interoperability tests share: a temporary store, the `cairn` under test, and tiny models that need no network."""
+import gc
 import json
 import os
 import shutil
@@ -24,6 +25,11 @@ SAMPLES = Path(__file__).resolve().parents[2] / "Tests/Fixtures/checkpoints.tar.
 
 class Workbench(unittest.TestCase):
     """A test with a temporary folder and a store in it."""
+
+    @classmethod
+    def setUpClass(cls):
+        # The Trainer collects garbage each time it ends; among what was imported, that takes longer than the training.
+        gc.freeze()
 
     def setUp(self):
         self.folder = Path(tempfile.mkdtemp(prefix="cairn-python."))
