@@ -31,21 +31,22 @@ def tiny_gpt2():
 
 
 class MergingTests(Workbench):
-    def adapter(self, model, config, name="adapter", dtype=None):
+    def adapter(self, model, config):
         """Saves the model and an adapter for it. Returns their folders."""
-        base, folder = self.folder / f"{name}-base", self.folder / name
+        base = self.folder / "adapter-base"
         model.save_pretrained(base)
+        return base, self.adapt(base, config, "adapter", model.dtype)
+
+    def adapt(self, base, config, name, dtype):
+        """Saves an adapter for a model. Returns its folder."""
         torch.manual_seed(7)
-        adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=model.dtype), config)
+        adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=dtype), config)
         for key, parameter in adapted.named_parameters():
             if parameter.requires_grad:
                 # A training has moved all of them.
                 parameter.data += (0.05 * torch.randn(parameter.shape)).to(parameter.dtype)
-        adapted.save_pretrained(folder)
-        if dtype:
-            tensors = load_file(folder / "adapter_model.safetensors")
-            save_file({key: value.to(dtype) for key, value in tensors.items()}, folder / "adapter_model.safetensors", {"format": "pt"})
-        return base, folder
+        adapted.save_pretrained(self.folder / name)
+        return self.folder / name
 
     def merged(self, *options, step=1):
         return self.export("--merge-adapter", *options, reference=f"main@{step}")
@@ -70,12 +71,17 @@ class MergingTests(Workbench):
             "copies": dict(r=4, target_modules=["q_proj"], modules_to_save=["lm_head", "norm"])}
         step = 0
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            base = self.folder / f"base-{step}"
+            tiny_llama(dtype=dtype, num_hidden_layers=2).save_pretrained(base)
             for name, settings in kinds.items():
+                config = LoraConfig(task_type="CAUSAL_LM", **{"lora_alpha": 16} | settings)
+                adapter = self.adapt(base, config, f"a{step}", dtype)
                 for saved in (None, torch.bfloat16):
                     step += 1
                     with self.subTest(dtype=dtype, name=name, saved=saved):
-                        config = LoraConfig(task_type="CAUSAL_LM", **{"lora_alpha": 16} | settings)
-                        base, adapter = self.adapter(tiny_llama(dtype=dtype, num_hidden_layers=2), config, f"a{step}", saved)
+                        if saved:
+                            path = adapter / "adapter_model.safetensors"
+                            save_file({key: value.to(saved) for key, value in load_file(path).items()}, path, {"format": "pt"})
                         self.save(adapter, step=step)
                         self.check(self.merged("--base", base, step=step), base, adapter, dtype)
 

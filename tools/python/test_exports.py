@@ -5,9 +5,12 @@ The exported model loads in safetensors, transformers and peft with the tensors 
 byte those of `save_pretrained(max_shard_size=...)`; `--only` and `--all` take what they say; no dtype loses a bit. Models in PyTorch's
 files are exported as `save_pretrained` would write them, and the maps of Docs/rename make Hugging Face's tensors of other libraries'.
 """
+import functools
 import json
 import re
+import shutil
 import struct
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -68,6 +71,25 @@ class LoadingTests(Workbench):
 
 
 class ShardingTests(Workbench):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.shared = Path(tempfile.mkdtemp(prefix="cairn-shards."))
+        cls.addClassCleanup(shutil.rmtree, cls.shared)
+
+    @classmethod
+    @functools.cache
+    def pretrained(cls, tied, dtype, size):
+        """A model as save_pretrained writes it: once for all tests, as a file for each tensor takes a while."""
+        folder = cls.shared / f"{tied}-{str(dtype)[6:]}-{size}"
+        cls.model(tied, dtype).save_pretrained(folder, max_shard_size=size)
+        return folder
+
+    @staticmethod
+    @functools.cache
+    def model(tied, dtype):
+        return tiny_llama(tied, dtype)
+
     def save_pretrained(self, model, name, size):
         folder = self.folder / name
         model.save_pretrained(folder, max_shard_size=size)
@@ -76,20 +98,17 @@ class ShardingTests(Workbench):
     def test_shards_are_those_of_save_pretrained(self):
         # One tensor a file keeps the order of the state dictionary, by which save_pretrained cuts.
         for number, (tied, dtype) in enumerate(VARIANTS):
-            model = tiny_llama(tied, dtype)
-            self.save(self.save_pretrained(model, f"single-{number}", 1), step=number)
+            self.save(self.pretrained(tied, dtype, 1), step=number)
             for size in SIZES:
                 with self.subTest(tied=tied, dtype=dtype, size=size):
-                    expected = self.save_pretrained(model, f"expected-{number}-{size}", size)
                     folder = self.export("--max-shard-size", size, reference=f"main@{number}")
-                    self.assert_same_files(folder, expected)
+                    self.assert_same_files(folder, self.pretrained(tied, dtype, size))
 
     def test_shards_of_the_wanted_size_stay_as_they_are(self):
         for number, (tied, dtype) in enumerate(VARIANTS):
-            model = tiny_llama(tied, dtype)
             for size in SIZES:
                 with self.subTest(tied=tied, dtype=dtype, size=size):
-                    source = self.save_pretrained(model, f"source-{number}-{size}", size)
+                    source = self.pretrained(tied, dtype, size)
                     step = number * 10_000_000 + size
                     self.save(source, step=step)
                     folder = self.export("--max-shard-size", size, reference=f"main@{step}")
