@@ -6,7 +6,6 @@ import json
 import unittest
 import warnings
 import zipfile
-from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp

@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import unittest
-import warnings
 from pathlib import Path
 from unittest import mock
 
