@@ -26,7 +26,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ranks import leave, torchrun
-from workbench import CAIRN, Workbench
+from workbench import CAIRN, Workbench, lose
 
 os.environ.setdefault("CAIRN_LIBRARY", str(Path(CAIRN).with_name("libCairnC.so")))
 import cairn
@@ -182,7 +182,7 @@ class LightningTests(Training):
         class Losing(Module):
             def on_train_epoch_start(module):
                 if module.current_epoch == 2:
-                    shutil.rmtree(self.place)
+                    lose(self.place)
 
         with self.assertRaises(cairn.CairnError):
             self.fit("ours", CairnIO(self.place), model=Losing())

@@ -2,7 +2,6 @@
 """What the real Hugging Face Trainer saves through `cairn.transformers`, against what it saves itself."""
 import json
 import os
-import shutil
 import sys
 import unittest
 from pathlib import Path
@@ -19,7 +18,7 @@ from transformers.trainer_callback import PrinterCallback
 sys.path.insert(0, str(Path(__file__).parent / "libraries"))
 from children import ended, fork
 from ranks import leave, torchrun
-from workbench import CAIRN, Workbench, contents, tiny_llama
+from workbench import CAIRN, Workbench, contents, lose, tiny_llama
 
 os.environ.setdefault("CAIRN_LIBRARY", str(Path(CAIRN).with_name("libCairnC.so")))
 import cairn
@@ -338,9 +337,9 @@ class TransformersTests(Training):
     def test_a_failure_beside_the_training_ends_it(self):
         for step in (3, 5):
             place = self.folder / f"lost-{step}"
-            lose = At(step, lambda: shutil.rmtree(place))
+            lost = At(step, lambda: lose(place))
             with self.subTest(step), self.assertRaises(cairn.CairnError):
-                self.train(out="ours", callbacks=[CairnCallback(place), lose])
+                self.train(out="ours", callbacks=[CairnCallback(place), lost])
 
     def test_a_training_that_starts_anew_needs_a_run_of_its_own(self):
         self.train(out="ours", callbacks=CairnCallback(self.place))

@@ -76,6 +76,12 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
+def lose(folder):
+    """Removes a folder, also while something writes into it."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def tiny_llama(tied=False, dtype=torch.float32, seed=1, **changes):
     """Twelve layers, so that the order of names is not that of the layers' numbers."""
     torch.manual_seed(seed)
