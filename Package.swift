@@ -8,6 +8,9 @@ let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+// In a release build, what is tested is optimised, and the tests themselves only have to be built fast.
+let tests = strict + [.unsafeFlags(["-Onone"], .when(configuration: .release))]
+
 let package = Package(
     name: "cairn",
     products: [
@@ -55,25 +58,25 @@ let package = Package(
             name: "CairnStages", dependencies: ["ChunkStore", "Platform", "CLimits", "CPlanes"],
             path: "Benchmarks/Stages", swiftSettings: strict),
         .target(name: "CFaults", path: "Tests/Support/CFaults"),
-        .testTarget(name: "LayerTests", swiftSettings: strict),
-        .testTarget(name: "PlatformTests", dependencies: ["Platform"], swiftSettings: strict),
+        .testTarget(name: "LayerTests", swiftSettings: tests),
+        .testTarget(name: "PlatformTests", dependencies: ["Platform"], swiftSettings: tests),
         .testTarget(
-            name: "ChunkStoreTests", dependencies: ["ChunkStore", "Platform"], swiftSettings: strict),
+            name: "ChunkStoreTests", dependencies: ["ChunkStore", "Platform"], swiftSettings: tests),
         .testTarget(
             name: "TensorFormatsTests", dependencies: ["TensorFormats"],
-            resources: [.copy("Fixtures")], swiftSettings: strict),
+            resources: [.copy("Fixtures")], swiftSettings: tests),
         .testTarget(
             name: "CairnTests", dependencies: ["Cairn", "ChunkStore", "Platform", "TensorFormats"],
-            swiftSettings: strict),
+            swiftSettings: tests),
         .testTarget(
             name: "CLITests",
             dependencies: [
                 "CairnCLI", "Cairn", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
-            swiftSettings: strict),
+            swiftSettings: tests),
         // Compiles programs of C against the built `libCairnC.so` and runs them, so it links neither.
-        .testTarget(name: "CInterfaceTests", exclude: ["Fixtures"], swiftSettings: strict),
+        .testTarget(name: "CInterfaceTests", exclude: ["Fixtures"], swiftSettings: tests),
         // Runs the built `cairn` under the built `libCFaults.so`, so it links neither.
-        .testTarget(name: "WeatherTests", swiftSettings: strict),
+        .testTarget(name: "WeatherTests", swiftSettings: tests),
     ]
 )

@@ -69,13 +69,10 @@ Swift packages are missing, and fetching them failed. Once there is a network, r
   $(command -v swift) package ${options[*]} resolve"
 }
 
-# Where the release is built instead of in .build, in which only one build can be at a time.
-release_scratch=
-
 # Builds the release in the given folder, with the Swift runtime inside: it starts in half the time, and runs where there is no
 # toolchain. Sets `cairn` to the program. Further arguments are more products, which lie beside it then.
 build_release() {
-    local product said options=(-c release --package-path "$1" --static-swift-stdlib ${release_scratch:+--scratch-path "$release_scratch"})
+    local product said options=(-c release --package-path "$1" --static-swift-stdlib)
     for product in cairn "${@:2}"; do
         said=$(swift build "${options[@]}" --product "$product" 2>&1) || give_up "$said"
         printf '%s\n' "${said##*$'\n'}" >&2

@@ -17,6 +17,7 @@ def load():
     # Scripts that share the processors get nothing but overhead from more threads.
     os.environ["OMP_NUM_THREADS"] = "1"
     import peft  # noqa: F401
+    import torch._dynamo  # noqa: F401
     import torch.distributed.checkpoint  # noqa: F401
     import torch.distributed.fsdp  # noqa: F401
     import workbench  # noqa: F401
