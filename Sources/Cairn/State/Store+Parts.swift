@@ -14,10 +14,16 @@ extension Store {
     func complete(
         _ run: String, _ options: StateSaveOptions, _ own: StatePart
     ) throws -> IterationInfo? {
-        guard let parts = try parts(run, options.step, own) else {
-            return try completed(run, options.step, own)
-        }
-        defer { withExtendedLifetime(parts.map(\.lock)) {} }
+        guard try putTogether(run, options, own) else { return try completed(run, options.step, own) }
+        // Nothing here reads them any more, which would keep them.
+        removeParts { $0.origin == run && $0.info.step <= options.step }
+        return try iteration(run: run, step: options.step)
+    }
+
+    /// Commits the iteration that the parts make. Returns false where they are not all there.
+    private func putTogether(_ run: String, _ options: StateSaveOptions, _ own: StatePart) throws -> Bool {
+        guard let parts = try parts(run, options.step, own) else { return false }
+        defer { withExtendedLifetime(parts) {} }
         let metadata = try metadata(of: parts)
         let pin = metadata[PartRun.pinKey].flatMap { try? JSON(parsing: [UInt8]($0.utf8)).stringValue }
         let save = SaveOptions(
@@ -26,11 +32,10 @@ extension Store {
         defer { session.abandon() }
         for attempt in 1... {
             let draft = try draft(run, parts, metadata, options.step, session)
-            if try commit(draft, save, session) != nil { break }
+            if try commit(draft, save, session) != nil { return true }
             guard attempt < Self.attempts else { throw Self.overtaken(attempt) }
         }
-        removeParts { $0.origin == run && $0.info.step <= options.step }
-        return try iteration(run: run, step: options.step)
+        preconditionFailure("the loop only ends by returning or throwing")
     }
 
     /// The iteration, where another rank has found all of its parts, and has put them away.
@@ -38,7 +43,7 @@ extension Store {
         guard let whole = try iteration(run: run, step: step) else { return nil }
         // An older one has yet to be replaced.
         let part = try iteration(run: PartRun(run, own).name, step: step)
-        return part.map { whole.createdAt < $0.createdAt } == true ? nil : whole
+        return part.map { whole.number < $0.number } == true ? nil : whole
     }
 
     /// What all ranks say; where they differ, the first one.
@@ -48,12 +53,14 @@ extension Store {
         }
     }
 
-    /// All parts of an iteration; nil where one is missing, or of another attempt.
+    /// All parts of an iteration; nil where one is missing, or of another attempt, or left of an iteration that the training has gone back
+    /// to before: this rank is the first to come by once more.
     private func parts(_ run: String, _ step: UInt64, _ own: StatePart) throws -> [Part]? {
         var parts: [Part] = []
+        let earlier = try iteration(run: run, step: step)?.number ?? 0
         for rank in 0..<own.worldSize {
             let name = PartRun(run, rank: rank, of: own.worldSize).name
-            guard let info = try iteration(run: name, step: step) else { return nil }
+            guard let info = try iteration(run: name, step: step), info.number > earlier else { return nil }
             do {
                 let (manifest, lock) = try manifest(of: info)
                 let attempt = try metadata(of: info, manifest.head)[PartRun.attemptKey]

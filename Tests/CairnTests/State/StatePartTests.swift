@@ -1,3 +1,4 @@
+import ChunkStore
 import Foundation
 import Testing
 
@@ -84,6 +85,48 @@ import Testing
         let last = try save(rank: 0, step: 5, attempt: "b", seed: 2) { $0.replace = true }
         #expect(!last.isPart && last.iteration != old)
         #expect(try bench.store.resolve("5").idText == last.iteration)
+    }
+
+    /// How many parts wait for others.
+    private var partCount: Int {
+        get throws {
+            let store = bench.store
+            return try store.chunks.read { try $0.catalog(store: store.chunks.id) }
+                .count { PartRun.isPart($0.run) }
+        }
+    }
+
+    @Test func `the parts are gone as soon as their iteration is there`() throws {
+        try save(rank: 0, step: 5)
+        #expect(try partCount == 1)
+        try save(rank: 1, step: 5)
+        #expect(try partCount == 0)
+    }
+
+    @Test func `a training that goes back makes a step of new parts alone`() throws {
+        for step: UInt64 in [4, 5] { for rank in 0..<2 { try save(rank: rank, step: step) } }
+        _ = try bench.store.rewind(to: "4")
+        #expect(try save(rank: 0, step: 5, seed: 2).isPart)
+        #expect(try bench.store.resolve("latest").step == 4)
+        #expect(try !save(rank: 1, step: 5, seed: 2).isPart)
+        #expect(try bench.store.resolve("latest").step == 5)
+    }
+
+    @Test func `a part that could not be removed is not taken for a new one`() throws {
+        try save(rank: 0, step: 5)
+        let part = PartRun("main", rank: 0, of: 2).name
+        do {
+            let info = try #require(try bench.store.iteration(run: part, step: 5))
+            let held = try bench.store.manifest(of: info)
+            try save(rank: 1, step: 5)
+            withExtendedLifetime(held) {}
+        }
+        #expect(try partCount == 1)
+        let whole = try bench.store.resolve("5").idText
+        #expect(try save(rank: 1, step: 5, seed: 2) { $0.replace = true }.isPart)
+        #expect(try bench.store.resolve("5").idText == whole)
+        #expect(try !save(rank: 0, step: 5, seed: 2) { $0.replace = true }.isPart)
+        #expect(try bench.store.resolve("5").idText != whole && partCount == 0)
     }
 
     @Test func `parts of a training that broke off are not put together with those of the next`() throws {
