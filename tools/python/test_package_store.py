@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """What the package `cairn` promises of saving and loading, also where something fails in the middle."""
+import copy
 import gc
 import json
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -994,6 +996,31 @@ class RankTests(Tests):
             print(f"replicas of {values.nbytes:,} bytes: {stored:,} stored, {on_disk:,} on disk")
             self.store.gc()
         self.assertLess(on_disk, 1.03 * values.nbytes)
+
+
+class CopyTests(Tests):
+    def test_nothing_that_is_open_can_be_copied_deeply_or_pickled(self):
+        self.store.save(1, model={"w": torch.ones(3)})
+        iteration = self.store[1]
+        for one in (self.store, iteration, iteration.tensor("w")):
+            for make in (copy.deepcopy, pickle.dumps):
+                with self.subTest(one=repr(one), make=make), self.assertRaisesRegex(cairn.Usage, "can't be copied or pickled"):
+                    make(one)
+        gc.collect()
+        # What was begun of a copy has closed nothing.
+        self.assertEqual(iteration.tensor("w").torch().tolist(), [1, 1, 1])
+        self.assertEqual(len(self.store.iterations()), 1)
+
+    def test_what_is_open_or_closed_can_be_printed(self):
+        self.store.save(1, extra=[1])
+        iteration = self.store[1]
+        self.assertEqual(repr(iteration), "<cairn iteration main@1>")
+        other = self.store[1]
+        shutil.rmtree(self.path)
+        self.assertEqual(repr(other), "<cairn iteration>")
+        for each in (iteration, other):
+            each.close()
+        self.assertEqual([repr(iteration), repr(other)], ["<cairn iteration main@1, closed>", "<cairn iteration, closed>"])
 
 
 class TensorTests(Tests):

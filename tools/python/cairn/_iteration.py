@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import operator
@@ -13,7 +14,7 @@ from . import _library
 from ._arrays import Target, empty
 from ._library import Control, Read
 from ._tree import unflatten, wanted
-from .errors import Damage, NewerVersion, NotFound, Usage
+from .errors import CairnError, Damage, NewerVersion, NotFound, Usage
 
 if TYPE_CHECKING:
     from ._store import Store
@@ -72,7 +73,11 @@ class Iteration:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<cairn iteration {self.run}@{self.step}>"
+        name = ""
+        # Whatever has become of the store, it can be printed.
+        with contextlib.suppress(CairnError):
+            name = f" {self.run}@{self.step}"
+        return f"<cairn iteration{name}{'' if self._opened.address else ', closed'}>"
 
     def _handle(self) -> int:
         if not self._opened.address:
@@ -120,6 +125,11 @@ class Iteration:
     def pins(self) -> list[str]:
         """The names that protect it."""
         return list(self._details["pins"])
+
+    @property
+    def notes(self) -> list[str]:
+        """What `annotate` noted."""
+        return list(self._details["notes"])
 
     @property
     def files(self) -> dict[str, int]:

@@ -8,9 +8,9 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, NoReturn, Optional, Union
 
-from .errors import CairnError, of_code
+from .errors import CairnError, Usage, of_code
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -160,6 +160,10 @@ class Handle:
             _end(self._ending, address)
 
     __del__ = close
+
+    def __reduce__(self) -> NoReturn:
+        # A copy would close what is in use, or be of another process.
+        raise Usage("what is open in a store can't be copied or pickled; open it again there")
 
 
 def last_error() -> CairnError:

@@ -139,8 +139,9 @@ class Store:
 
         `rank`, `world_size`: several processes save one state together, each its own; the iteration is there as
         soon as all ranks are in. `attempt` is a text that all ranks of one launch share (found by itself where
-        there is a launcher or a process group). `environment=False` leaves out what is recorded of versions,
-        command line and commit. Objects that aren't data are refused, unless `allow_pickle` has them pickled.
+        there is a launcher or a process group); ranks that go back without a new launch need another one.
+        `environment=False` leaves out what is recorded of versions, command line and commit. Objects that aren't
+        data are refused, unless `allow_pickle` has them pickled.
 
         Raises NotData with the path of what can't be saved; Exists where the run has another iteration at this
         step, unless `replace`.
