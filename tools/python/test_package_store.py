@@ -998,6 +998,19 @@ class RankTests(Tests):
         self.assertLess(on_disk, 1.03 * values.nbytes)
 
 
+class WrapperTests(Tests):
+    def test_what_is_wrapped_around_a_module_is_no_part_of_its_names(self):
+        made = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+        for step, wrap in enumerate((torch.compile, torch.nn.DataParallel, lambda one: torch.nn.DataParallel(torch.compile(one)))):
+            with self.subTest(step=step):
+                self.store.save(step, model=wrap(made))
+                self.assertEqual(sorted(self.store[step].tensors), sorted(made.state_dict()))
+                for other in (lambda one: one, wrap):
+                    plain = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+                    self.store.load(step, model=other(plain))
+                    self.assert_same(plain.state_dict(), made.state_dict())
+
+
 class CopyTests(Tests):
     def test_nothing_that_is_open_can_be_copied_deeply_or_pickled(self):
         self.store.save(1, model={"w": torch.ones(3)})

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from .errors import Usage
+
+
+def bare(value: Any) -> Any:
+    """A module of torch without what torch.compile, DataParallel and DistributedDataParallel wrap around it, so that names are
+    those of the module itself, whoever loads it; all else as it is."""
+    torch = sys.modules.get("torch")
+    # Only loaded where something was compiled.
+    compiling = sys.modules.get("torch._dynamo.eval_frame")
+    while torch is not None:
+        if isinstance(value, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+            value = value.module
+        elif compiling is not None and isinstance(value, compiling.OptimizedModule):
+            value = value._orig_mod
+        else:
+            break
+    return value
 
 
 def states_of(parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -16,6 +33,7 @@ def states_of(parts: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if not part or "/" in part or part.startswith("."):
             raise Usage(f"{part!r} can't be the name of a part, which is the name of a file")
+        value = bare(value)
         states[part] = value.state_dict() if callable(getattr(value, "state_dict", None)) else value
     return states
 

@@ -18,7 +18,7 @@ from ._iteration import Iteration
 from ._library import Handle, PathLike
 from ._loading import load
 from ._saving import Plan, Rank, Saver, Saving
-from ._state import config_files, states_of
+from ._state import bare, config_files, states_of
 from ._tree import flatten
 from .errors import Usage
 
@@ -124,7 +124,7 @@ class Store:
 
         A part (`model`, `optimizer`, `extra`, and any other name) is nested data (dictionaries, lists, tuples,
         numbers, texts, bytes, None, tensors, arrays, states of random generators), or an object with a
-        `state_dict()`. `files` are kept beside them, by their paths.
+        `state_dict()`; of a module that is compiled or in DataParallel, the module itself counts. `files` are kept beside them, by their paths.
 
         With `wait` it returns when the iteration survives a power cut. Without, it copies the state and returns:
         the training may go on and change it; what goes wrong is raised by `wait()` of the result and by the next
@@ -159,7 +159,7 @@ class Store:
 
         def make_plan() -> Plan:
             states, allows = states_of(given), allow_pickle
-            kept = config_files(model) if whose is None or whose.rank == 0 else {}
+            kept = config_files(bare(model)) if whose is None or whose.rank == 0 else {}
             for path, data in (files or {}).items():
                 kept[path] = data.encode() if isinstance(data, str) else bytes(data)
             described = _as_json(metadata or {})
@@ -228,7 +228,7 @@ class Store:
                     warnings.warn(f"{iteration.run}@{iteration.step}: {difference}", stacklevel=2)
             return load(
                 iteration,
-                {part: target for part, target in given.items() if target is not None},
+                {part: bare(target) for part, target in given.items() if target is not None},
                 strict=strict,
                 map_location=map_location,
                 allow_pickle=allow_pickle,
