@@ -998,6 +998,43 @@ class RankTests(Tests):
         self.assertLess(on_disk, 1.03 * values.nbytes)
 
 
+class ArgumentTests(Tests):
+    def refused(self, expected, **options):
+        with self.subTest(options=options), self.assertRaisesRegex(cairn.Usage, expected):
+            self.store.save(1, **{"extra": [1], **options})
+
+    def test_what_can_not_be_meant_is_refused_before_anything_is_saved(self):
+        self.refused("no option memroy; write memory=", memroy="one")
+        self.refused("no option metric; write metrics=", metric={"loss": 1})
+        self.refused("the metric loss has to be a number, not None", metrics={"loss": None})
+        self.refused("the metric loss has to be a number, not tensor", metrics={"loss": torch.ones(2)})
+        self.refused("metrics are numbers by name", metrics=[1])
+        self.refused("the file x has to be bytes, text, or a Path, not int", files={"x": 5})
+        self.refused("what cairn keeps there itself", files={"cairn_state.json": "{}"})
+        self.refused("holds a zero byte", files={"a\0b": "x"})
+        self.refused("zero bytes", run="a\0b")
+        self.refused("can't be the name of a part", **{"a\nb": [1]})
+        for step in (1 << 53, True, 1.0, -1, None):
+            with self.subTest(step=step), self.assertRaisesRegex(cairn.Usage, "step"):
+                self.store.save(step, extra=[1])
+        for reference in (None, True, 1.0):
+            with self.subTest(reference=reference), self.assertRaisesRegex(cairn.Usage, "a step is a whole number"):
+                self.store[reference]
+        with self.assertRaises(TypeError):
+            iter(self.store)
+        with self.assertRaisesRegex(cairn.Usage, "zero byte"):
+            cairn.open(f"{self.path}\0x")
+        self.assertEqual(self.store.iterations(), [])
+
+    def test_files_are_texts_bytes_and_the_content_of_paths(self):
+        (self.folder / "config.yaml").write_text("a: 1")
+        self.store.save(np.int64(1), extra=[1], metrics={"loss": torch.tensor(2.0)}, files={
+            "text": "one", "bytes": memoryview(b"two"), "conf/config.yaml": self.folder / "config.yaml"})
+        with self.store[np.int64(1)] as iteration:
+            self.assertEqual([iteration.read(name) for name in ("text", "bytes", "conf/config.yaml")], [b"one", b"two", b"a: 1"])
+            self.assertEqual(iteration.metrics, {"loss": 2.0})
+
+
 class WrapperTests(Tests):
     def test_what_is_wrapped_around_a_module_is_no_part_of_its_names(self):
         made = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))

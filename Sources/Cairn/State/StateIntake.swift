@@ -24,6 +24,9 @@ final class StateIntake {
 
     init(_ store: Store, _ options: StateSaveOptions) throws {
         if let pin = options.pin { _ = try PinName(pin) }
+        guard options.step <= Step.maximum else {
+            throw CairnError(.usage, "the step \(options.step) is beyond the last, which is \(Step.maximum)")
+        }
         self.store = store
         self.options = options
         run = try options.run.map { try RunName($0).text } ?? store.runOfStates()

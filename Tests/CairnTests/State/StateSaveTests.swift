@@ -86,6 +86,12 @@ import Testing
         }
     }
 
+    @Test func `a step that no reference could name is refused`() throws {
+        _ = try bench.store.beginSave(StateSaveOptions(step: Step.maximum))
+        #expect(
+            bench.code { _ = try bench.store.beginSave(StateSaveOptions(step: Step.maximum + 1)) } == .usage)
+    }
+
     @Test func `tensors come back as they were, in files that safetensors reads`() throws {
         let memory = Self.memory()
         let result = try save(memory, step: 5)

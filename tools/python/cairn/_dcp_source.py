@@ -15,7 +15,8 @@ StoreLike = Union[Store, PathLike]
 class Source:
     """A store that is open here, or is opened where it is used: in the process of an asynchronous save too."""
 
-    def __init__(self, store: StoreLike) -> None:
+    def __init__(self, store: StoreLike, *, creates: bool = False) -> None:
+        self._creates = creates
         self._opened: Optional[Store] = store if isinstance(store, Store) else None
         self._process = os.getpid()
         self.path = store.path if isinstance(store, Store) else os.path.abspath(os.fsdecode(store))
@@ -24,7 +25,7 @@ class Source:
     def store(self) -> Store:
         """The open store."""
         if self._opened is None or self._process != os.getpid():
-            self._opened, self._process = _store.open(self.path), os.getpid()
+            self._opened, self._process = _store.open(self.path, create=self._creates), os.getpid()
         return self._opened
 
     def __getstate__(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class StorageWriter(storage.StorageWriter):
     `dcp.save(state, checkpoint_id="200", storage_writer=writer)`.
 
     Args:
-        store: The store, open or its folder.
+        store: The store, open or its folder, which is made where there is none.
         step: The iteration's step; not needed where saves have a `checkpoint_id`: "STEP" or "RUN@STEP".
         run: The iteration's run; by default the store's only one, or "main".
         metrics: Numbers to keep with it, by name, such as {"loss": 2.1}.
@@ -61,7 +61,7 @@ class StorageWriter(storage.StorageWriter):
         environment: bool = True,
     ) -> None:
         super().__init__()
-        self._source = Source(store)
+        self._source = Source(store, creates=True)
         self._step, self._run = step, run
         self._options = {"metrics": metrics, "pin": pin, "replace": replace or None}
         self._metadata = dict(metadata or {})

@@ -188,7 +188,7 @@ _METHODS = "annotate|delete|diff|export|gc|pin|pins|policy|restore|rewind|save|s
 
 def text(value: str) -> bytes:
     """Text as an argument."""
-    return value.encode("utf-8", "surrogatepass")
+    return _whole(value.encode("utf-8", "surrogatepass"))
 
 
 def optional_text(value: Optional[str]) -> Optional[bytes]:
@@ -198,7 +198,14 @@ def optional_text(value: Optional[str]) -> Optional[bytes]:
 
 def path(value: PathLike) -> bytes:
     """A path as an argument."""
-    return os.fsencode(value)
+    return _whole(os.fsencode(value))
+
+
+def _whole(value: bytes) -> bytes:
+    """C would take what is before a zero byte for all of it."""
+    if 0 in value:
+        raise Usage(f"{value!r} holds a zero byte, and no name does")
+    return value
 
 
 def options(**values: Any) -> bytes:

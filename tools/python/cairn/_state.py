@@ -31,7 +31,7 @@ def states_of(parts: Mapping[str, Any]) -> dict[str, Any]:
     for part, value in parts.items():
         if value is None:
             continue
-        if not part or "/" in part or part.startswith("."):
+        if not part or "/" in part or part.startswith(".") or not part.isprintable():
             raise Usage(f"{part!r} can't be the name of a part, which is the name of a file")
         value = bare(value)
         states[part] = value.state_dict() if callable(getattr(value, "state_dict", None)) else value

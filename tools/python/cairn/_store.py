@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import difflib
 import json
 import operator
 import os
@@ -10,11 +11,12 @@ import sys
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Optional, Union
 
 from . import _library, environment
 from ._background import interruptible
-from ._iteration import Iteration
+from ._iteration import STATE_FILE, Iteration
 from ._library import Handle, PathLike
 from ._loading import load
 from ._saving import Plan, Rank, Saver, Saving
@@ -112,7 +114,7 @@ class Store:
         when_busy: str = "wait",
         memory: str = "two",
         staging: Union[str, int] = "full",
-        files: Optional[Mapping[str, Union[bytes, str]]] = None,
+        files: Optional[Mapping[str, Union[bytes, str, Path]]] = None,
         environment: bool = True,
         allow_pickle: bool = False,
         rank: Optional[int] = None,
@@ -124,7 +126,8 @@ class Store:
 
         A part (`model`, `optimizer`, `extra`, and any other name) is nested data (dictionaries, lists, tuples,
         numbers, texts, bytes, None, tensors, arrays, states of random generators), or an object with a
-        `state_dict()`; of a module that is compiled or in DataParallel, the module itself counts. `files` are kept beside them, by their paths.
+        `state_dict()`; of a module that is compiled or in DataParallel, the module itself counts. `files` are kept beside them, by their paths: bytes, texts, or
+        the `Path` of a file whose content is taken.
 
         With `wait` it returns when the iteration survives a power cut. Without, it copies the state and returns:
         the training may go on and change it; what goes wrong is raised by `wait()` of the result and by the next
@@ -155,20 +158,20 @@ class Store:
         given = {"model": model, "optimizer": optimizer, "extra": extra, **parts}
         if all(value is None for value in given.values()):
             raise Usage("there is nothing to save; give parts, such as model=model, optimizer=optimizer")
+        for part in parts:
+            _check_spelling(part)
+        numbers = _numbers(metrics or {})
         whose = _rank(rank, world_size, attempt)
 
         def make_plan() -> Plan:
             states, allows = states_of(given), allow_pickle
             kept = config_files(bare(model)) if whose is None or whose.rank == 0 else {}
-            for path, data in (files or {}).items():
-                kept[path] = data.encode() if isinstance(data, str) else bytes(data)
+            kept.update({path: _content(path, data) for path, data in (files or {}).items()})
             described = _as_json(metadata or {})
             if environment:
                 described.setdefault("environment", _environment())
             options = {
-                "metrics": None
-                if metrics is None
-                else {name: float(value) for name, value in metrics.items()},
+                "metrics": None if metrics is None else numbers,
                 "metadata": described or None,
                 "pin": pin,
                 "replace": replace or None,
@@ -193,7 +196,10 @@ class Store:
 
     def __getitem__(self, reference: Union[str, int]) -> Iteration:
         """Opens an iteration: `"latest"`, `"best:loss"`, a step, a pin's name, `"RUN@..."`, `"#id"`."""
-        return Iteration(self, str(reference))
+        return Iteration(self, reference if isinstance(reference, str) else str(_step(reference)))
+
+    # Without it, a loop would ask for the steps 0, 1, ...
+    __iter__ = None
 
     def load(
         self,
@@ -276,7 +282,7 @@ class Store:
         note: Optional[str] = None,
     ) -> dict[str, Any]:
         """Adds what is known only later, such as an evaluation's metrics."""
-        numbers = json.dumps({name: float(value) for name, value in (metrics or {}).items()}).encode()
+        numbers = json.dumps(_numbers(metrics or {})).encode()
         arguments = _library.text(str(reference)), numbers, _library.optional_text(note)
         return dict(_library.answer("cairn_annotate", self._handle(), *arguments))
 
@@ -351,9 +357,41 @@ def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
         raise Usage(f"metadata has to be JSON: {error}") from error
 
 
+def _content(path: str, data: Any) -> bytes:
+    if path.rpartition("/")[2] == STATE_FILE:
+        raise Usage(f"a file {path} is what cairn keeps there itself; give it another name")
+    if isinstance(data, Path):
+        return data.read_bytes()
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise Usage(f"the file {path} has to be bytes, text, or a Path, not {type(data).__name__}")
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as plain numbers."""
+    if not isinstance(metrics, Mapping):
+        raise Usage(f"metrics are numbers by name, such as {{'loss': 2.1}}, not {metrics!r}")
+    numbers: dict[str, float] = {}
+    for name, value in metrics.items():
+        try:
+            numbers[str(name)] = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise Usage(f"the metric {name} has to be a number, not {value!r}") from None
+    return numbers
+
+
+def _check_spelling(part: str) -> None:
+    """Every name that isn't an option is that of a part; hardly one that is almost an option's."""
+    near = difflib.get_close_matches(part, _OPTIONS, n=1, cutoff=0.8)
+    if near:
+        raise Usage(f"save has no option {part}; write {near[0]}=..., or give the part a name less like it")
+
+
 def _step(step: Any) -> int:
     try:
-        number = operator.index(step)
+        number = -1 if isinstance(step, bool) else operator.index(step)
     except TypeError:
         number = -1
     if number < 0:
@@ -415,5 +453,7 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+_OPTIONS = [name for name in Store.save.__kwdefaults__ or () if name not in ("model", "optimizer", "extra")]
 
 __all__: Sequence[str] = ["Store", "open"]
