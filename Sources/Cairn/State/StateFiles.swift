@@ -39,6 +39,8 @@ struct StateFiles {
 
     fileprivate var files: [File] = []
     private var places: [[UInt8]: Int] = [:]
+    /// Those that the files lie in.
+    private var folders: Set<[UInt8]> = [[]]
 
     /// Tensors and files that were taken.
     var takenCount: Int { files.reduce(0) { $0 + $1.taken } }
@@ -94,6 +96,13 @@ struct StateFiles {
             throw CairnError(.usage, "the path \(quoted(text)) can't be saved: it \(error)")
         }
         guard !path.isEmpty else { throw CairnError(.usage, "a file without a name can't be saved") }
+        let above = path.indices.filter { path[$0] == UInt8(ascii: "/") }.map { [UInt8](path[..<$0]) }
+        guard !folders.contains(path), !above.contains(where: { places[$0] != nil }) else {
+            throw CairnError(
+                .usage,
+                "\(quoted(text)) can't be saved, as one file would lie below another; rename one of them")
+        }
+        folders.formUnion(above)
         places[path] = files.count
         files.append(File(path: path))
         return files.count - 1
@@ -151,12 +160,6 @@ extension StateFiles {
     /// The files and the folders that they lie in.
     /// - Parameter time: their modification time, in nanoseconds since 1970 UTC.
     func entries(time: Int64) -> [StoredEntry] {
-        var folders: Set<[UInt8]> = [[]]
-        for file in files {
-            for place in file.path.indices where file.path[place] == UInt8(ascii: "/") {
-                folders.insert([UInt8](file.path[..<place]))
-            }
-        }
         let all: [([UInt8], StoredEntry.Content, UInt16)] =
             folders.map { ($0, .folder, 0o755) } + files.map { ($0.path, .file($0.stored), 0o644) }
         return all.map { path, content, mode in

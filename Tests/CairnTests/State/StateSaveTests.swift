@@ -301,6 +301,28 @@ import Testing
         }
     }
 
+    @Test func `a file that would lie below another is refused, whichever comes first`() throws {
+        let session = try bench.store.beginSave(StateSaveOptions(step: 2))
+        try withUnsafeBytes(of: 0 as UInt64) { bytes in
+            try session.add(
+                .init(file: "model.safetensors", name: "a", dtype: "F32", shape: [2], bytes: bytes))
+            for path in ["a/b/c", "a/b/d"] { try session.add(file: path, bytes) }
+            for path in ["model.safetensors/x", "a", "a/b", "a/b/c/d/e"] {
+                let error = #expect(throws: CairnError.self) { try session.add(file: path, bytes) }
+                #expect(error?.code == .usage && error?.message.contains(path) == true)
+            }
+            let error = #expect(throws: CairnError.self) {
+                try session.add(
+                    .init(
+                        file: "a/b/c/m.safetensors", name: "a", dtype: "F32", shape: [2], bytes: bytes))
+            }
+            #expect(error?.code == .usage)
+        }
+        _ = try session.commit()
+        let files = try bench.store.show("2").files.filter { $0.kind == .file }.map(\.path)
+        #expect(files == ["a/b/c", "a/b/d", "model.safetensors"])
+    }
+
     @Test func `what is not there, or not as large, is refused by its name`() throws {
         try save(Self.memory(), step: 1)
         let iteration = try bench.store.openIteration("1")
