@@ -247,6 +247,9 @@ cairn_status cairn_save_take(cairn_save *save, cairn_control *control);
 /// `cairn save --json`. Of a rank's part, also `isPart` where others are still missing, or else `iteration`: the `id` of what the parts
 /// make, as `id` is the part's own. However it ends, the save has ended.
 ///
+/// Once it is durable it is CAIRN_OK: whatever keeps an automatic policy from being applied after that, `cancel` too, is one of the
+/// document's `warnings`.
+///
 /// "exists" where the run has another iteration at this step.
 cairn_status cairn_save_commit(cairn_save *save, cairn_control *control, char **json);
 

@@ -105,7 +105,7 @@ public struct SaveResult: Sendable {
     public var iteration: String?
     /// Steps that count no longer, as the training went back behind them.
     public var superseded: [UInt64] = []
-    /// Sentences for people: what was saved in another way than they may expect.
+    /// Sentences for people: what was saved in another way than they may expect, and why a policy was not applied to the end.
     public var warnings: [String]
 
     public init(

@@ -96,7 +96,7 @@ public final class StateSave {
     /// Reads the rest and commits: when it returns, the iteration survives a power cut. Nothing can be added any more, however it ends.
     ///
     /// A part is durable then as well, and seen by nobody; the iteration is there as soon as all its parts are. Files that several parts
-    /// have must be the same in all.
+    /// have must be the same in all. What goes wrong with an automatic policy after that is one of the `warnings`.
     /// - Throws: `.exists` where the run has another iteration at this step.
     public func commit(progress: Progress = .silent) throws -> SaveResult { try intake.commit(progress) }
 

@@ -14,7 +14,8 @@ extension Store {
 
     /// Saves a checkpoint folder or file, writing only what the store does not have.
     ///
-    /// When it returns, the iteration survives a power cut. When it throws, or the process dies, the store is as it was.
+    /// When it returns, the iteration survives a power cut. When it throws, or the process dies, the store is as it was. What goes wrong
+    /// with an automatic policy after the commit is one of the `warnings`.
     /// - Throws: `.usage` for wrong or missing names and steps and for what no checkpoint can hold; `.exists` where the run has
     ///   another iteration at this step; `.changed` where a file changed meanwhile.
     @discardableResult
@@ -61,7 +62,7 @@ extension Store {
                     identity.warnings(subject.path, except: plans.keptWhole) + plans.warnings
                     + earlier.warnings
                     + lostBases(session)
-                try applyAutomaticPolicy(run, &result, progress)
+                applyAutomaticPolicy(run, &result, progress)
                 return result
             }
             guard attempt < Self.attempts else { throw Self.overtaken(attempt) }
@@ -240,16 +241,19 @@ extension Store {
         return result
     }
 
-    func applyAutomaticPolicy(_ run: String, _ result: inout SaveResult, _ progress: Progress) throws {
-        guard !result.dryRun, try policy(run: run)?.auto == true else { return }
+    /// What was committed is saved, and reported as that, whatever keeps the policy from being applied.
+    func applyAutomaticPolicy(_ run: String, _ result: inout SaveResult, _ progress: Progress) {
+        var collection = CollectionResult()
         do {
-            let collection = try collect(dryRun: false, progress: progress)
-            result.deleted = collection.deletedIterations
-            result.reclaimedBytes = collection.reclaimedBytes
-            result.warnings += collection.warnings
-        } catch let error as CairnError where error.code == .busy {
-            result.warnings.append("the policy was not applied: \(error.message)")
+            guard !result.dryRun, try policy(run: run)?.auto == true else { return }
+            try collect(&collection, progress: progress)
+        } catch {
+            let why = (error as? CairnError)?.code == .interrupted ? "interrupted" : "\(error)"
+            result.warnings.append("this is saved, but the policy was not applied to the end: \(why)")
         }
+        result.deleted = collection.deletedIterations
+        result.reclaimedBytes = collection.reclaimedBytes
+        result.warnings += collection.warnings
     }
 }
 

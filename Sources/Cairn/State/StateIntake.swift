@@ -113,7 +113,7 @@ final class StateIntake {
             result.isPart = false
             result.iteration = iteration.idText
         }
-        if !result.isPart { try store.applyAutomaticPolicy(run, &result, progress) }
+        if !result.isPart { store.applyAutomaticPolicy(run, &result, progress) }
         result.seconds = Clock.monotonic - start
         return result
     }

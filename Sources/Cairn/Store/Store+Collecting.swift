@@ -7,12 +7,18 @@ extension Store {
     /// Killed at any instant, it leaves every kept iteration whole. Works on a full disk.
     /// - Throws: `.damage`, having freed nothing, where something that must be kept can't be read.
     public func collect(dryRun: Bool, progress: Progress = .silent) throws -> CollectionResult {
-        let start = Clock.monotonic
+        var result = CollectionResult(dryRun: dryRun)
+        try collect(&result, progress: progress)
+        return result
+    }
+
+    /// - Parameter result: also has what was deleted where this throws.
+    func collect(_ result: inout CollectionResult, progress: Progress) throws {
+        let (start, dryRun) = (Clock.monotonic, result.dryRun)
         defer { progress.end() }
         progress.begin(phase: "collecting", totalBytes: 0)
         try progress.checkInterruption()
         if !dryRun { try removeAbandonedParts() }
-        var result = CollectionResult(dryRun: dryRun)
         var doomed: [Doomed] = []
         var inUse: [UInt64] = []
         // What is known to be damaged takes no place from what is whole. Only looked for where something is to go.
@@ -46,7 +52,6 @@ extension Store {
                 "this file system gives back only whole packs: space inside of others stays taken")
         }
         result.seconds = Clock.monotonic - start
-        return result
     }
 
     private typealias Doomed = (info: IterationInfo, reason: String)

@@ -194,4 +194,45 @@ import Testing
         #expect(result.deleted.map(\.step) == [1] && result.reclaimedBytes > 0)
         #expect(try bench.store.iterations().map(\.step) == [2, 3])
     }
+
+    /// Saves step 2 of `main`, of whose iterations only the last is to be kept, from a folder or from memory.
+    private func saveUnderAPolicy(isState: Bool, _ progress: Cairn.Progress = .silent) throws -> SaveResult {
+        try bench.store.save(
+            try bench.write("checkpoint-1", ["a.bin": [1]]), options: SaveOptions(run: "main"))
+        try bench.store.setPolicy(Policy(keepLast: 1, auto: true), run: "main")
+        guard isState else {
+            let folder = try bench.write("checkpoint-2", ["a.bin": [2]])
+            return try bench.store.save(folder, options: SaveOptions(run: "main"), progress: progress)
+        }
+        let save = try bench.store.beginSave(StateSaveOptions(run: "main", step: 2))
+        try [2 as UInt8].withUnsafeBytes { try save.add(file: "a.bin", $0) }
+        return try save.commit(progress: progress)
+    }
+
+    @Test(arguments: [false, true])
+    func whatIsDurableIsSavedWhateverKeepsThePolicyFromBeingApplied(isState: Bool) throws {
+        let other = try bench.write("checkpoint-9", ["a.bin": [9]])
+        try bench.store.save(other, options: SaveOptions(run: "other"))
+        let packs = bench.path("store/packs")
+        let pack = try #require(try FileManager.default.contentsOfDirectory(atPath: packs).first)
+        try FileManager.default.removeItem(atPath: packs + "/" + pack)
+        let result = try saveUnderAPolicy(isState: isState)
+        #expect(result.id != nil && result.warnings.count == 1)
+        #expect(result.warnings[0].contains("not applied to the end: nothing was collected, as other@9"))
+        // It came so far.
+        #expect(result.deleted.map(\.step) == [1])
+        #expect(try bench.store.iterations(run: "main").map(\.step) == [2])
+    }
+
+    @Test(arguments: [false, true])
+    func whoeverStopsASaveAfterItsCommitIsToldThatItIsSaved(isState: Bool) throws {
+        let path = bench.store.path
+        let progress = Progress(isInterrupted: {
+            (try? Store.open(at: path).iterations().contains { $0.step == 2 }) ?? true
+        })
+        let result = try saveUnderAPolicy(isState: isState, progress)
+        #expect(result.id != nil && result.deleted.isEmpty)
+        #expect(result.warnings == ["this is saved, but the policy was not applied to the end: interrupted"])
+        #expect(try bench.store.iterations().map(\.step) == [1, 2])
+    }
 }
