@@ -129,7 +129,7 @@ extension Store {
     }
 
     /// Commits a draft, or finds that the store has the same iteration already.
-    /// - Returns: nil where everything has to be put again.
+    /// - Returns: nil where everything has to be put again, as a collection removed what this relies on.
     func commit(_ draft: Draft, _ options: SaveOptions, _ session: SaveSession) throws -> SaveResult? {
         let head = draft.head
         var result = SaveResult(
@@ -161,16 +161,20 @@ extension Store {
             storedBefore: draft.storedBefore)
         let outcome = try session.commit(manifest) { transaction in
             guard try transaction.iterationNumber(run: head.run, step: head.step) == existing?.number else {
-                // Someone committed the same step a moment ago: look at theirs.
                 return .cancel
             }
             try Self.check(pins, existing, transaction)
             return .commit(replacing: existing?.number)
         }
-        guard case .committed(_, let stored) = outcome else { return nil }
-        result.id = ChunkID.of(bytes).hex
-        result.storedBytes = stored
-        return result
+        switch outcome {
+        case .committed(_, let stored):
+            result.id = ChunkID.of(bytes).hex
+            result.storedBytes = stored
+            return result
+        // Someone committed the same step, or deleted it, a moment ago: look at what is there now.
+        case .cancelled: return try commit(draft, options, session)
+        case .mustRepeat: return nil
+        }
     }
 
     /// The pins that a save sets at once: the given one, and the policy's milestone.

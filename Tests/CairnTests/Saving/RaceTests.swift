@@ -120,6 +120,33 @@ import Testing
         #expect(try bench.store.verify().ok)
     }
 
+    /// What was taken can't be read again, and need not be.
+    @Test(arguments: [false, true])
+    func ofTwoStatesOfOneStepOneIsRefusedOrTakesThePlaceOfTheOther(replaces: Bool) throws {
+        for step in 10..<18 as Range<UInt64> {
+            let saves = try (0..<2).map { seed in
+                var options = StateSaveOptions(run: "main", step: step)
+                options.replace = replaces
+                let save = try Store.open(at: bench.store.path).beginSave(options)
+                try [seed, step].withUnsafeBytes { try save.add(file: "a.bin", $0) }
+                try save.take()
+                return save
+            }
+            let outcomes = Monitor<[CairnError.Code?]>([])
+            for save in saves {
+                nonisolated(unsafe) let save = save
+                Thread.detachNewThread {
+                    let code = bench.code { _ = try save.commit() }
+                    outcomes.change { $0.append(code) }
+                }
+            }
+            let found = outcomes.wait { $0.count == 2 ? $0 : nil }
+            #expect(found.count { $0 == nil } == (replaces ? 2 : 1), "\(found)")
+            #expect(replaces || found.contains(.exists), "\(found)")
+        }
+        #expect(try bench.store.verify().ok)
+    }
+
     @Test func aDestinationThatAppearsMeanwhileIsLeftAlone() throws {
         try bench.store.save(bench.path("checkpoint-3"))
         let place = bench.path("to")
