@@ -16,13 +16,17 @@ struct Options {
     }
 
     /// The value of an option; nil where it is not given, or null.
-    mutating func json(_ name: String) -> JSON? {
+    private mutating func json(_ name: String) -> JSON? {
         guard let value = members.removeValue(forKey: name), !value.isNull else { return nil }
         return value
     }
 
-    mutating func bool(_ name: String) throws(CairnError) -> Bool {
-        try value(name, "true or false") { $0.bool } ?? false
+    mutating func bool(_ name: String, unlessGiven usual: Bool = false) throws(CairnError) -> Bool {
+        try value(name, "true or false") { $0.bool } ?? usual
+    }
+
+    mutating func object(_ name: String) throws(CairnError) -> [JSON.Member] {
+        try value(name, "an object") { $0.members } ?? []
     }
 
     mutating func int(_ name: String, in range: ClosedRange<Int>) throws(CairnError) -> Int? {

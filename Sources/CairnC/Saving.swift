@@ -21,14 +21,14 @@ extension StateSaveOptions {
         }
         self.init(run: try options.text("run"), step: step)
         metrics = try options.metrics("metrics")
-        for member in options.json("metadata")?.members ?? [] {
+        for member in try options.object("metadata") {
             metadata[member.key] = String(decoding: member.value.serialized(), as: UTF8.self)
         }
         pin = try options.text("pin")
         replace = try options.bool("replace")
         rehash = try options.bool("rehash")
         earlier = try options.text("earlier")
-        if let reads = options.json("readsBases") { readsBases = reads.bool ?? true }
+        readsBases = try options.bool("readsBases", unlessGiven: true)
         isPrivate = try options.bool("isPrivate")
         if let rank = try options.int("rank", in: 0...99_999) {
             part = StatePart(

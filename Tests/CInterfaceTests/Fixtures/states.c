@@ -88,6 +88,8 @@ int main(int count, char **arguments) {
     cairn_save_close(save);
     EXPECT_FAILURE(cairn_save_begin(store, "{}", &save), CAIRN_USAGE, "usage", "step");
     EXPECT_FAILURE(cairn_save_begin(store, "{\"step\": 1, \"pace\": 2}", &save), CAIRN_USAGE, "usage", "pace");
+    EXPECT_FAILURE(cairn_save_begin(store, "{\"step\": 1, \"metadata\": \"a\"}", &save), CAIRN_USAGE, "usage", "\"metadata\" must be an object");
+    EXPECT_FAILURE(cairn_save_begin(store, "{\"step\": 1, \"readsBases\": \"a\"}", &save), CAIRN_USAGE, "usage", "true or false");
     EXPECT(save == NULL);
     EXPECT_ANSWER(cairn_list(store, NULL, &json), "\"step\":2");
 
