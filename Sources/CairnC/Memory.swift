@@ -3,10 +3,9 @@
 public import CCairn
 internal import Cairn
 internal import Platform
-internal import Synchronization
 
 /// What `cairn_map` has mapped, by its address.
-private let mapped = Mutex<[UInt: Mapping]>([:])
+private let mapped = Monitor<[UInt: Mapping]>([:])
 
 private struct Mapping: Sendable {
     /// Let go of by hand: where this was mapped before a fork, something else may lie at its address in the child.
@@ -26,14 +25,14 @@ public func cairn_map(
         }
         let buffer = try Buffer(size: (bytes + 4095) & ~4095)
         let address = buffer.bytes.baseAddress!
-        mapped.withLock { $0[UInt(bitPattern: address)] = Mapping(buffer: .passRetained(buffer)) }
+        mapped.change { $0[UInt(bitPattern: address)] = Mapping(buffer: .passRetained(buffer)) }
         memory.pointee = address
     }
 }
 
 @c @implementation
 public func cairn_unmap(_ memory: UnsafeMutableRawPointer?, _ bytes: Int) {
-    let mapping = mapped.withLock { $0.removeValue(forKey: UInt(bitPattern: memory)) }
+    let mapping = mapped.change { $0.removeValue(forKey: UInt(bitPattern: memory)) }
     // Not under the lock: for gigabytes it takes a while.
     if let mapping, mapping.generation == Process.forkGeneration { mapping.buffer.release() }
 }

@@ -33,7 +33,7 @@ public final class Progress: Sendable {
 
     private static let microsecondsBetweenReports: UInt64 = 100_000
 
-    private let phase = Mutex(Phase())
+    private let phase = Monitor(Phase())
     private let doneBytes = Atomic<UInt64>(0)
     /// When the next report is due, in microseconds of the monotonic clock; `.max` between phases.
     private let nextReport = Atomic<UInt64>(.max)
@@ -59,7 +59,7 @@ public final class Progress: Sendable {
     /// - Parameter totalBytes: what the phase will advance to; 0 where nobody knows.
     public func begin(phase name: String, totalBytes: UInt64) {
         guard report != nil else { return }
-        phase.withLock { $0 = Phase(name: name, totalBytes: totalBytes, start: Clock.monotonic) }
+        phase.change { $0 = Phase(name: name, totalBytes: totalBytes, start: Clock.monotonic) }
         doneBytes.store(0, ordering: .relaxed)
         nextReport.store(Self.now + Self.microsecondsBetweenReports, ordering: .relaxed)
     }
@@ -76,7 +76,7 @@ public final class Progress: Sendable {
         let (won, _) = nextReport.compareExchange(
             expected: due, desired: now + Self.microsecondsBetweenReports, ordering: .relaxed)
         if !won { return }
-        phase.withLock { phase in
+        phase.change { phase in
             // The phase may have ended since: its line must not come back.
             if nextReport.load(ordering: .relaxed) == .max { return }
             report(
@@ -92,7 +92,7 @@ public final class Progress: Sendable {
     /// The phase is over, however it ended. Harmless without one.
     public func end() {
         guard let report else { return }
-        phase.withLock { _ in
+        phase.change { _ in
             if nextReport.exchange(.max, ordering: .relaxed) != .max { report(nil) }
         }
     }

@@ -29,7 +29,7 @@ final class TensorComparison: Sendable {
     private let tasks: [Stretch]
     private let comparison: ByteComparison
     private let next = Atomic<Int>(0)
-    private let found: Mutex<[ElementDifference]>
+    private let found: Monitor<[ElementDifference]>
 
     init(_ chunks: ChunkStore, _ pairs: [Pair], settings: Settings) {
         self.pairs = pairs
@@ -41,7 +41,7 @@ final class TensorComparison: Sendable {
             }
         }
         comparison = ByteComparison(chunks, memory: settings.memory / 4)
-        found = Mutex([ElementDifference](repeating: ElementDifference(), count: pairs.count))
+        found = Monitor([ElementDifference](repeating: ElementDifference(), count: pairs.count))
     }
 
     /// How each pair differs.
@@ -55,7 +55,7 @@ final class TensorComparison: Sendable {
                 try compare(tasks[index], progress)
             }
         }
-        return found.withLock { $0 }
+        return found.change { $0 }
     }
 
     private func compare(_ task: Stretch, _ progress: Progress) throws {
@@ -66,7 +66,7 @@ final class TensorComparison: Sendable {
             difference.add($0, $1, dtype: pair.dtype, width: pair.width)
             return true
         }
-        found.withLock { $0[task.pair].add(difference) }
+        found.change { $0[task.pair].add(difference) }
         progress.advance(bytes: task.range.upperBound - task.range.lowerBound)
     }
 }

@@ -1,4 +1,4 @@
-internal import Synchronization
+internal import Platform
 internal import TensorFormats
 
 /// The checksums of parts of files, which are put together piece by piece, in any order.
@@ -15,7 +15,7 @@ final class PartChecksums: Sendable {
     /// By file, and by the part that each is of: where checksums are to be.
     private let places: [[Int: [UInt64]]]
     /// By file and part, in any order.
-    private let pieces: Mutex<[[Int: [Piece]]]>
+    private let pieces: Monitor<[[Int: [Piece]]]>
 
     init(_ files: [OutputFile], _ bounds: [[UInt64]]) {
         self.bounds = bounds
@@ -26,7 +26,7 @@ final class PartChecksums: Sendable {
             }
             return places
         }
-        pieces = Mutex(files.map { _ in [:] })
+        pieces = Monitor(files.map { _ in [:] })
     }
 
     /// Takes note of bytes of a file.
@@ -41,7 +41,7 @@ final class PartChecksums: Sendable {
             var checksum = CRC32()
             checksum.update(UnsafeRawBufferPointer(rebasing: bytes[Int(lower - start)..<Int(upper - start)]))
             let piece = Piece(start: lower, count: upper - lower, checksum: checksum)
-            pieces.withLock { $0[file][index, default: []].append(piece) }
+            pieces.change { $0[file][index, default: []].append(piece) }
         }
     }
 
@@ -57,7 +57,7 @@ final class PartChecksums: Sendable {
 
     /// The checksums of a file of which all bytes were noted, and where they are to be.
     func fields(of file: Int) -> [(offset: UInt64, bytes: [UInt8])] {
-        let pieces = pieces.withLock { $0[file] }
+        let pieces = pieces.change { $0[file] }
         return places[file].flatMap { part, offsets in
             var checksum = CRC32()
             for piece in (pieces[part] ?? []).sorted(by: { $0.start < $1.start }) {

@@ -1,4 +1,4 @@
-internal import Synchronization
+internal import Platform
 
 /// What was read, kept within a limit of memory for when it is asked for again.
 final class Recent<Key: Hashable & Sendable, Value: Sendable>: Sendable {
@@ -10,7 +10,7 @@ final class Recent<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
     private let limit: Int
     private let size: @Sendable (Value) -> Int
-    private let state = Mutex(State())
+    private let state = Monitor(State())
 
     /// - Parameters:
     ///   - limit: bytes of memory for what is kept.
@@ -22,14 +22,14 @@ final class Recent<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
     /// A value that was read before, or is read now; by several threads at the same time where they come together.
     func value(for key: Key, _ read: () throws -> Value) rethrows -> Value {
-        let known = state.withLock { state in
+        let known = state.change { state in
             state.uses += 1
             state.values[key]?.lastUse = state.uses
             return state.values[key]?.value
         }
         if let known { return known }
         let value = try read()
-        state.withLock { state in
+        state.change { state in
             if state.values.updateValue((value, state.uses), forKey: key) == nil {
                 state.bytes += size(value)
             }

@@ -1,6 +1,7 @@
 // A handle in the child of a fork is refused there, also where threads of the library have run before, and the
 // parent goes on with it.
 #include "expect.h"
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +22,20 @@ static void useBefore(void) {
     cairn_unmap(to, size);
 }
 
+static void *unmapNothing(void *unused) {
+    static char nothing;
+    for (int i = 0; i < 200000; i++) cairn_unmap(&nothing, 1);
+    return unused;
+}
+
+// Each waits for the other now and then, also the thread that was there before the fork.
+static void withAnotherThread(void) {
+    pthread_t thread;
+    EXPECT(pthread_create(&thread, NULL, unmapNothing, NULL) == 0);
+    unmapNothing(NULL);
+    EXPECT(pthread_join(thread, NULL) == 0);
+}
+
 static void inChild(void) {
     char *json = (char *)store;
     EXPECT_FAILURE(cairn_list(store, NULL, &json), CAIRN_USAGE, "usage", "open the store in the child");
@@ -35,6 +50,7 @@ static void inChild(void) {
     memset(own, 1, 1 << 20);
     if (own != mapped) cairn_unmap(mapped, 1 << 20);
     EXPECT(((char *)own)[1000] == 1);
+    withAnotherThread();
 
     cairn_store *opened;
     EXPECT_OK(cairn_open(in(folder, "store"), NULL, &opened));

@@ -1,6 +1,5 @@
 internal import ChunkStore
 internal import Platform
-internal import Synchronization
 internal import TensorFormats
 
 /// A weight with LoRA's product added to it, as peft's `merge_and_unload` computes it from what `from_pretrained` loads: the matrices in
@@ -18,12 +17,12 @@ final class MergedTensor: ComputedBytes {
     private let dtype: DType
     private let update: Adapter.Update
     private let chunks: ChunkStore
-    private let state = Mutex<(matrices: Matrices?, left: UInt64)>((nil, 0))
+    private let state = Monitor<(matrices: Matrices?, left: UInt64)>((nil, 0))
 
     init(_ base: ModelTensor, _ dtype: DType, _ update: Adapter.Update, _ chunks: ChunkStore) {
         (self.base, self.dtype, self.update, self.chunks) = (base, dtype, update, chunks)
         length = base.length
-        state.withLock { $0.left = base.length }
+        state.change { $0.left = base.length }
     }
 
     func fill(_ target: UnsafeMutableRawBufferPointer, from offset: UInt64) throws {
@@ -37,14 +36,14 @@ final class MergedTensor: ComputedBytes {
         target.copyBytes(
             from: bytes[Int(offset - elements.lowerBound * size)..<Int(end - elements.lowerBound * size)])
         // Once all is written, the memory is given back.
-        state.withLock { state in
+        state.change { state in
             state.left -= min(state.left, UInt64(target.count))
             if state.left == 0 { state.matrices = nil }
         }
     }
 
     private func matrices() throws -> Matrices {
-        if let known = state.withLock({ $0.matrices }) { return known }
+        if let known = state.change({ $0.matrices }) { return known }
         func floats(_ tensor: ModelTensor) throws -> [Float] {
             try Adapter.floats(try tensor.read(0..<tensor.length, chunks), tensor.dtype)
         }
@@ -56,7 +55,7 @@ final class MergedTensor: ComputedBytes {
                 rows: Self.transposed(b, rows: Int(update.b.shape[0])),
                 columns: Self.transposed(a, rows: Int(update.rank)))
             : Matrices(rows: a, columns: b)
-        state.withLock { $0.matrices = matrices }
+        state.change { $0.matrices = matrices }
         return matrices
     }
 
