@@ -602,6 +602,41 @@ else:
         self.assert_whole(0, 1, 2)
 
 
+class SignalTests(Tests):
+    def test_a_handler_that_saves_while_a_save_begins_is_told_what_to_do(self):
+        class Signalling:
+            def state_dict(self):
+                signal.raise_signal(signal.SIGUSR1)
+                return {"a": 1}
+
+        def work():
+            # Where it waits for itself.
+            signal.alarm(30)
+            store, heard = cairn.open(self.path), []
+
+            def handler(*_):
+                try:
+                    store.save(9, extra=1)
+                except cairn.Usage as error:
+                    heard.append(str(error))
+
+            signal.signal(signal.SIGUSR1, handler)
+            for step, wait in enumerate((True, False)):
+                store.save(step, model=Signalling(), wait=wait)
+                assert len(heard) == step + 1 and "set a flag" in heard[step], heard
+            store.wait()
+            # While one goes on it may.
+            with Gate.closed() as gate:
+                store.save(2, extra=2, wait=False)
+                gate.wait()
+                gate.open()
+                signal.raise_signal(signal.SIGUSR1)
+            assert len(heard) == 2, heard
+
+        self.assertEqual(ended(fork(work)), 0)
+        self.assert_whole(0, 1, 2, 9)
+
+
 class SigtermTests(Tests):
     def terminated(self, work):
         """The status of a child that says when it is ready for its SIGTERM."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable, NamedTuple, Optional
 
 from . import _library
@@ -241,7 +242,9 @@ class Saver:
         # Stays open while something is being saved.
         self._opened = opened
         self._last: Optional[Saving] = None
-        self._lock = threading.Lock()
+        # Reentrant, as a signal's handler runs in the middle of whatever the main thread does.
+        self._lock = threading.RLock()
+        self._is_beginning = False
 
     def save(
         self,
@@ -256,7 +259,7 @@ class Saver:
         """`copies` is how many of the state are kept in memory, `limit` the most bytes of one."""
         start = time.perf_counter()
         with Hold():
-            with self._lock:
+            with self._alone():
                 if not self._is_free(skips):
                     return Saving(step, skipped=True)
                 saving = Saving(step)
@@ -265,6 +268,21 @@ class Saver:
                 self._wait(saving)
         saving.stall = time.perf_counter() - start
         return saving
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Within this one thread begins one save. Raises Usage where it is beginning another one."""
+        with self._lock:
+            if self._is_beginning:
+                raise Usage(
+                    "save was called while the same thread was beginning a save, as from the handler of a signal: let "
+                    "that set a flag and save after the step, or let cairn.on_sigterm handle the signal (signals=)"
+                )
+            try:
+                self._is_beginning = True
+                yield
+            finally:
+                self._is_beginning = False
 
     def _is_free(self, skips: bool) -> bool:
         """Waits for the save before, and raises what it failed of. False where there is to be no waiting."""
@@ -325,7 +343,7 @@ class Saver:
 
     def forget(self) -> None:
         """In the child of a fork, where no thread of the parent's runs and none of its memory is."""
-        self._last, self._lock = None, threading.Lock()
+        self._last, self._lock, self._is_beginning = None, threading.RLock(), False
         self.memory = HostMemory()
 
     def _begin_direct(self, saving: Saving, plan: Plan, copied: Sequence[Leaf]) -> None:
