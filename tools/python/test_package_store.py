@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """What the package `cairn` promises of saving and loading, also where something fails in the middle."""
+import contextlib
 import copy
 import gc
 import json
@@ -690,7 +691,7 @@ class SigtermTests(Tests):
                 def go():
                     gate.wait()
                     ready()
-                    while _sigterm._state.due is None:
+                    while not _sigterm._state.due:
                         time.sleep(0.01)
                     gate.open()
 
@@ -720,6 +721,38 @@ class SigtermTests(Tests):
                 time.sleep(60)
 
         self.assertEqual(self.terminated(work), 5)
+
+    def test_one_within_another_saves_and_then_the_other_does(self):
+        def work(store, ready, holds):
+            def save():
+                return store.save(len(store.iterations()), extra=1)
+
+            with cairn.on_sigterm(save), cairn.on_sigterm(save), cairn.on_sigterm(save) as sigterm:
+                with sigterm.hold() if holds else contextlib.nullcontext():
+                    ready()
+                    time.sleep(1 if holds else 60)
+                time.sleep(60)
+
+        for count, holds in ((3, False), (6, True)):
+            self.assertEqual(self.terminated(lambda *given: work(*given, holds)), -signal.SIGTERM)
+            self.assert_whole(*range(count))
+
+    def test_other_signals_are_handled_alike_and_none_is_lost(self):
+        def work(store, ready):
+            heard = []
+            signal.signal(signal.SIGUSR1, lambda *_: (heard.append(1), store.save(10 + len(heard), extra=1)))
+            signals = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR1
+            with cairn.on_sigterm(lambda: store.save(1, extra=1), signals=signals):
+                signal.raise_signal(signal.SIGUSR1)
+                assert heard == [1], heard
+            with cairn.on_sigterm(lambda: store.save(2, extra=1), signals=signals) as sigterm, sigterm.hold():
+                signal.raise_signal(signal.SIGUSR1)
+                ready()
+                while len(_sigterm._state.due) < 2:
+                    time.sleep(0.01)
+
+        self.assertEqual(self.terminated(work), -signal.SIGTERM)
+        self.assert_whole(1, 2, 11, 12)
 
     def test_children_save_nothing(self):
         def work(store, ready):

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import traceback
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any, Callable, Optional
 
@@ -13,7 +14,7 @@ from .errors import Usage
 
 
 class Hold:
-    """Within this, no SIGTERM is acted upon by `on_sigterm`; one that comes meanwhile is, when it ends."""
+    """Within this, no signal is acted upon by `on_sigterm`; one that comes meanwhile is, when it ends."""
 
     def __enter__(self) -> None:
         if _is_main():
@@ -36,25 +37,32 @@ class on_sigterm:  # noqa: N801
     `function` is called in the main thread: at once, or at the end of a `hold()`, which keeps it from seeing
     half of a step. It never runs inside of a save that is under way. What it returns is waited for, if that
     is a `Saving`. What it raises is printed. Then whoever handled SIGTERM before gets it, so that by
-    default the process ends with its status. A second SIGTERM changes nothing; SIGKILL, which schedulers
-    send a while later, ends it at once, and leaves the store whole.
+    default the process ends with its status; another `on_sigterm` around this one saves as well. A second
+    SIGTERM changes nothing; SIGKILL, which schedulers send a while later, ends it at once, and leaves the
+    store whole.
+
+    `signals` are those that it is about: with `(signal.SIGTERM, signal.SIGUSR1)` also the warning that Slurm
+    sends on request (`--signal=USR1@90`). The process ends of that, too, unless something handled it before.
 
     Raises Usage in another thread than the main one, where Python allows no handlers of signals.
     """
 
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[[], Any], *, signals: Iterable[int] = (signal.SIGTERM,)) -> None:
+        self._function, self._signals = function, frozenset(signals)
         self._process = os.getpid()
-        self._before: Any = signal.SIG_DFL
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> on_sigterm:
         if not _is_main():
             raise Usage("on_sigterm is for the main thread: Python handles signals there alone")
-        self._before = signal.signal(signal.SIGTERM, self._handle) or signal.SIG_DFL
+        for number in self._signals:
+            self._before[number] = signal.getsignal(number) or signal.SIG_DFL
+            signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
     @staticmethod
     def hold() -> Hold:
@@ -64,9 +72,9 @@ class on_sigterm:  # noqa: N801
     def _handle(self, number: int, frame: Optional[FrameType]) -> None:
         if self._process != os.getpid():
             # A child, such as a worker of a data loader, which has nothing to save.
-            self._pass_on()
-        elif _state.due is None:
-            _state.due = self
+            self._pass_on(number)
+        elif (self, number) not in _state.due:
+            _state.due.append((self, number))
             _state.act()
 
     def _save(self) -> None:
@@ -76,11 +84,12 @@ class on_sigterm:  # noqa: N801
                 saving.wait()
         except BaseException:
             traceback.print_exc()
-        self._pass_on()
 
-    def _pass_on(self) -> None:
-        signal.signal(signal.SIGTERM, self._before)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def _pass_on(self, number: int) -> None:
+        signal.signal(number, self._before[number])
+        # Now, as it may go to another one, which is due then.
+        _state.due = [one for one in _state.due if one != (self, number)]
+        os.kill(os.getpid(), number)
 
 
 class _State:
@@ -88,19 +97,20 @@ class _State:
 
     def __init__(self) -> None:
         self.holds = 0
-        self.due: Optional[on_sigterm] = None
+        # Who has to save, and of which signal.
+        self.due: list[tuple[on_sigterm, int]] = []
 
     def act(self) -> None:
         """Does what is due, unless it has to wait."""
-        due = self.due
-        if due is not None and self.holds == 0:
+        while self.due and self.holds == 0:
+            due, number = self.due[0]
             # Saves of its own don't begin it once more.
             self.holds += 1
             try:
                 due._save()
             finally:
                 self.holds -= 1
-                self.due = None
+                due._pass_on(number)
 
 
 def _is_main() -> bool:
