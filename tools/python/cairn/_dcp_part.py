@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, Callable, Optional, Union
+from typing import Any, Optional, Union
 
 import torch
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
@@ -13,10 +13,10 @@ from torch.distributed.checkpoint.storage import WriteResult
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ._arrays import torch_leaf
+from ._background import interruptible
 from ._dcp_metadata import Stored, Value
 from ._iteration import part_file
-from ._library import Control
-from ._saving import Plan, Saver, Saving, Session
+from ._saving import Plan, Session
 from ._store import Store
 from ._tree import flatten
 from .errors import NotData
@@ -72,7 +72,7 @@ class Part:
     def __init__(self, store: Store, plan: Plan, share: Share) -> None:
         self.files: dict[str, bytes] = {}
         self.folder = plan.folder
-        self._share, self._step = share, plan.step
+        self._share = share
         self._shards = plan.flat.shards
         self._session = Session(store._handle(), plan._replace(files=self.files), None, False)
         self._names: set[tuple[str, str]] = set()
@@ -132,27 +132,15 @@ class Part:
 
     def take(self) -> None:
         """Reads what was added, so that its memory is free."""
-
-        def work(control: Control) -> dict[str, Any]:
-            self._session.take(control)
-            return {}
-
-        self._run(work)
+        interruptible(self._session.take)
         self._held.clear()
         self._copied = 0
 
     def commit(self) -> dict[str, Any]:
         """Makes the part durable, and if it is the last one the iteration visible."""
-        saved = self._run(self._session.commit)
+        saved: dict[str, Any] = interruptible(self._session.commit)
         self.close()
         return saved
-
-    def _run(self, work: Callable[[Control], dict[str, Any]]) -> dict[str, Any]:
-        """In a thread of its own, so that Ctrl-C gets through."""
-        saving = Saving(self._step)
-        saving._start(work)
-        Saver._wait(saving)
-        return saving.wait() or {}
 
     def close(self) -> None:
         """Gives up what is not committed."""
