@@ -287,6 +287,27 @@ for number, memory in enumerate(("two", "one")):
         self.store.save(2, extra=state(2), wait=False).wait()
         self.assert_whole(2)
 
+    def test_a_save_that_is_cancelled_before_it_begins_gives_back_all_it_has(self):
+        start = threading.Thread.start
+
+        def late(thread):
+            if thread.name.startswith("cairn-save"):
+                thread.name = "cancelled"
+                self.store._saver._last.cancel()
+            start(thread)
+
+        memory = self.store._saver.memory
+        for step, (copies, staging) in enumerate(MODES):
+            with self.subTest(memory=copies, staging=staging), mock.patch.object(threading.Thread, "start", late):
+                saving = self.store.save(step, extra=state(1), wait=False, memory=copies, staging=staging)
+                saving._background.wait()
+                self.assertEqual((len(memory._free), memory.base, saving in _saving._open), (1, None, False))
+                # Of a save in waves most is written already.
+                self.assertEqual(list(self.path.glob("packs/*")), [])
+                with self.assertRaisesRegex(cairn.Interrupted, "before it began"):
+                    saving.wait()
+        self.assert_whole()
+
     def test_two_stores_save_into_one_run_in_turns(self):
         model = torch.nn.Linear(400, 500)
         stores = [self.store, self.open()]

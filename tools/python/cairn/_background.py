@@ -30,8 +30,8 @@ class Background:
         """Whether nothing of it goes on. True before it was started, too."""
         return self._thread is None or self._ended.is_set()
 
-    def start(self, work: Work) -> None:
-        """Begins it. Where this is interrupted, it is stopped."""
+    def start(self, work: Work, end: Callable[[], None] = lambda: None) -> None:
+        """Begins it. Where this is interrupted, it is stopped. `end` follows, also where it was cancelled before it began."""
 
         def run() -> None:
             try:
@@ -43,7 +43,10 @@ class Background:
                 traceback.clear_frames(error.__traceback__)
                 self.error = error
             finally:
-                self._ended.set()
+                try:
+                    end()
+                finally:
+                    self._ended.set()
 
         # Not a daemon: an interpreter that ends waits for it.
         self._thread = threading.Thread(target=run, name=self._name, daemon=False)

@@ -67,7 +67,7 @@ class Session:
     def __init__(self, store: int, plan: Plan, base: Optional[Staged], is_private: bool) -> None:
         rank = {} if plan.rank is None else plan.rank._asdict()
         self._plan, self._base = plan, base
-        self._address = _library.handle(
+        address = _library.handle(
             "cairn_save_begin",
             store,
             _library.options(
@@ -83,6 +83,7 @@ class Session:
                 **plan.options,
             ),
         )
+        self._begun = _library.Handle(address, "cairn_save_close")
 
     def add(self, leaves: Sequence[Leaf], staged: Optional[Staged]) -> None:
         """Adds tensors: as they lie in staging memory, else in their own."""
@@ -92,7 +93,7 @@ class Session:
             base = None if self._base is None else self._base.address(leaf.part, leaf.name, leaf.nbytes)
             _library.call(
                 "cairn_save_add_tensor",
-                self._address,
+                self._begun.address,
                 _library.text(part_file(self._plan.folder, leaf.part)),
                 _library.text(leaf.name),
                 _library.text(leaf.dtype),
@@ -105,15 +106,17 @@ class Session:
 
     def take(self, control: Control) -> None:
         """Reads what was added; its memory may change then."""
-        _library.call("cairn_save_take", self._address, ctypes.byref(control))
+        _library.call("cairn_save_take", self._begun.address, ctypes.byref(control))
 
     def commit(self, control: Control) -> dict[str, Any]:
         """Reads the rest and commits."""
         plan = self._plan
         files = {**plan.files, plan.folder + STATE_FILE: plan.state_file()}
         for path, data in files.items():
-            _library.call("cairn_save_add_file", self._address, _library.text(path), data, len(data))
-        result: dict[str, Any] = _library.answer("cairn_save_commit", self._address, ctypes.byref(control))
+            _library.call("cairn_save_add_file", self._begun.address, _library.text(path), data, len(data))
+        result: dict[str, Any] = _library.answer(
+            "cairn_save_commit", self._begun.address, ctypes.byref(control)
+        )
         return result
 
     def __enter__(self) -> Session:
@@ -124,9 +127,7 @@ class Session:
 
     def close(self) -> None:
         """Gives it up where it was not committed."""
-        address, self._address = self._address, 0
-        if address:
-            _library.end("cairn_save_close", address)
+        self._begun.close()
 
 
 class Saving:
@@ -182,19 +183,15 @@ class Saving:
         control = self._background.control
         return int(control.done_bytes), int(control.total_bytes)
 
-    def _start(self, work: Work) -> None:
+    def _start(self, work: Work, end: Callable[[], None]) -> None:
         _open.add(self)
 
-        def noted(control: Control) -> Any:
-            try:
-                result = work(control)
-            except Interrupted:
+        def ended() -> None:
+            end()
+            if self._background.error is None or isinstance(self._background.error, Interrupted):
                 _open.discard(self)
-                raise
-            _open.discard(self)
-            return result
 
-        self._background.start(noted)
+        self._background.start(work, ended)
 
     def _stop(self) -> None:
         """Cancels it, waits for its end, and hears of what that was."""
@@ -303,7 +300,7 @@ class Saver:
         copied = [leaf for leaf in leaves if leaf.pointer is None] if waits else leaves
         try:
             if limit is not None and staged_size(copied) > limit:
-                self._begin_in_waves(saving, plan, limit, waits)
+                self._begin_in_waves(saving, plan, limit)
             elif waits:
                 self._begin_direct(saving, plan, copied)
             else:
@@ -351,15 +348,12 @@ class Saver:
         staged = self.memory.stage(copied)
 
         def work(control: Control) -> dict[str, Any]:
-            try:
-                with self._session(plan) as session:
-                    session.add([leaf for leaf in plan.flat.leaves if leaf.pointer is not None], None)
-                    session.add(copied, staged)
-                    return session.commit(control)
-            finally:
-                self.memory.give_back(staged)
+            with self._session(plan) as session:
+                session.add([leaf for leaf in plan.flat.leaves if leaf.pointer is not None], None)
+                session.add(copied, staged)
+                return session.commit(control)
 
-        saving._start(work)
+        saving._start(work, lambda: self.memory.give_back(staged))
 
     def _begin_staged(self, saving: Saving, plan: Plan, copies: int) -> None:
         """From a copy of the state."""
@@ -373,22 +367,20 @@ class Saver:
             leaf.array = None
 
         def work(control: Control) -> dict[str, Any]:
-            try:
-                with self._session(plan, base, is_private=True) as session:
-                    session.add(leaves, staged)
-                    result = session.commit(control)
-            except BaseException:
-                self.memory.give_back(staged)
-                raise
-            if copies == 1:
-                self.memory.give_back(staged)
-            else:
+            with self._session(plan, base, is_private=True) as session:
+                session.add(leaves, staged)
+                result = session.commit(control)
+            if copies == 2:
                 self.memory.keep(staged, result["id"])
             return result
 
-        saving._start(work)
+        def end() -> None:
+            if self.memory.base is not staged:
+                self.memory.give_back(staged)
 
-    def _begin_in_waves(self, saving: Saving, plan: Plan, limit: int, waits: bool) -> None:
+        saving._start(work, end)
+
+    def _begin_in_waves(self, saving: Saving, plan: Plan, limit: int) -> None:
         """A state whose copy is larger than the memory for it: all but the last of it is saved before this
         returns."""
         leaves = plan.flat.leaves
@@ -414,14 +406,14 @@ class Saver:
             leaf.array = None
 
         def work(control: Control) -> dict[str, Any]:
-            try:
-                with session:
-                    session.add(rest, staged)
-                    return session.commit(control)
-            finally:
-                self.memory.give_back(staged)
+            session.add(rest, staged)
+            return session.commit(control)
 
-        saving._start(work)
+        def end() -> None:
+            session.close()
+            self.memory.give_back(staged)
+
+        saving._start(work, end)
 
     def _session(self, plan: Plan, base: Optional[Staged] = None, *, is_private: bool = False) -> Session:
         return Session(self._opened.address, plan, base, is_private)
