@@ -563,6 +563,42 @@ store.save(3, extra=given, wait=False).wait()
             self.assert_same(self.store[f"both@{step}"].state("extra"), state(step))
 
 
+class FollowingTests(Tests):
+    """What plugins and callbacks do beside a training."""
+
+    def test_a_failure_that_nobody_asked_for_is_printed_in_the_end(self):
+        self.store.save(1, extra={"a": 1})
+        program = """
+from cairn._following import Following
+following = Following()
+following.add(store.save(1, extra={"a": 2}, wait=False).wait)
+"""
+        _, said = self.run_program(program + "1 / 0", status=1)
+        self.assertRegex(said, "(?m)^cairn: a save, or what follows one, failed: .*main@1")
+        # Each is said once, as a training that ends may hear of the first alone.
+        two = program + "following.add(store.delete, 7)\ntry: following.wait()\nexcept cairn.Exists: pass"
+        _, said = self.run_program(two)
+        self.assertRegex(said, r"\Acairn: a save, or what follows one, failed: .*7.*\n\Z")
+
+    def test_nothing_is_said_of_what_went_well_or_was_heard_or_is_a_parents(self):
+        program = """
+import threading
+from cairn._following import Following
+following, goes_on = Following(), threading.Event()
+following.add(store.save(1, extra={"a": 2}, wait=False).wait)
+following.add(goes_on.wait)
+child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    goes_on.set()
+    following.wait()
+    following.add(store.save(1, extra={"a": 3}, wait=False).wait)
+    try: following.wait()
+    except cairn.Exists: pass
+"""
+        self.assertEqual(self.run_program(program), ("", ""))
+
+
 class ForkTests(Tests):
     def test_a_child_has_to_open_the_store_itself(self):
         self.store.save(1, extra={"a": 1})

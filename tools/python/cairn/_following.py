@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Callable, Optional
 
+# What is not done yet, and what failed of what nobody has heard of.
+_open: set[Future[None]] = set()
+
 
 class Following:
-    """A thread that does one piece of work after the other. What fails is raised by the next `check` or `wait`."""
+    """A thread that does one piece of work after the other.
+
+    What fails is raised by the next `check` or `wait`, and printed at the end of the process where there is none.
+    """
 
     def __init__(self) -> None:
         # Made where it is needed, as a process that was forked has no threads.
@@ -19,12 +28,15 @@ class Following:
         """Does this after all that was added before."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "cairn-following")
-        self._work.append(self._thread.submit(work, *arguments))
+        done = self._thread.submit(work, *arguments)
+        _open.add(done)
+        done.add_done_callback(_forget_success)
+        self._work.append(done)
 
     def check(self) -> None:
         """Raises what the work that is done failed with, the first failure first."""
         while self._work and self._work[0].done():
-            self._work.popleft().result()
+            _raise(self._work.popleft())
 
     def wait(self) -> None:
         """Returns when all work is done; raises as `check` does."""
@@ -33,4 +45,23 @@ class Following:
         if thread is not None:
             thread.shutdown()
         for done in work:
-            done.result()
+            _raise(done)
+
+
+def _forget_success(done: Future[None]) -> None:
+    if done.exception() is None:
+        _open.discard(done)
+
+
+def _raise(done: Future[None]) -> None:
+    _open.discard(done)
+    done.result()
+
+
+def _at_exit() -> None:
+    for done in list(_open):
+        print(f"cairn: a save, or what follows one, failed: {done.exception()}", file=sys.stderr)
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_open.clear)
