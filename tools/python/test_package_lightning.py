@@ -178,6 +178,16 @@ class LightningTests(Training):
         # The newest is never deleted either.
         self.assertEqual(self.iterations(), [("main", 4), ("main", 16)])
 
+    def test_what_is_deleted_already_is_removed_and_replaced_without_a_word(self):
+        io = CairnIO(self.place, wait=True)
+        trainer = self.fit("ours", io, save_top_k=-1)
+        first, second, *_ = (self.folder / "ours" / f"epoch={epoch}-step={4 * epoch + 4}.ckpt" for epoch in range(4))
+        self.store.delete("main@4", "main@8")
+        io.remove_checkpoint(first)
+        self.assertNotIn(first.name, self.names("ours"))
+        trainer.save_checkpoint(second)
+        self.assertEqual(io.load_checkpoint(second)["global_step"], 16)
+
     def test_a_failure_beside_the_training_is_raised(self):
         class Losing(Module):
             def on_train_epoch_start(module):

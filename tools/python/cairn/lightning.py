@@ -189,7 +189,8 @@ class CairnIO(TorchCheckpointIO):
                 self._delete(before)
 
     def _delete(self, pointer: Mapping[str, Any]) -> None:
-        with contextlib.suppress(Protected):
+        # Somebody else, or a policy, may have deleted it before.
+        with contextlib.suppress(Protected, NotFound):
             self._store.delete(f"#{pointer['id']}")
             self._store.gc()
 
