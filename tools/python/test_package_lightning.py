@@ -20,6 +20,7 @@ import logging
 import shutil
 import unittest
 import warnings
+from unittest import mock
 
 import lightning
 import torch
@@ -166,6 +167,22 @@ class LightningTests(Training):
         self.assertEqual(self.iterations(), [("main", 16), ("main-v1", 16)])
         trainer.save_checkpoint(self.folder / "by-hand.ckpt")
         self.assertEqual(self.iterations(), [("main", 16), ("main-v1", 16)])
+
+    def test_a_pointer_is_on_the_disk_before_it_takes_the_place_of_another(self):
+        synced, replaced, fsync, replace = [], [], os.fsync, os.replace
+
+        def syncing(file):
+            synced.append((os.fstat(file).st_ino, os.fstat(file).st_size))
+            fsync(file)
+
+        def replacing(source, target):
+            self.assertIn((os.stat(source).st_ino, os.stat(source).st_size), synced)
+            replaced.append(target)
+            replace(source, target)
+
+        with mock.patch.object(os, "fsync", syncing), mock.patch.object(os, "replace", replacing):
+            self.fit("ours", CairnIO(self.place), save_top_k=-1)
+        self.assertEqual([os.path.basename(path) for path in replaced], [f"epoch={n}-step={4 * n + 4}.ckpt" for n in range(4)])
 
     def test_what_is_pinned_stays_when_its_file_is_removed(self):
         io = CairnIO(self.place)

@@ -174,6 +174,9 @@ class CairnIO(TorchCheckpointIO):
         pointer.update({key: saved[key] for key in ("run", "step", "id")})
         with open(f"{path}.part", "w", encoding="utf-8") as file:
             json.dump(pointer, file)
+            file.flush()
+            # Else a power cut may leave an empty file where the path had another pointer.
+            os.fsync(file.fileno())
         os.replace(file.name, path)
         if before is not None and (before["run"], before["step"]) != (saved["run"], saved["step"]):
             self._delete(before)
