@@ -219,7 +219,71 @@ def attempts(store):
     return _ranks.attempt(), _ranks.attempt()
 
 
-CHECKS = [whole, of_ranks, by_default, failing, differing, attempts]
+class Seen(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.seen = torch.zeros(3)
+
+    def get_extra_state(self):
+        return self.seen.clone()
+
+    def set_extra_state(self, state):
+        self.seen = state.clone()
+
+
+class Sharded(torch.nn.Module):
+    """With two rows or more on each rank, and two extra states: of numbers, and of a tensor."""
+
+    def __init__(self, fill, rows=10):
+        super().__init__()
+        self.linear, self.last = torch.nn.Linear(7, rows), Seen()
+        self.register_buffer("count", torch.tensor(fill))
+        self.scale = fill
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.arange(float(parameter.numel())).view_as(parameter) + fill)
+
+    def get_extra_state(self):
+        return {"scale": self.scale}
+
+    def set_extra_state(self, state):
+        self.scale = state["scale"]
+
+    @classmethod
+    def of(cls, fill, rows=10):
+        from torch.distributed.fsdp import fully_shard
+        module = cls(fill, rows)
+        module.last.seen += fill
+        return fully_shard(module, mesh=dist.init_device_mesh("cpu", (dist.get_world_size(),)))
+
+    def values(self):
+        locals_ = [parameter.to_local().tolist() for parameter in self.parameters()]
+        return [*locals_, self.count.item(), self.scale, self.last.seen.tolist()]
+
+
+def sharded(store):
+    """Whether a sharded module gets all that was saved of it, and the errors where it can't be."""
+    model, number = Sharded.of(5.0), dist.get_rank()
+    store.save(1, run="sharded", model=model, rank=number, world_size=dist.get_world_size())
+    dist.barrier()
+    same, errors = [], []
+    for options in ({}, {"balanced": True}):
+        other = Sharded.of(1.0)
+        store.load("sharded@1", model=other, rank=number, **options)
+        same.append(other.values() == model.values())
+    smaller, copying, half = Sharded.of(1.0, rows=8), Sharded.of(1.0), Sharded.of(1.0).bfloat16()
+    copying.register_state_dict_post_hook(lambda module, state, *_: state.update({"linear.bias": state["linear.bias"].clone()}))
+    for other in (smaller, copying, half):
+        before = other.values()
+        try:
+            store.load("sharded@1", model=other, rank=number)
+        except cairn.CairnError as error:
+            errors.append(f"{type(error).__name__}: {error}")
+        same.append(other.values() == before)
+    return same, errors
+
+
+CHECKS = [whole, of_ranks, by_default, failing, differing, attempts, sharded]
 
 
 def rank(number, ranks, folder):
@@ -272,6 +336,14 @@ class GroupTests(unittest.TestCase):
 
     def test_parts_of_ranks_are_read_by_each(self):
         self.assertEqual(self.of(of_ranks), [True, True])
+
+    def test_a_sharded_module_gets_all_that_was_saved_or_says_why_not(self):
+        for same, errors in self.of(sharded):
+            self.assertEqual(same, [True] * 5)
+            smaller, copying, half = errors
+            self.assertRegex(smaller, r"Mismatch: .*linear.weight was saved as F32 \[10, 7\], .* it is F32 \[8, 7\];")
+            self.assertRegex(copying, "Usage: .*the linear.bias of its state_dict.. is none of its own")
+            self.assertRegex(half, r"Mismatch: .* was saved as F32 .* it is BF16 ")
 
     def test_where_one_rank_fails_all_do_and_go_on(self):
         said = "rank 1 could not read what it was to send: the disk is gone"

@@ -74,6 +74,11 @@ def bits(model):
     return [tensor.clone() for tensor in model.state_dict().values()]
 
 
+def bits_of(model):
+    """Of its parameters and buffers, whatever its state is."""
+    return [tensor.detach().clone() for tensor in (*model.parameters(), *model.buffers())]
+
+
 class Tests(PackageTest):
     def assert_same(self, got, expected):
         self.assertEqual(type(got), type(expected))
@@ -1022,6 +1027,162 @@ class LoadingTests(Tests):
         self.store.load(model=other)
         self.assertEqual(other.count, 5)
         self.assertTrue(torch.equal(other.weight, model.weight + 1))
+
+    def test_what_a_module_says_of_its_own_state_comes_through_its_own_code(self):
+        class Own(torch.nn.Linear):
+            """Holds tensors in its extra state, or all of its state in another form."""
+
+        class Extra(Own):
+            def __init__(self):
+                super().__init__(3, 2)
+                self.scale = torch.ones(2)
+
+            def get_extra_state(self):
+                return self.scale.clone()
+
+            def set_extra_state(self, state):
+                assert not state.is_meta
+                self.scale = state.clone()
+
+        class Nested(Extra):
+            def get_extra_state(self):
+                return {"scale": self.scale.clone()}
+
+            def set_extra_state(self, state):
+                self.scale = torch.tensor(state["scale"].tolist())
+
+        class Cloned(Own):
+            def state_dict(self, *arguments, **options):
+                return {name: tensor.clone() for name, tensor in super().state_dict(*arguments, **options).items()}
+
+        class Packed(Own):
+            def _save_to_state_dict(self, destination, prefix, keep_vars):
+                destination[prefix + "both"] = torch.cat([self.weight.flatten(), self.bias]).detach()
+                destination[prefix + "kind"] = "packed"
+
+            def _load_from_state_dict(self, state, prefix, *_):
+                assert state[prefix + "kind"] == "packed"
+                with torch.no_grad():
+                    self.weight.copy_(state[prefix + "both"][:6].view(2, 3))
+                    self.bias.copy_(state[prefix + "both"][6:])
+
+        class Swapped(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b = torch.nn.Parameter(torch.randn(4)), torch.nn.Parameter(torch.randn(4))
+
+            def state_dict(self, *arguments, **options):
+                state = super().state_dict(*arguments, **options)
+                return {"a": state["b"], "b": state["a"]}
+
+        class Asking(Own):
+            """Reckons anew where something changed."""
+
+            def _load_from_state_dict(self, state, prefix, *others):
+                self.has_changed = not torch.equal(self.weight, state[prefix + "weight"])
+                super()._load_from_state_dict(state, prefix, *others)
+
+        def hooked(*hooks):
+            model = torch.nn.Linear(3, 2)
+            for register, hook in hooks:
+                getattr(model, register)(hook)
+            return model
+
+        def cloned(module, state, prefix, local):
+            for name in state:
+                state[name] = state[name].cpu().clone()
+
+        def doubled(module, state, prefix, local):
+            state["weight"] = state["weight"] * 2
+
+        def halved(module, state, *_):
+            assert state["weight"].sum().item() != 0
+            state["weight"] = state["weight"] / 2
+
+        def counted(module, *_):
+            module.rows = module.weight.sum(1).tolist()
+
+        for step, make in enumerate((
+            Extra, Nested, lambda: Cloned(3, 2), lambda: Packed(3, 2), Swapped, lambda: Asking(3, 2),
+            lambda: torch.nn.Sequential(Extra(), torch.nn.BatchNorm1d(2)),
+            lambda: hooked(("register_state_dict_post_hook", cloned)),
+            lambda: hooked(("register_state_dict_post_hook", doubled), ("register_load_state_dict_pre_hook", halved)),
+            lambda: hooked(("register_load_state_dict_post_hook", counted)),
+        )):
+            model, other, reference = make(), make(), make()
+            for one in (model, other, reference):
+                for place, tensor in enumerate([*one.parameters(), *(own.scale for own in one.modules() if hasattr(own, "scale"))]):
+                    tensor.detach().fill_({id(model): 3, id(other): 7, id(reference): 7}[id(one)] + place)
+            with self.subTest(step):
+                self.store.save(step, model=model)
+                reference.load_state_dict(model.state_dict())
+                self.store.load(step, model=other)
+                self.assert_same(bits_of(other), bits_of(reference))
+                known = [{name: value for name, value in vars(one).items() if name in ("scale", "rows", "has_changed")}
+                         for one in (*other.modules(), *reference.modules())]
+                self.assert_same(known[: len(known) // 2], known[len(known) // 2 :])
+
+    def test_modules_whose_code_is_torchs_are_read_to_where_their_tensors_lie(self):
+        class Tied(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.last = torch.nn.Embedding(5, 4), torch.nn.Linear(4, 5)
+                self.last.weight = self.first.weight
+                self.register_buffer("mask", torch.ones(3), persistent=False)
+                self.register_buffer("count", torch.tensor(2))
+
+        def wrapped():
+            return torch.nn.parallel.DistributedDataParallel(network())
+
+        torch.distributed.init_process_group("gloo", init_method=f"file://{self.folder}/group", rank=0, world_size=1)
+        self.addCleanup(torch.distributed.destroy_process_group)
+        for step, make in enumerate((
+            network, Tied, wrapped, lambda: torch.compile(network(), backend="eager"),
+            lambda: torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 2)),
+            lambda: torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(3, 2)),
+        )):
+            model, other = make(), make()
+            with torch.no_grad():
+                for tensor in other.parameters():
+                    tensor += 1
+            with self.subTest(step):
+                self.store.save(step, model=model)
+                with mock.patch.object(_iteration, "empty", side_effect=AssertionError("memory for a copy")):
+                    self.store.load(step, model=other)
+                self.assert_same(bits(other), bits(model))
+
+    def test_a_module_without_memory_is_refused(self):
+        self.store.save(1, model=network())
+        with torch.device("meta"):
+            other = network()
+        with self.assertRaisesRegex(cairn.Usage, r"model.0.weight is on the meta device.*to_empty"):
+            self.store.load(model=other)
+        self.store.load(model=other.to_empty(device="cpu"))
+        self.assert_same(bits(other), list(self.store[1].state("model").values()))
+
+    def test_a_module_whose_shapes_are_found_out_gets_them(self):
+        model = torch.nn.Linear(3, 2)
+        self.store.save(1, model=model)
+        other = torch.nn.LazyLinear(2)
+        self.store.load(model=other)
+        self.assert_same(bits(other), bits(model))
+
+    def test_extra_state_stays_where_something_else_does_not_fit(self):
+        class Counting(torch.nn.Linear):
+            count = 0
+
+            def get_extra_state(self):
+                return self.count
+
+            def set_extra_state(self, state):
+                self.count = state
+
+        model, other = Counting(3, 2), Counting(3, 2)
+        model.count = 5
+        self.store.save(1, model=model, optimizer=torch.optim.SGD(model.parameters()))
+        with self.assertRaises(cairn.Mismatch):
+            self.store.load(model=other, optimizer=torch.optim.SGD([other.weight]))
+        self.assertEqual(other.count, 0)
 
     def test_parts_are_read_by_name(self):
         self.store.save(1, model=network(), extra=state(1), more=[1, 2])

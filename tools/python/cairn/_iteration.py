@@ -7,7 +7,7 @@ import ctypes
 import json
 import operator
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from . import _library
@@ -280,12 +280,23 @@ class Iteration:
         except KeyError:
             raise Damage(f"{self.run}@{self.step} lacks the tensor {place[1]} in {file}", path=file) from None
 
-    def _targets(self, trees: Mapping[str, Any], rank: int) -> dict[tuple[str, str], Target]:
-        """Fresh memory for all tensors of trees, by part and name."""
+    def _whole_shape(self, part: str, name: str, rank: int) -> Optional[tuple[int, ...]]:
+        """The shape of the tensor of which a stored one is a box; None where it is whole."""
+        boxes = self._tree(rank).get("shards", {}).get(name, [])
+        for box in boxes if isinstance(boxes, list) else [boxes]:
+            if box["file"] == part_file("", part):
+                return tuple(box["shape"])
+        return None
+
+    def _targets(
+        self, trees: Mapping[str, Any], rank: int, known: Container[tuple[str, str]] = ()
+    ) -> dict[tuple[str, str], Target]:
+        """Fresh memory for all tensors of trees that have none, by part and name."""
         targets: dict[tuple[str, str], Target] = {}
         for place, library in wanted(trees).items():
-            stored = self._stored_of(place, rank)
-            targets[place] = empty(stored.dtype, stored.shape, library)
+            if place not in known:
+                stored = self._stored_of(place, rank)
+                targets[place] = empty(stored.dtype, stored.shape, library)
         return targets
 
     def _wanted(self, targets: Mapping[tuple[str, str], Target], rank: int) -> Iterator[Wanted]:

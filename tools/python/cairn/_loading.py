@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional
 
 from ._arrays import Leaf, Target
-from ._fitting import check
+from ._fitting import check, has_only_code_of_torch, own_tensors
 from ._iteration import Iteration, Wanted, part_file
 from ._tree import flatten, unflatten, wanted
-from .errors import NotFound, Usage
+from .errors import Mismatch, NotData, NotFound, Usage
 
 
 class _InPlace(NamedTuple):
-    """A target whose tensors are read into where they are."""
+    """A module whose tensors are read into where they are: those in memory by what is stored, and its own by name."""
 
     leaves: dict[str, Leaf]
-    is_sharded: bool
+    own: dict[str, Any]
 
 
 def load(
@@ -44,19 +44,20 @@ def load(
                 f"{part} is a {type(target).__name__}, which has no load_state_dict(); leave it out, and take the "
                 "state from what this returns"
             )
+        _check_memory(part, target)
     in_place = _all_in_place(iteration, trees, targets, of_rank)
     # Before anything is changed. What is read in place fits.
     for part, target in targets.items():
         if part not in in_place:
             check(iteration, part, trees[part], target, of_rank, strict=strict, allow_pickle=allow_pickle)
 
-    memory = iteration._targets({part: tree for part, tree in trees.items() if part not in in_place}, of_rank)
+    leaves = {(part, name): leaf for part, place in in_place.items() for name, leaf in place.leaves.items()}
+    memory = iteration._targets(trees, of_rank, leaves)
     reads = list(iteration._wanted(memory, of_rank))
-    for part, place in in_place.items():
-        for name, leaf in place.leaves.items():
-            assert leaf.pointer is not None or not leaf.nbytes
-            memory[part, name] = Target(leaf.array, leaf.pointer or 0, leaf.nbytes)
-            reads.append(_source(iteration, part, name, leaf, of_rank))
+    for (part, name), leaf in leaves.items():
+        assert leaf.pointer is not None or not leaf.nbytes
+        memory[part, name] = Target(leaf.array, leaf.pointer or 0, leaf.nbytes)
+        reads.append(_source(iteration, part, name, leaf, of_rank))
     if group is None:
         iteration._read(reads)
     else:
@@ -71,11 +72,10 @@ def load(
 
     loaded = states({part: trees[part] for part in targets}, _location(map_location))
     for part, target in targets.items():
-        # What is sharded is where it belongs, and its state has no form that a module takes.
-        if part not in in_place:
-            _load_into(target, loaded[part], strict)
-        elif not in_place[part].is_sharded:
-            _load_into(target, _own(target, loaded[part]), strict)
+        if part in in_place:
+            # They have been read already: taken for themselves, they are not copied.
+            loaded[part].update(in_place[part].own)
+        _load_into(target, loaded[part], strict)
     return states({part: tree for part, tree in trees.items() if part not in targets}, map_location)
 
 
@@ -99,26 +99,113 @@ def _all_in_place(
     return found
 
 
+def _check_memory(part: str, target: Any) -> None:
+    """Raises Usage where a module has no memory, and torch would leave it so without an error."""
+    for name, tensor in own_tensors(target).items():
+        if tensor.is_meta:
+            raise Usage(
+                f"{part}.{name} is on the meta device and has no memory to be loaded into: give it some with "
+                'to_empty(device="cpu")'
+            )
+
+
 def _in_place(iteration: Iteration, part: str, target: Any, rank: int) -> Optional[_InPlace]:
-    """The tensors of a module, where they are just those that were saved, in host memory."""
+    """A module's own tensors, where its state is just those that were saved, in host memory.
+
+    None where the state has to go through the module's own code, which may want to see it beside what the module
+    has, or may give copies. What is sharded has no other way: there only what isn't its own goes through it.
+    """
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(target, torch.nn.Module):
         return None
-    flat = flatten({part: target.state_dict()}, allow_pickle=True)
-    names = _tensor_names(flat.trees[part])
-    if names is None or names != _tensor_names(iteration._parts(rank)[part]):
+    state = target.state_dict()
+    own = own_tensors(target)
+    own = {name: own[name] for name, value in state.items() if name in own and _is_same(own[name], value)}
+    is_sharded = any(map(_is_shard, state.values()))
+    if is_sharded:
+        _check_shards(part, state, own)
+    elif len(own) < len(state) or not has_only_code_of_torch(target):
         return None
-    leaves = {leaf.name: leaf for leaf in flat.leaves}
-    file = part_file(iteration._folder(rank), part)
-    stored = {name: one for (other, name), one in iteration._stored.items() if other == file}
-    is_sharded = any(leaf.box is not None for leaf in flat.leaves)
-    for name, leaf in leaves.items():
-        one = stored.get(name)
-        same = one is not None and one.dtype == leaf.dtype and (one.shape == leaf.shape or is_sharded)
-        # A stretch of memory may hold other views than it did.
-        if not same or (leaf.pointer is None and leaf.nbytes) or name.endswith("#storage"):
+    try:
+        flat = flatten({part: state}, allow_pickle=True)
+    except NotData:
+        return None
+    names, saved = _tensor_names(flat.trees[part]), _tensor_names(iteration._parts(rank)[part])
+    if names is None or names != saved or any(names[name] is None for name in own):
+        return None
+    stored = {names[name][0] for name in own}
+    leaves = {leaf.name: leaf for leaf in flat.leaves if leaf.name in stored}
+    for leaf in leaves.values():
+        if not _fits(iteration, part, leaf, rank):
+            if is_sharded:
+                raise _misfit(iteration, part, leaf, rank)
             return None
-    return _InPlace(leaves, is_sharded) if len(stored) == len(leaves) else None
+    return _InPlace(leaves, own)
+
+
+def _is_shard(value: Any) -> bool:
+    distributed = sys.modules.get("torch.distributed.tensor")
+    return (
+        distributed is not None
+        and isinstance(value, distributed.DTensor)
+        and not all(placement.is_replicate() for placement in value.placements)
+    )
+
+
+def _check_shards(part: str, state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    for name, value in state.items():
+        if _is_shard(value) and name not in own:
+            raise Usage(
+                f"{part} is sharded, and the {name} of its state_dict() is none of its own tensors, so nothing can be read "
+                "into it: load it with torch.distributed.checkpoint and cairn.dcp.StorageReader"
+            )
+
+
+def _is_same(own: Any, value: Any) -> bool:
+    """Whether a tensor of a state is the module's own, in the same memory."""
+    torch = sys.modules["torch"]
+    if not isinstance(value, torch.Tensor) or torch.nn.parameter.is_lazy(own):
+        return False
+    first, second = (
+        one.to_local() if hasattr(one, "to_local") else one for one in (own.detach(), value.detach())
+    )
+    # Other kinds of tensors have no memory, but parts.
+    return bool(
+        type(first) is type(second) is torch.Tensor
+        and own.shape == value.shape
+        and first.layout is second.layout is torch.strided
+        and first.dtype == second.dtype
+        and first.stride() == second.stride()
+        and first.data_ptr() == second.data_ptr()
+    )
+
+
+def _fits(iteration: Iteration, part: str, leaf: Leaf, rank: int) -> bool:
+    """Whether a tensor's bytes are those of the one that was saved, or of a box of it."""
+    file = part_file(iteration._folder(rank), part)
+    stored = iteration._stored.get((file, leaf.name))
+    # A stretch of memory may hold other views than it did.
+    if stored is None or stored.dtype != leaf.dtype or leaf.name.endswith("#storage"):
+        return False
+    if leaf.pointer is None and leaf.nbytes:
+        return False
+    if leaf.box is None:
+        return stored.shape == leaf.shape
+    return (iteration._whole_shape(part, leaf.name, rank) or stored.shape) == leaf.box.shape
+
+
+def _misfit(iteration: Iteration, part: str, leaf: Leaf, rank: int) -> Mismatch:
+    """What is said of a tensor of a sharded module that can't be read into where it is."""
+    stored = iteration._stored_of((part, leaf.name), rank)
+    saved = iteration._whole_shape(part, leaf.name, rank) or stored.shape
+    shape = leaf.shape if leaf.box is None else leaf.box.shape
+    place = "" if leaf.pointer is not None else ", not in one piece of host memory"
+    return Mismatch(
+        f"{part} of {iteration.run}@{iteration.step} doesn't fit: {leaf.name} was saved as {stored.dtype} {list(saved)}, "
+        f"and in the module, which is sharded, it is {leaf.dtype} {list(shape)}{place}; load such a module with "
+        "torch.distributed.checkpoint and cairn.dcp.StorageReader",
+        path=part,
+    )
 
 
 def _tensor_names(tree: Any) -> Optional[dict[str, Any]]:
@@ -144,17 +231,6 @@ def _source(iteration: Iteration, part: str, name: str, leaf: Leaf, rank: int) -
     start = leaf.box.offset
     stop = tuple(first + length for first, length in zip(start, leaf.shape))
     return Wanted(None, name if part == "model" else f"{part}.{name}", pointer, leaf.nbytes, start, stop)
-
-
-def _own(target: Any, state: Any) -> Any:
-    """The state of a module whose tensors have been read already: they are taken for themselves, which copies
-    nothing."""
-    torch = sys.modules["torch"]
-    own = target.state_dict(keep_vars=True)
-    for name, value in state.items():
-        if not isinstance(value, torch.Tensor) or not isinstance(own.get(name), torch.Tensor):
-            own[name] = value
-    return own
 
 
 def _load_into(target: Any, state: Any, strict: bool) -> None:

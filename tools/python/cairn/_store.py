@@ -219,11 +219,13 @@ class Store:
 
         A target has a `load_state_dict()`. `strict` and `map_location` are as in torch; without `map_location`,
         what is returned is where it was. A module's tensors are read to where they lie, if they are just those
-        that were saved. `rank` says whose part is wanted of a state that several saved. With `balanced`, each byte
-        is read by one rank of the process `group` (None: torch's default one) and sent to the others.
+        that were saved and its state goes through no code but torch's own; else that code is given a copy. `rank`
+        says whose part is wanted of a state that several saved. With `balanced`, each byte is read by one rank of
+        the process `group` (None: torch's default one) and sent to the others.
 
         Raises Mismatch, which names what is missing, unexpected, or of another shape, NotFound, and Usage, all
-        before any module or optimizer of torch is changed; Damage, after which targets may hold anything. Warns
+        before any module or optimizer of torch is changed; Damage, after which targets may hold anything. What a
+        module of which the class has its own code for loading can't take, it says itself, and only then. Warns
         where a library had another major version when it was saved.
         """
         given = {"model": model, "optimizer": optimizer, **targets}
