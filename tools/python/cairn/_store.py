@@ -335,8 +335,7 @@ class Store:
         """Writes an iteration's tensors in a layout, such as `hf`: `max_shard_size`, `only`, `rename`, ... as the options
         of `cairn export`. With `all=True` also `training_metadata.json`: what was recorded of the training.
         """
-        result = self._write("cairn_export", reference, destination, {"layout": layout, **options})
-        return result
+        return self._write("cairn_export", reference, destination, {"layout": layout, **options})
 
     def _write(
         self, call: str, reference: Union[str, int], destination: PathLike, options: Mapping[str, Any]
