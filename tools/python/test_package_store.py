@@ -1416,6 +1416,20 @@ class TensorTests(Tests):
                 iteration.tensor("exp_avg")
 
 
+class KeepingTests(Tests):
+    def test_rules_are_taken_away_where_that_is_asked_for_and_never_else(self):
+        self.store.save(1, extra=[1])
+        kept = self.store.policy(keep_last=5, keep_first=True)["policy"]
+        self.assertEqual(kept["keepLast"], 5)
+        self.assertEqual(self.store.policy("main", clear=False)["policy"], kept)
+        with self.assertRaisesRegex(cairn.Usage, "clear=True.* keep_last"):
+            self.store.policy(clear=True, keep_last=2)
+        self.assertEqual([one["policy"] for one in self.store.policy()], [kept])
+        self.assertEqual(self.store.policy(clear=False, keep_last=2)["policy"], {"keepLast": 2})
+        self.store.policy(clear=True)
+        self.assertEqual(self.store.policy(), [])
+
+
 class ExportTests(Tests):
     def test_all_of_an_export_says_what_was_recorded(self):
         saved = self.store.save(3, model=network(), extra={"a": 1}, metrics={"loss": 2.5}, metadata={"data": "wiki"}).wait()

@@ -304,9 +304,13 @@ class Store:
         `keep_last=5, keep_every=1000, keep_best=["3:loss:min"], keep_within="36h", keep_first=True,
         milestones=[1000], max_size="500GB", auto=True`; `clear=True` takes all away.
         """
-        if not rules:
-            return _library.answer("cairn_policy", self._handle(), _library.optional_text(run))
         is_cleared = rules.pop("clear", False)
+        if is_cleared and rules:
+            raise Usage(
+                f"clear=True takes all rules away, and {', '.join(rules)} would set some; give one or the other"
+            )
+        if not rules and not is_cleared:
+            return _library.answer("cairn_policy", self._handle(), _library.optional_text(run))
         policy = (
             None
             if is_cleared
