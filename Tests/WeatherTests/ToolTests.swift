@@ -87,7 +87,10 @@ extension Weather {
         func withoutPackages(_ tool: String) throws {
             let (ending, folder) = try run(
                 tool, swift.merging(["dpkg-query": query(missing: ["none"])]) { $1 })
-            try check(ending, command: "\(folder)/bin/swift package --package-path \(Self.project) resolve")
+            // Tests are built in a folder of their own.
+            let scratch = tool == "test" ? " --scratch-path .build/tests" : ""
+            let command = "\(folder)/bin/swift package --package-path \(Self.project)\(scratch) resolve"
+            try check(ending, command: command)
             #expect(ending.error.contains("no route"))
             let asked = try String(contentsOfFile: folder + "/trace", encoding: .utf8)
             #expect(asked.split(separator: "\n").count == 1 && asked.contains("resolve"), "went on: \(asked)")

@@ -31,7 +31,7 @@ import torch.distributed as dist
 
 from expected import expect, iteration
 from loading import tensors
-from ranks import leave, torchrun
+from ranks import end, torchrun
 
 
 # Megatron
@@ -216,7 +216,7 @@ def megatron_ranks(output, name):
         model = {name: tensor for name, tensor in tensors(loaded["model"]).items() if not name.endswith("_extra_state")}
         expect(output, name, "megatron", [iteration("iter_0000020", step, model, world_size=division.world, required=files)])
         subprocess.run(["rm", "-r", str(shared)], check=True)
-    leave()
+    end()
 
 
 def megatron(output):
@@ -232,7 +232,7 @@ def deepspeed_ranks(output, name):
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("gloo")
     {"pipeline": pipeline, "experts": experts, "aligned": aligned, "weights": weights, "patterns": patterns}[name](output / name)
-    leave()
+    end()
 
 
 def engine(model, stage, **options):
@@ -431,7 +431,7 @@ def torch_ranks(output, _):
         torch.save({"_snapshot": 1}, folder.parent / "data.pt")
         files = [f"actor/model_world_size_2_rank_{rank}.pt" for rank in range(2)]
         expect(output, "first", "verl", [iteration("global_step_7", 7, whole, world_size=2, required=[*files, "actor/fsdp_config.json"])])
-    leave()
+    end()
 
 
 def meshes(output):
@@ -470,7 +470,7 @@ def mesh_ranks(output, version):
         torch.save({"_snapshot": 1}, folder / "data_0.pt")
         files = [f"model_world_size_4_rank_{rank}.pt" for rank in range(4)]
         expect(output, f"mesh-{version}", "verl", [iteration("global_step_1", 1, whole, world_size=4, required=[*files, "fsdp_config.json"])])
-    leave()
+    end()
 
 
 def newer(output):

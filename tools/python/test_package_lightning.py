@@ -26,7 +26,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from ranks import leave, torchrun
+from ranks import end, torchrun
 from workbench import CAIRN, Workbench, lose
 
 os.environ.setdefault("CAIRN_LIBRARY", str(Path(CAIRN).with_name("libCairnC.so")))
@@ -241,7 +241,7 @@ def of_two(folder):
     [name] = test.names("ours")
     ours = test.fit("ours", CairnIO(test.folder / "store"), resume=test.folder / "ours" / name, **distributed)
     test.assert_same_tensors(ours.model.state_dict(), own.model.state_dict())
-    leave()
+    end()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from transformers.trainer_callback import PrinterCallback
 
 sys.path.insert(0, str(Path(__file__).parent / "libraries"))
 from children import ended, fork
-from ranks import leave, torchrun
+from ranks import end, torchrun
 from workbench import CAIRN, Workbench, contents, lose, tiny_llama
 
 os.environ.setdefault("CAIRN_LIBRARY", str(Path(CAIRN).with_name("libCairnC.so")))
@@ -437,7 +437,7 @@ def of_two(folder):
         torch.distributed.broadcast(tensor, 0)
     test.assert_same_tensors(ours.model.state_dict(), state)
     test.assertEqual(ours.evaluate()["eval_loss"], ours.state.best_metric)
-    leave()
+    end()
 
 
 if __name__ == "__main__":

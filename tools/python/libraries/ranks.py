@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+import subprocess
 import sys
 import traceback
 
@@ -44,6 +45,13 @@ def as_ranks(count, function, *arguments):
     del store
 
 
+def torchrun(count, script, *arguments):
+    """Runs a script in so many processes, as people do. It calls `end` last."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), script]
+    # Whatever the machine's name resolves to, its processes find one another.
+    subprocess.run([*command, *map(str, arguments)], check=True, env=os.environ | {"GLOO_SOCKET_IFNAME": "lo"})
+
+
 def environment(rank, count, port):
     """What torchrun sets, and the network interface, so that they find one another whatever the machine's name resolves to."""
     return {
@@ -61,7 +69,6 @@ def forked(settings, function, arguments):
     process = os.fork()
     if process:
         return process
-    status = 1
     try:
         # One that waits for others would outlive them.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -70,21 +77,20 @@ def forked(settings, function, arguments):
         # Python's own random numbers are seeded by the fork, and torch's are those of every process.
         np.random.seed()
         function(*arguments)
-        leave()
-        status = 0
+        end()
     except BaseException:
         sys.stdout.flush()
         traceback.print_exc()
     finally:
-        # Without the last destructors: threads that torch leaves behind sometimes abort in them.
-        os._exit(status)
+        os._exit(1)
 
 
-def leave():
-    """Ends what a rank has started, once all have come here."""
+def end():
+    """Ends a rank once all have come here, without the last destructors: threads that torch leaves behind sometimes abort in them."""
     dist.barrier()
     dist.destroy_process_group()
     # Ends its own processes, too.
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
+    os._exit(0)
