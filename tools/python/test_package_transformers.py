@@ -287,6 +287,17 @@ class TransformersTests(Training):
                                  (own.state.best_metric, own.state.best_global_step))
                 self.assert_same_tensors(ours.model.state_dict(), own.model.state_dict())
 
+    def test_what_somebody_deletes_meanwhile_stops_no_training(self):
+        delete = cairn.Store.delete
+
+        def late(store, *references):
+            delete(self.store, references[0])
+            delete(store, *references)
+
+        with mock.patch.object(cairn.Store, "delete", late):
+            self.train(out="ours", callbacks=CairnCallback(self.place), save_total_limit=1)
+        self.assertEqual(self.steps(), [6])
+
     def test_with_a_limit_of_one_the_newest_stays_beside_the_best(self):
         callback = CairnCallback(self.place, load_best_model_at_end=True)
         self.train(out="ours", callbacks=callback, save_total_limit=1, eval_strategy="steps", eval_steps=2,

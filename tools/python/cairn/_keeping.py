@@ -71,7 +71,7 @@ def keep(store: Store, run: str, limit: Optional[int], metric: Optional[Metric])
     count = max(len(iterations) + 1 - limit, 0)
     superfluous = [f"{run}@{one['step']}" for one in iterations[:count] if not one["pins"]]
     if superfluous:
-        # A pin that somebody gives one of them meanwhile keeps all of them until the next time.
-        with contextlib.suppress(Protected):
+        # Where somebody pins or deletes one of them meanwhile, all of them stay until the next time.
+        with contextlib.suppress(Protected, NotFound):
             store.delete(*superfluous)
             store.gc()
