@@ -520,6 +520,8 @@ class OneProcessTests(unittest.TestCase):
             self.assertEqual(iteration.metadata["lr"], [1])
             self.assertIn("torch", iteration.metadata["environment"]["versions"])
             self.assertEqual((iteration.read("config.json"), iteration.read("notes/a.txt")), (b"{}", b"a"))
+        with self.assertRaisesRegex(cairn.Usage, "metadata has to be JSON, without NaN and infinities"):
+            StorageWriter(self.store, 9, metadata={"best": float("inf")})
 
     def test_another_state_at_the_same_step_is_refused_unless_it_is_to_replace_it(self):
         self.save({"w": torch.ones(2)}, 1)

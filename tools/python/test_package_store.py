@@ -1417,6 +1417,17 @@ class TensorTests(Tests):
 
 
 class KeepingTests(Tests):
+    def test_metrics_may_be_any_number_and_metadata_only_what_json_has(self):
+        for step, metric in ((1, float("inf")), (2, 5.0), (3, float("nan")), (4, float("-inf"))):
+            self.store.save(step, extra=[step], metrics={"loss": metric})
+        self.assertEqual([self.store[f"best:{one}"].step for one in ("loss:max", "loss:min")], [1, 4])
+        self.assertEqual([str(self.store[step].metrics["loss"]) for step in (1, 2, 3, 4)], ["nan", "5.0", "nan", "nan"])
+        for number in ("inf", "-inf", "nan"):
+            with self.subTest(number), self.assertRaisesRegex(cairn.Usage, "metadata .* JSON, without NaN and infinities"):
+                self.store.save(5, extra=[5], metadata={"a": [float(number)]})
+        self.store.save(5, extra=[5], metadata={"a": [1e300, None]})
+        self.assertEqual(self.store[5].metadata["a"], [1e300, None])
+
     def test_rules_are_taken_away_where_that_is_asked_for_and_never_else(self):
         self.store.save(1, extra=[1])
         kept = self.store.policy(keep_last=5, keep_first=True)["policy"]

@@ -23,6 +23,7 @@ from ._dcp_metadata import Value
 from ._dcp_part import Part, Share, find_parts, path_of
 from ._dcp_source import Source, StoreLike
 from ._saving import Plan, Rank
+from ._state import as_json
 from ._store import _environment
 from ._tree import Flat
 from .errors import CairnError, Usage
@@ -64,7 +65,7 @@ class StorageWriter(storage.StorageWriter):
         self._source = Source(store, creates=True)
         self._step, self._run = step, run
         self._options = {"metrics": metrics, "pin": pin, "replace": replace or None}
-        self._metadata = dict(metadata or {})
+        self._metadata = as_json(metadata or {})
         self._files = dict(files or {})
         self._records_environment = environment
         self._is_coordinator = False

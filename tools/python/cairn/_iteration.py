@@ -112,7 +112,8 @@ class Iteration:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics by name; later annotations count."""
+        """Metrics by name; later annotations count. Infinite ones are read as NaN, though the store ranks them as what
+        they are: the documents that it gives are JSON, which has no infinities."""
         metrics = self._details["metrics"]
         return {name: float("nan") if value is None else value for name, value in metrics.items()}
 

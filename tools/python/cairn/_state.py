@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -46,3 +47,12 @@ def config_files(model: Any) -> dict[str, bytes]:
         if callable(to_json):
             files[name] = str(to_json()).encode()
     return files
+
+
+def as_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of what JSON can say, of which nothing changes any more. Raises Usage for anything else."""
+    try:
+        # What isn't a finite number would come back as None.
+        return dict(json.loads(json.dumps(dict(metadata), allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise Usage(f"metadata has to be JSON, without NaN and infinities: {error}") from error

@@ -20,7 +20,7 @@ from ._iteration import STATE_FILE, Iteration
 from ._library import Handle, PathLike
 from ._loading import load
 from ._saving import Plan, Rank, Saver, Saving
-from ._state import bare, config_files, states_of
+from ._state import as_json, bare, config_files, states_of
 from ._tree import flatten
 from .errors import Usage
 
@@ -144,7 +144,8 @@ class Store:
         soon as all ranks are in. `attempt` is a text that all ranks of one launch share (found by itself where
         there is a launcher or a process group); ranks that go back without a new launch need another one.
         `environment=False` leaves out what is recorded of versions, command line and commit. Objects that aren't
-        data are refused, unless `allow_pickle` has them pickled.
+        data are refused, unless `allow_pickle` has them pickled. `metrics` may be NaN or infinite: the store ranks
+        infinities as what they are, but they are read as NaN. `metadata` is JSON, which has neither.
 
         Raises NotData with the path of what can't be saved; Exists where the run has another iteration at this
         step, unless `replace`.
@@ -167,7 +168,7 @@ class Store:
             states, allows = states_of(given), allow_pickle
             kept = config_files(bare(model)) if whose is None or whose.rank == 0 else {}
             kept.update({path: _content(path, data) for path, data in (files or {}).items()})
-            described = _as_json(metadata or {})
+            described = as_json(metadata or {})
             if environment:
                 described.setdefault("environment", _environment())
             options = {
@@ -352,14 +353,6 @@ class Store:
 def _interruptible(call: str, *arguments: Any) -> Any:
     """A call that may take long, and that Ctrl-C ends."""
     return interruptible(lambda control: _library.answer(call, *arguments, ctypes.byref(control)))
-
-
-def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of what JSON can say, of which nothing changes any more."""
-    try:
-        return dict(json.loads(json.dumps(dict(value))))
-    except (TypeError, ValueError) as error:
-        raise Usage(f"metadata has to be JSON: {error}") from error
 
 
 def _content(path: str, data: Any) -> bytes:
