@@ -214,6 +214,14 @@ def differing(store):
         return str(error)
 
 
+def misfit(store):
+    """The error where what was saved fits one rank's module alone, and whether the next load is as if nothing had been."""
+    try:
+        store.load("main@1", model=torch.nn.Linear(30, 20 + dist.get_rank()), balanced=True)
+    except cairn.CairnError as error:
+        return type(error).__name__, str(error), same(balanced(store, "main@1"), 1)
+
+
 def attempts(store):
     """The name of the attempt, twice."""
     return _ranks.attempt(), _ranks.attempt()
@@ -283,7 +291,7 @@ def sharded(store):
     return same, errors
 
 
-CHECKS = [whole, of_ranks, by_default, failing, differing, attempts, sharded]
+CHECKS = [whole, of_ranks, by_default, failing, differing, misfit, attempts, sharded]
 
 
 def rank(number, ranks, folder):
@@ -348,6 +356,12 @@ class GroupTests(unittest.TestCase):
     def test_where_one_rank_fails_all_do_and_go_on(self):
         said = "rank 1 could not read what it was to send: the disk is gone"
         self.assertEqual(self.of(failing), [["CairnError", said, True], ["OSError", "the disk is gone", True]])
+
+    def test_where_the_module_of_one_rank_does_not_fit_none_waits_for_it(self):
+        (first, said, first_same), (second, why, second_same) = self.of(misfit)
+        self.assertEqual((first, second, first_same, second_same), ("CairnError", "Mismatch", True, True))
+        self.assertRegex(said, "(?s)^rank 1 could not load it: .*size mismatch for weight")
+        self.assertIn(why, said)
 
     def test_ranks_that_load_different_iterations_are_told_so(self):
         first, second = self.of(differing)

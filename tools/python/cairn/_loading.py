@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Optional
 from ._arrays import Leaf, Target
 from ._fitting import check, has_only_code_of_torch, own_tensors
 from ._iteration import Iteration, Wanted, part_file
+from ._ranks import balanced_read, together
 from ._tree import flatten, unflatten, wanted
 from .errors import Mismatch, NotData, NotFound, Usage
 
@@ -32,25 +33,13 @@ def load(
 ) -> dict[str, Any]:
     """Loads parts into targets, and gives the others."""
     of_rank = rank or 0
-    trees = iteration._parts(of_rank)
-    for part, target in targets.items():
-        if part not in trees:
-            raise NotFound(
-                f"{iteration.run}@{iteration.step} has no part {part}: it has {', '.join(trees) or 'none'}",
-                path=part,
-            )
-        if not callable(getattr(target, "load_state_dict", None)):
-            raise Usage(
-                f"{part} is a {type(target).__name__}, which has no load_state_dict(); leave it out, and take the "
-                "state from what this returns"
-            )
-        _check_memory(part, target)
-    in_place = _all_in_place(iteration, trees, targets, of_rank)
-    # Before anything is changed. What is read in place fits.
-    for part, target in targets.items():
-        if part not in in_place:
-            check(iteration, part, trees[part], target, of_rank, strict=strict, allow_pickle=allow_pickle)
 
+    def checked() -> tuple[dict[str, Any], dict[str, _InPlace]]:
+        trees = iteration._parts(of_rank)
+        return trees, _checked(iteration, trees, targets, of_rank, strict=strict, allow_pickle=allow_pickle)
+
+    # Where one rank can't load it, the others would wait for its bytes.
+    trees, in_place = checked() if group is None else together(checked, group, "load it")
     leaves = {(part, name): leaf for part, place in in_place.items() for name, leaf in place.leaves.items()}
     memory = iteration._targets(trees, of_rank, leaves)
     reads = list(iteration._wanted(memory, of_rank))
@@ -61,8 +50,6 @@ def load(
     if group is None:
         iteration._read(reads)
     else:
-        from ._ranks import balanced_read
-
         balanced_read(iteration, reads, group)
 
     def states(parts: Mapping[str, Any], location: Any) -> dict[str, Any]:
@@ -77,6 +64,36 @@ def load(
             loaded[part].update(in_place[part].own)
         _load_into(target, loaded[part], strict)
     return states({part: tree for part, tree in trees.items() if part not in targets}, map_location)
+
+
+def _checked(
+    iteration: Iteration,
+    trees: Mapping[str, Any],
+    targets: Mapping[str, Any],
+    rank: int,
+    *,
+    strict: bool,
+    allow_pickle: bool,
+) -> dict[str, _InPlace]:
+    """Raises where targets can't take their parts. Of those that are read in place, gives where that is."""
+    for part, target in targets.items():
+        if part not in trees:
+            raise NotFound(
+                f"{iteration.run}@{iteration.step} has no part {part}: it has {', '.join(trees) or 'none'}",
+                path=part,
+            )
+        if not callable(getattr(target, "load_state_dict", None)):
+            raise Usage(
+                f"{part} is a {type(target).__name__}, which has no load_state_dict(); leave it out, and take the "
+                "state from what this returns"
+            )
+        _check_memory(part, target)
+    in_place = _all_in_place(iteration, trees, targets, rank)
+    # Before anything is changed. What is read in place fits.
+    for part, target in targets.items():
+        if part not in in_place:
+            check(iteration, part, trees[part], target, rank, strict=strict, allow_pickle=allow_pickle)
+    return in_place
 
 
 def _location(map_location: Any) -> Any:

@@ -9,12 +9,14 @@ import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar
 
 from .errors import CairnError, Usage
 
 if TYPE_CHECKING:
     from ._iteration import Iteration, Wanted
+
+_T = TypeVar("_T")
 
 # Bytes that go from rank to rank at a time.
 _PIECE = 64 << 20
@@ -115,7 +117,8 @@ def balanced_read(iteration: Iteration, wanted: Sequence[Wanted], group: Any) ->
     owners = _deal([one.nbytes for one in shared], len(asked))
     others = [one for one, owner in zip(shared, owners) if owner != dist.get_rank(group)]
     left = {id(one) for one in others}
-    _together(lambda: iteration._read([one for one in wanted if id(one) not in left]), group)
+    own = [one for one in wanted if id(one) not in left]
+    together(lambda: iteration._read(own), group, "read what it was to send")
     _send([(one, owner) for one, owner in zip(shared, owners) if one.nbytes], group)
 
 
@@ -143,11 +146,12 @@ def _deal(sizes: Sequence[int], ranks: int) -> list[int]:
     return owners
 
 
-def _together(work: Callable[[], None], group: Any) -> None:
-    """Does the work of this rank. Where it fails on one rank, all raise an error."""
+def together(work: Callable[[], _T], group: Any, task: str) -> _T:
+    """Does the work of this rank. Where it fails on one rank, all raise an error, which names the task."""
+    done: list[_T] = []
     failure: Optional[Exception] = None
     try:
-        work()
+        done.append(work())
     except Exception as error:
         failure = error
     failures = _gather(failure and str(failure), group)
@@ -155,7 +159,8 @@ def _together(work: Callable[[], None], group: Any) -> None:
         raise failure
     for rank, text in enumerate(failures):
         if text is not None:
-            raise CairnError(f"rank {rank} could not read what it was to send: {text}")
+            raise CairnError(f"rank {rank} could not {task}: {text}")
+    return done[0]
 
 
 def _send(parts: Sequence[tuple[Wanted, int]], group: Any) -> None:
