@@ -18,6 +18,15 @@ extension CheckpointView {
         self.init(name: name, files: files, folders: folders, content: .disk { root.appending($0) })
     }
 
+    /// The same; nil where there is nothing, as another process may have moved what was there a moment ago.
+    static func ifThere(_ root: Path) throws -> CheckpointView? {
+        do {
+            return try CheckpointView(root)
+        } catch let error as CairnError where error.code == .notFound {
+            return nil
+        }
+    }
+
     /// Some of the files below a folder on disk.
     /// - Parameter paths: below the folder. The folders of those that are not there count as well.
     /// - Throws: `.notFound` where none of them is there any more.

@@ -85,7 +85,13 @@ struct Brought {
             }
         }
         if isWhole {
-            presence.different += try CheckpointView(target).files.map { [UInt8]($0.path.utf8) }.filter {
+            guard let found = try CheckpointView.ifThere(target) else {
+                // Another node has just set it aside.
+                var nothing = Presence()
+                nothing.missing = wanted
+                return nothing
+            }
+            presence.different += found.files.map { [UInt8]($0.path.utf8) }.filter {
                 manifest.roots[$0] == nil
             }
         }

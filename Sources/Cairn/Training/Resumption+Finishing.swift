@@ -89,9 +89,11 @@ extension Resumption {
     private mutating func mendPaths(of candidate: Candidate, _ layout: any Layout) throws {
         guard candidate.files == nil || candidate.files?.count == 1 else { return }
         let place = path.appending(candidate.files?[0] ?? candidate.path)
-        guard let status = try FileSystem.status(place, followLinks: true) else { return }
+        guard let status = try FileSystem.status(place, followLinks: true),
+            let view = try CheckpointView.ifThere(place)
+        else { return }
         let folder = status.kind == .folder ? place : place.parent
-        try mendPaths(in: folder, of: layout, CheckpointView(place), place)
+        try mendPaths(in: folder, of: layout, view, place)
     }
 
     /// Says which paths in the files of an iteration lead elsewhere, and writes them anew where that is wanted and possible.
