@@ -60,7 +60,10 @@ def _raise(done: Future[None]) -> None:
 
 def _at_exit() -> None:
     for done in list(_open):
-        print(f"cairn: a save, or what follows one, failed: {done.exception()}", file=sys.stderr)
+        # One that still goes on is waited for.
+        error = done.exception()
+        if error is not None:
+            print(f"cairn: a save, or what follows one, failed: {error}", file=sys.stderr)
 
 
 atexit.register(_at_exit)
