@@ -58,6 +58,37 @@ extension Weather {
             try script(scene, "cmp $DIR/two/model.bin $DIR/out/model.bin")
         }
 
+        @Test(
+            "A store that a machine with other pages of memory made is the same here",
+            arguments: [16384, 65536])
+        func pagesOfMemory(size: Int) throws {
+            let scene = try Scene()
+            try script(
+                scene,
+                """
+                there() { LD_PRELOAD=\(Weather.faultLibrary) CAIRN_FAULT_PAGE_SIZE=\(size) $CAIRN "$@" --store $S; }
+                here() { $CAIRN "$@" --store $S; }
+                for n in 1 2 3; do
+                    mkdir $DIR/c$n; head -c 400000 /dev/urandom > $DIR/c$n/a.bin
+                done
+                for pair in "there here" "here there"; do
+                    read one other <<< "$pair"
+                    S=$DIR/$one
+                    $one init --chunk-size 4KiB
+                    $one save $DIR/c1 --run r --step 1
+                    $other save $DIR/c2 --run r --step 2
+                    $one save $DIR/c3 --run r --step 3
+                    [ $(od -An -tu4 -j40 -N4 $S/index/data.mdb) = $([ $one = here ] && getconf PAGESIZE || echo \(min(size, 32768))) ]
+                    for side in here there; do
+                        $side verify
+                        $side restore r@2 $DIR/$one-$side; cmp $DIR/c2/a.bin $DIR/$one-$side/a.bin
+                    done
+                    $other delete r@1; $other gc
+                    $one repair; $other verify
+                done
+                """)
+        }
+
         @Test("On a full file system delete and gc work and give space back")
         func fullFileSystem() throws {
             let scene = try Scene()

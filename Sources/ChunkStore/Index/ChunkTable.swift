@@ -25,9 +25,9 @@ typealias ChunkEntry = (id: ChunkID, location: ChunkLocation)
 
 /// One part of a table, as it lies in the index: how many entries, their ids, their locations.
 struct ChunkTablePart {
-    /// Bytes at most: eight pages, but for LMDB's header. LMDB looks for eight in a row, mostly at the end of its file; single pages
-    /// it would take from among all that earlier commits freed, and write one by one.
-    static let maximumSize = 8 * LMDBEnvironment.pageSize - 16
+    /// Bytes at most: eight pages of 4096 bytes, but for LMDB's header. LMDB looks for eight in a row, mostly at the end of its file;
+    /// single pages it would take from among all that earlier commits freed, and write one by one.
+    static let maximumSize = 8 * 4096 - 16
 
     private let bytes: UnsafeRawBufferPointer
     let count: Int

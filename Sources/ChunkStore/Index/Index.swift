@@ -196,9 +196,9 @@ public final class IndexTransaction {
     /// Bytes of all pages in use.
     func usedBytes() throws -> UInt64 {
         do {
-            var pages: UInt64 = 0
-            for database in databases.all { pages += try transaction.pages(database) }
-            return pages * UInt64(LMDBEnvironment.pageSize)
+            var bytes: UInt64 = 0
+            for database in databases.all { bytes += try transaction.usedBytes(database) }
+            return bytes
         } catch {
             throw error.asCairnError(path)
         }

@@ -28,7 +28,6 @@ struct LMDBError: Error {
 final class LMDBEnvironment: @unchecked Sendable {
     // Unchecked: the index that owns it uses it from one thread at a time.
     let pointer: OpaquePointer
-    static let pageSize = 4096
 
     /// Address space for the map, set once; halved where there is less, down to 4 times the file.
     private static let mapSize: UInt64 = 64 << 30

@@ -36,10 +36,12 @@ struct LMDBPages {
     }
 
     private typealias Page = ArraySlice<UInt8>
-    private static let pageSize = LMDBEnvironment.pageSize
     private static let none = UInt64.max
+    /// A file keeps what the machine that made it has: 4096 bytes mostly, on 64-bit Arm up to 64 KiB, of which LMDB takes 32.
+    private static let pageSizes = 4096...32768
 
     private let file: File
+    private let pageSize: Int
     /// Behind the last page.
     private var end: UInt64 = 2
     private var reached: Set<UInt64> = []
@@ -47,11 +49,18 @@ struct LMDBPages {
 
     /// - Throws: `LMDBError.corrupted` where a page that counts has anything but what LMDB writes into it.
     static func check(_ path: Path) throws {
-        var pages = LMDBPages(file: try File(path, .read))
+        var pages = try LMDBPages(file: try File(path, .read))
         try pages.check()
     }
 
-    private init(file: File) { self.file = file }
+    private init(file: File) throws {
+        self.file = file
+        let head = try Self.read(file, Self.pageSizes.lowerBound, at: 0)
+        pageSize = Int(Tree(head.part(40, Tree.size)).pad)
+        guard Self.pageSizes.contains(pageSize), pageSize.nonzeroBitCount == 1 else {
+            throw LMDBError.corrupted
+        }
+    }
 
     private mutating func check() throws {
         let metas = try [0, 1].map { try page($0) }
@@ -61,7 +70,7 @@ struct LMDBPages {
             try require(meta.number(20, 4) == 1 && meta.number(24, 8) == 0)
             // The tree of free pages has the size of a page and the flags MDB_NOSUBDIR and MDB_INTEGERKEY.
             let free = Tree(meta.part(40, Tree.size))
-            try require(free.pad == UInt64(Self.pageSize) && free.flags == 0x4008)
+            try require(free.pad == UInt64(pageSize) && free.flags == 0x4008)
         }
         let meta = metas[metas[0].number(144, 8) < metas[1].number(144, 8) ? 1 : 0]
         let last = meta.number(136, 8)
@@ -154,18 +163,18 @@ struct LMDBPages {
     /// Where the nodes of a branch or leaf begin: each inside of the page, none over another.
     private func nodes(of page: Page) throws -> [Int] {
         let (lower, upper) = (Int(page.number(12, 2)), Int(page.number(14, 2)))
-        try require(lower >= 16 && lower.isMultiple(of: 2) && lower <= upper && upper <= Self.pageSize)
+        try require(lower >= 16 && lower.isMultiple(of: 2) && lower <= upper && upper <= pageSize)
         let isLeaf = page.number(10, 2) == 2
         let starts = stride(from: 16, to: lower, by: 2).map { Int(page.number($0, 2)) }
         var end = upper
         for start in starts.sorted() {
-            try require(start == end && start + 8 <= Self.pageSize)
+            try require(start == end && start + 8 <= pageSize)
             var length = 8 + Int(page.number(start + 6, 2))
             if isLeaf { length += page.number(start + 4, 2) & 1 != 0 ? 8 : Int(page.number(start, 4)) }
             end = start + (length + 1) / 2 * 2
-            try require(end <= Self.pageSize)
+            try require(end <= pageSize)
         }
-        try require(end == Self.pageSize)
+        try require(end == pageSize)
         return starts
     }
 
@@ -183,7 +192,7 @@ struct LMDBPages {
             // A value that became shorter keeps its pages.
             let count = bytes[...].number(12, 4)
             try require(
-                bytes[...].number(10, 2) == 4 && count <= end && 16 + size <= Int(count) * Self.pageSize)
+                bytes[...].number(10, 2) == 4 && count <= end && 16 + size <= Int(count) * pageSize)
             for more in 1..<max(1, count) { bytes += try reach(first + more, isHead: false) }
             counts.overflows += count
             return bytes[16..<16 + size]
@@ -201,8 +210,12 @@ struct LMDBPages {
     }
 
     private func page(_ number: UInt64) throws -> Page {
+        try Self.read(file, pageSize, at: number * UInt64(pageSize))
+    }
+
+    private static func read(_ file: File, _ count: Int, at offset: UInt64) throws -> Page {
         do {
-            return try file.read(Self.pageSize, at: number * UInt64(Self.pageSize))[...]
+            return try file.read(count, at: offset)[...]
         } catch  where error.code == .changed {
             throw LMDBError.corrupted
         }

@@ -39,20 +39,21 @@ final class LMDBTransaction {
     /// The number of the state that it reads, or of the one that it makes.
     var id: Int { mdb_txn_id(pointer) }
 
-    /// Branch, leaf and overflow pages of one database.
-    func pages(_ database: MDB_dbi) throws(LMDBError) -> UInt64 {
+    /// Bytes of the branch, leaf and overflow pages of one database.
+    func usedBytes(_ database: MDB_dbi) throws(LMDBError) -> UInt64 {
         var status = MDB_stat()
         try LMDBError.check(mdb_stat(pointer, database, &status))
         var info = MDB_envinfo()
         try LMDBError.check(mdb_env_info(environment.pointer, &info))
         // Not the last page: a transaction that is not committed has pages behind it.
-        let most = info.me_mapsize / LMDBEnvironment.pageSize
+        let pageSize = Int(status.ms_psize)
+        let most = info.me_mapsize / pageSize
         var pages = 0
         for count in [status.ms_branch_pages, status.ms_leaf_pages, status.ms_overflow_pages] {
             guard count >= 0, count <= most else { throw LMDBError.corrupted }
             pages += count
         }
-        return UInt64(pages)
+        return UInt64(pages * pageSize)
     }
 
     func count(_ database: MDB_dbi) throws(LMDBError) -> Int {

@@ -439,3 +439,10 @@ int fstatfs64(int file, struct statfs64 *status) {
     status->f_type = (__typeof__(status->f_type))pretend(file, code, (long)status->f_type);
     return (int)code;
 }
+
+long sysconf(int name) {
+    static long (*next)(int);
+    if (next == NULL) next = (__typeof__(next))dlsym(RTLD_NEXT, "sysconf");
+    const char *size = name == _SC_PAGESIZE ? getenv("CAIRN_FAULT_PAGE_SIZE") : NULL;
+    return size != NULL ? strtol(size, NULL, 10) : next(name);
+}

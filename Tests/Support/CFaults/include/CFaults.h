@@ -17,4 +17,5 @@
 //   CAIRN_FAULT_LOG=F         gets a line for each counted call: number, name, path
 //   CAIRN_FAULT_FS=MAGIC      what fstatfs(2) says is the file system's type, in hex; of files below CAIRN_FAULT_UNDER where that is set
 //   CAIRN_FAULT_THREADS=N     all threads that the program makes beyond the first N fail with EAGAIN
+//   CAIRN_FAULT_PAGE_SIZE=N   what sysconf(3) says is the size of a page of memory
 #pragma once
