@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import types
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -952,6 +953,50 @@ class LoadingTests(Tests):
         with self.assertRaisesRegex(cairn.Usage, "load_state_dict"):
             self.store.load(model=other, optimizer={})
         self.assert_same(bits(other), before)
+
+    def test_nothing_is_changed_where_something_of_it_can_not_be_made_here(self):
+        model = network()
+        optimizer = torch.optim.AdamW(model.parameters())
+        train(model, optimizer)
+        held = types.SimpleNamespace(a=1)
+        self.store.save(1, model=model, optimizer=optimizer, extra={"a": [torch.ones(3)]})
+        self.store.save(2, model=model, optimizer=optimizer, extra={"held": [held]}, allow_pickle=True)
+        self.store.save(3, model={**model.state_dict(), "held": held}, optimizer=optimizer, allow_pickle=True)
+        other = network()
+        other_optimizer = torch.optim.AdamW(other.parameters(), lr=7)
+        before = bits(other)
+        targets = {"model": other, "optimizer": other_optimizer}
+        for reference, options, said in (
+            (1, {"map_location": "cuda:77"}, r"(?s)^optimizer\.state.*was on cpu: .*; pass map_location="),
+            (1, {"map_location": {"cpu": "cuda:77"}}, "was on cpu: "),
+            (1, {"map_location": "no device"}, "was on cpu: "),
+            (1, {"map_location": torch.float16}, "was on cpu: "),
+            (2, {}, r"^extra\.held\[0\] was kept as a pickle: pass allow_pickle=True"),
+            (3, {"strict": False}, r"^model\.held was kept as a pickle: pass allow_pickle=True"),
+        ):
+            for chosen in (targets, {"model": other}):
+                with self.subTest(reference=reference, options=options, chosen=list(chosen)):
+                    with self.assertRaisesRegex(cairn.Usage, said):
+                        self.store.load(reference, **chosen, **options)
+                    self.assert_same(bits(other), before)
+                    self.assertEqual((other_optimizer.param_groups[0]["lr"], len(other_optimizer.state)), (7, 0))
+        rest = self.store.load(2, **targets, allow_pickle=True)
+        self.assertEqual(rest["extra"], {"held": [held]})
+        self.assert_same(bits(other), bits(model))
+
+    def test_a_function_says_where_tensors_go_that_are_not_read_to_where_they_lie(self):
+        model, asked = network(), []
+
+        def location(storage, device):
+            asked.append(device)
+            return storage.clone()
+
+        self.store.save(1, model=model, extra={"a": torch.arange(6).view(2, 3), "b": [1]})
+        other = network()
+        rest = self.store.load(model=other, map_location=location)
+        self.assert_same(bits(other), bits(model))
+        self.assert_same(rest["extra"], {"a": torch.arange(6).view(2, 3), "b": [1]})
+        self.assertEqual(asked, ["cpu"])
 
     def test_weights_that_are_tied_stay_tied(self):
         model = torch.nn.Sequential(torch.nn.Linear(9, 9), torch.nn.Linear(9, 9))

@@ -21,10 +21,11 @@ import types
 import unittest
 import uuid
 import warnings
+from unittest import mock
 
 import numpy as np
 from cairn._arrays import empty
-from cairn._tree import flatten, unflatten, wanted
+from cairn._tree import flatten, rehearse, unflatten, wanted
 from cairn.errors import Damage, MissingPackage, NewerVersion, NotData, Usage  # noqa: F401 (for the programs below)
 
 try:
@@ -779,10 +780,48 @@ class TorchTests(StateTests):
         trees["m"]["device"] = "cuda:77"
         with self.assertRaisesRegex(Usage, 'm was on cuda:77.*pass map_location="cpu"'):
             unpacked(trees, stored)
-        with self.assertRaisesRegex(Usage, "map_location is a device"):
-            unpacked(trees, stored, map_location=lambda storage, location: storage)
-        for location in ("cpu", torch.device("cpu"), {"cuda:77": "cpu"}):
+        for location in ("cpu", torch.device("cpu"), {"cuda:77": "cpu"}, lambda storage, device: storage):
             self.assertEqual(unpacked(trees, stored, map_location=location)["m"].device.type, "cpu")
+        for location, said in (
+            ({"cpu": "cuda:77"}, "m was on cuda:77"), (lambda storage, device: None, "m was on cuda:77"),
+            (lambda storage, device: "cpu", "map_location gives a storage or None, not a str"),
+            (lambda storage, device: {}[device], "'cuda:77'"), (["cpu"], "device"), (torch.float16, "device"), ("nowhere", "device"),
+        ):
+            with self.subTest(said=said), self.assertRaisesRegex(Usage, said):
+                unpacked(trees, stored, map_location=location)
+
+    def test_a_function_gets_each_storage_once_and_what_is_shared_stays_so(self):
+        whole, asked = torch.arange(12.0).view(3, 4), []
+        state = {"whole": whole, "row": whole[1], "turned": torch.ones(2, 3).t(), "half": torch.ones(3, dtype=torch.bfloat16)}
+
+        def location(storage, device):
+            asked.append((storage.nbytes(), device))
+            return storage.clone()
+
+        trees, stored, _ = packed({"extra": state})
+        got = unpacked(trees, stored, map_location=location)["extra"]
+        self.assertEqual(asked, [(48, "cpu"), (24, "cpu"), (6, "cpu")])
+        for name, tensor in state.items():
+            self.assertEqual((got[name].dtype, got[name].stride()), (tensor.dtype, tensor.stride()))
+            self.assertTrue(torch.equal(got[name], tensor), name)
+        self.assertEqual(got["row"].data_ptr(), got["whole"][1].data_ptr())
+
+    def test_a_rehearsal_finds_what_can_not_be_made(self):
+        state = {"a": torch.ones(2), "b": [{3: types.SimpleNamespace(a=1)}], "c": torch.eye(3).to_sparse(), "d": range(3), "e": np.ones(2)}
+        trees, _, _ = packed({"extra": state}, allow_pickle=True)
+        with mock.patch("pickle.loads", side_effect=AssertionError("a pickle was read")):
+            rehearse(trees, allow_pickle=True, map_location=None)
+            with self.assertRaisesRegex(Usage, r"^extra\.b\[0\]\[3\] was kept as a pickle"):
+                rehearse(trees, allow_pickle=False, map_location=None)
+        with self.assertRaisesRegex(Usage, "^extra.a was on cpu: "):
+            rehearse(trees, allow_pickle=True, map_location="cuda:77")
+        rehearse(trees, allow_pickle=True, map_location=lambda storage, device: self.fail("a function was run"))
+        trees["extra"]["c"]["parts"][0]["device"] = "cuda:77"
+        with self.assertRaisesRegex(Usage, "was on cuda:77.*pass map_location="):
+            rehearse(trees, allow_pickle=True, map_location=None)
+        trees["extra"]["c"] = {"$newer": 1}
+        with self.assertRaisesRegex(NewerVersion, "extra.c is a newer"):
+            rehearse(trees, allow_pickle=True, map_location="cpu")
 
     def test_a_shard_is_stored_with_its_place_in_the_whole(self):
         from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, init_device_mesh

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
+from ._arrays import Target
 from ._fitting import check, own_tensors
 from ._in_place import InPlace, modules_in_place
-from ._iteration import Iteration
+from ._iteration import Iteration, Wanted
 from ._ranks import balanced_read, together
-from ._tree import unflatten
+from ._tree import rehearse, unflatten
 from .errors import NotFound, Usage
+
+
+class _Plan(NamedTuple):
+    """What is read of an iteration, and where it goes.
+
+    `places` are its parts by where `map_location` has their tensors.
+    """
+
+    in_place: dict[str, InPlace]
+    memory: dict[tuple[str, str], Target]
+    reads: list[Wanted]
+    places: list[tuple[dict[str, Any], Any]]
 
 
 def load(
@@ -25,52 +38,68 @@ def load(
     group: Any,
 ) -> dict[str, Any]:
     """Loads parts into targets, and gives the others."""
-    of_rank = rank or 0
 
-    def checked() -> tuple[dict[str, Any], dict[str, InPlace]]:
-        trees = iteration._parts(of_rank)
-        return trees, _checked(iteration, trees, targets, of_rank, strict=strict, allow_pickle=allow_pickle)
-
-    # Where one rank can't load it, the others would wait for its bytes.
-    trees, in_place = checked() if group is None else together(checked, group, "load it")
-    memory = {
-        (part, name): target for part, place in in_place.items() for name, target in place.memory.items()
-    }
-    fresh = iteration._targets(trees, of_rank, memory)
-    reads = [
-        *iteration._wanted(fresh, of_rank),
-        *(read for place in in_place.values() for read in place.reads),
-    ]
-    memory.update(fresh)
-    if group is None:
-        iteration._read(reads)
-    else:
-        balanced_read(iteration, reads, group)
-
-    def states(parts: Mapping[str, Any], location: Any) -> dict[str, Any]:
-        return unflatten(
-            parts, lambda *key: memory[key].array, allow_pickle=allow_pickle, map_location=location
+    def planned() -> _Plan:
+        return _planned(
+            iteration, targets, rank or 0, strict=strict, map_location=map_location, allow_pickle=allow_pickle
         )
 
-    loaded = states({part: trees[part] for part in targets}, _location(map_location))
+    if group is None:
+        plan = planned()
+        iteration._read(plan.reads)
+    else:
+        # Where one rank can't load it, the others would wait for its bytes.
+        plan = together(planned, group, "load it")
+        balanced_read(iteration, plan.reads, group)
+    states: dict[str, Any] = {}
+    for trees, location in plan.places:
+        made = unflatten(
+            trees,
+            lambda *key: plan.memory[key].array,
+            allow_pickle=allow_pickle,
+            map_location=location,
+        )
+        states.update(made)
     for part, target in targets.items():
-        if part in in_place:
+        if part in plan.in_place:
             # They have been read already: taken for themselves, they are not copied.
-            loaded[part].update(in_place[part].own)
-        _load_into(target, loaded[part], strict)
-    return states({part: tree for part, tree in trees.items() if part not in targets}, map_location)
+            states[part].update(plan.in_place[part].own)
+        _load_into(target, states.pop(part), strict)
+    return states
 
 
-def _checked(
+def _planned(
     iteration: Iteration,
-    trees: Mapping[str, Any],
     targets: Mapping[str, Any],
     rank: int,
     *,
     strict: bool,
+    map_location: Any,
     allow_pickle: bool,
-) -> dict[str, InPlace]:
-    """Raises where targets can't take their parts. Of those that are read in place, gives where that is."""
+) -> _Plan:
+    """Finds out, before anything is changed, what can't be loaded, and raises that."""
+    trees = iteration._parts(rank)
+    _check_targets(iteration, trees, targets)
+    in_place = modules_in_place(iteration, trees, targets, rank)
+    host = {part: tree for part, tree in trees.items() if part in in_place}
+    # Objects take states to where their own tensors are.
+    given = {part: tree for part, tree in trees.items() if part in targets and part not in in_place}
+    rest = {part: tree for part, tree in trees.items() if part not in targets}
+    places = [(host, "cpu"), (given, "cpu" if map_location is None else map_location), (rest, map_location)]
+    for parts, location in places:
+        rehearse(parts, allow_pickle=allow_pickle, map_location=location)
+    for part, tree in given.items():
+        check(iteration, part, tree, targets[part], rank, strict=strict, allow_pickle=allow_pickle)
+    memory = {(part, name): at for part, place in in_place.items() for name, at in place.memory.items()}
+    fresh = iteration._targets(trees, rank, memory)
+    reads = [
+        *iteration._wanted(fresh, rank),
+        *(read for place in in_place.values() for read in place.reads),
+    ]
+    return _Plan(in_place, {**memory, **fresh}, reads, places)
+
+
+def _check_targets(iteration: Iteration, trees: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
     for part, target in targets.items():
         if part not in trees:
             raise NotFound(
@@ -83,17 +112,6 @@ def _checked(
                 "state from what this returns"
             )
         _check_memory(part, target)
-    in_place = modules_in_place(iteration, trees, targets, rank)
-    # Before anything is changed. What is read in place fits.
-    for part, target in targets.items():
-        if part not in in_place:
-            check(iteration, part, trees[part], target, rank, strict=strict, allow_pickle=allow_pickle)
-    return in_place
-
-
-def _location(map_location: Any) -> Any:
-    """Where states are put that go into objects, which take them to where their own tensors are."""
-    return "cpu" if map_location is None else map_location
 
 
 def _check_memory(part: str, target: Any) -> None:

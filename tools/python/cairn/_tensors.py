@@ -167,6 +167,22 @@ def finish(tensor: Any, node: dict[str, Any]) -> Any:
     return tensor.detach().requires_grad_() if node.get("requires_grad") else tensor
 
 
+def moved(tensor: Any, device: str, location: Any) -> Any:
+    """A loaded tensor that was on a device, where `map_location` has it now. All of its storage is its own."""
+    torch = installed_torch()
+    if callable(location):
+        storage = location(tensor.untyped_storage(), device)
+        if isinstance(storage, torch.UntypedStorage):
+            made = torch.empty(0, dtype=tensor.dtype, device=storage.device)
+            return made.set_(storage, 0, tensor.shape, tensor.stride())
+        if storage is not None:
+            raise TypeError(f"map_location gives a storage or None, not a {type(storage).__name__}")
+        location = None
+    elif isinstance(location, dict):
+        location = location.get(device)
+    return tensor.to(torch.device(device if location is None else location))
+
+
 def sparse(node: dict[str, Any], parts: list[Any]) -> Any:
     """A sparse tensor from its loaded parts, which are checked."""
     torch = installed_torch()

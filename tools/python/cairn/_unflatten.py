@@ -57,17 +57,18 @@ def unflatten(
 
     `stored(part, name)` gives the array of a stored tensor, as `empty` made it, with its bytes read; it
     becomes part of the state, without a copy where it can. `map_location` is as in `torch.load`: a device for
-    all tensors, or a dictionary from the saved device to one; by default they go where they were.
+    all tensors, a dictionary from the saved device to one, or a function that is given the storage of each and
+    its saved device, and gives another one or None; by default they go where they were.
 
     Raises Damage for a tree that `flatten` can't have made, NewerVersion for a value that this version
     doesn't know, Usage where a pickle is kept and `allow_pickle` isn't set, and MissingPackage where torch is
     needed and isn't installed.
     """
-    making = _Making(stored, allow_pickle, map_location)
+    making = Making(stored, allow_pickle, map_location)
     return {part: making.part_state(part, tree) for part, tree in trees.items()}
 
 
-class _Making:
+class Making:
     """The states that are being made, and the memory that they share."""
 
     def __init__(self, stored: Callable[[str, str], Any], allow_pickle: bool, map_location: Any) -> None:
@@ -133,7 +134,9 @@ class _Making:
         if not self._allows_pickle:
             advice = "pass allow_pickle=True if you trust who saved it: reading a pickle can run any program"
             raise Usage(f"{path} was kept as a pickle: {advice}", path=path)
-        data = bytes64(node["$pickle"])
+        return self.unpickled(bytes64(node["$pickle"]), path)
+
+    def unpickled(self, data: bytes, path: str) -> Any:
         try:
             return pickle.loads(data)
         except Exception as error:
@@ -172,16 +175,11 @@ class _Making:
         return self._arrays[key]
 
     def _moved(self, memory: Any, device: str) -> Any:
-        location = self._location
         if isinstance(memory, np.ndarray):
             return memory
-        if isinstance(location, dict):
-            location = location.get(device)
-        elif callable(location):
-            raise Usage("map_location is a device, or a dictionary of devices")
         try:
-            return memory.to(device if location is None else location)
-        except (AssertionError, RuntimeError) as error:
+            return _tensors.moved(memory, device, self._location)
+        except Exception as error:
             path = path_text(self._part, self._path)
             raise Usage(f'{path} was on {device}: {error}; pass map_location="cpu"', path=path) from error
 
@@ -207,24 +205,29 @@ class _Making:
 _SCALARS = frozenset([str, int, float, bool, type(None)])
 
 
-def _ordered(making: _Making, node: dict[str, Any]) -> Any:
+def _ordered(making: Making, node: dict[str, Any]) -> Any:
     made = collections.OrderedDict(making.decode(node["$ordered"]))
     for name, value in node.get("attributes", {}).items():
         setattr(made, name, making.inner(name, value))
     return made
 
 
-def _defaultdict(making: _Making, node: dict[str, Any]) -> Any:
+def _defaultdict(making: Making, node: dict[str, Any]) -> Any:
     factory = node["factory"]
     return collections.defaultdict(factory and _TYPES[factory], making.decode(node["$defaultdict"]))
 
 
-def _items(key: str, kind: Callable[[list[Any]], Any]) -> Callable[[_Making, dict[str, Any]], Any]:
+def _items(key: str, kind: Callable[[list[Any]], Any]) -> Callable[[Making, dict[str, Any]], Any]:
     return lambda making, node: kind(making.decode(node[key]))
 
 
-_DECODERS: dict[str, Callable[[_Making, dict[str, Any]], Any]] = {
-    "$dict": _Making.pairs,
+def _method(name: str) -> Callable[[Making, dict[str, Any]], Any]:
+    """By its name, as a rehearsal has others."""
+    return lambda making, node: getattr(making, name)(node)
+
+
+_DECODERS: dict[str, Callable[[Making, dict[str, Any]], Any]] = {
+    "$dict": Making.pairs,
     "$tuple": _items("$tuple", tuple),
     "$set": _items("$set", set),
     "$frozenset": _items("$frozenset", frozenset),
@@ -233,9 +236,9 @@ _DECODERS: dict[str, Callable[[_Making, dict[str, Any]], Any]] = {
     "$counter": _items("$counter", collections.Counter),
     "$deque": lambda making, node: collections.deque(making.decode(node["$deque"]), node["maxlen"]),
     "$slice": _items("$slice", lambda bounds: slice(*bounds)),
-    "$tensor": _Making.array,
-    "$array": _Making.array,
-    "$sparse": _Making.sparse,
-    "$quantized": _Making.quantized,
-    "$pickle": _Making.pickled,
+    "$tensor": _method("array"),
+    "$array": _method("array"),
+    "$sparse": _method("sparse"),
+    "$quantized": _method("quantized"),
+    "$pickle": Making.pickled,
 }

@@ -1,0 +1,37 @@
+"""States put together before their tensors are read, to find out what can't be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._dtypes import installed_torch
+from ._unflatten import Making, Tree
+
+
+def rehearse(trees: Mapping[str, Tree], *, allow_pickle: bool, map_location: Any) -> None:
+    """Raises what `unflatten` would for these trees, before any tensor is read. What a function as `map_location`
+    and what was pickled would raise is not found out, as only `unflatten` runs them."""
+    rehearsal = _Rehearsal(lambda part, name: None, allow_pickle, map_location)
+    for part, tree in trees.items():
+        rehearsal.part_state(part, tree)
+
+
+class _Rehearsal(Making):
+    """Makes all but tensors, and what was pickled."""
+
+    def array(self, node: dict[str, Any]) -> Any:
+        torch = installed_torch() if "$tensor" in node else None
+        if torch is not None and not callable(self._location):
+            self._moved(torch.empty(0), node.get("device", "cpu"))
+
+    def unpickled(self, data: bytes, path: str) -> Any:
+        return None
+
+    def sparse(self, node: dict[str, Any]) -> Any:
+        for index, part in enumerate(node["parts"]):
+            self.inner(index, part)
+
+    def quantized(self, node: dict[str, Any]) -> Any:
+        for name in ("$quantized", "scales", "zero_points"):
+            self.inner(name, node.get(name))
