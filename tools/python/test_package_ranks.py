@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import unittest
+import weakref
 from pathlib import Path
 from unittest import mock
 
@@ -222,6 +223,23 @@ def misfit(store):
         return type(error).__name__, str(error), same(balanced(store, "main@1"), 1)
 
 
+def missing(store):
+    """The error where one rank doesn't find the iteration, whether it is open then, and whether the next load is as if nothing had
+    been."""
+    opened, init = weakref.WeakSet(), Iteration.__init__
+
+    def noted(iteration, *arguments):
+        opened.add(iteration)
+        init(iteration, *arguments)
+
+    try:
+        with mock.patch.object(Iteration, "__init__", noted):
+            store.load(f"main@{1 + 6 * dist.get_rank()}", balanced=True)
+    except cairn.CairnError as error:
+        is_open = any(iteration._opened.address for iteration in opened if hasattr(iteration, "_opened"))
+        return type(error).__name__, str(error), is_open, same(balanced(store, "main@1"), 1)
+
+
 def attempts(store):
     """The name of the attempt, twice."""
     return _ranks.attempt(), _ranks.attempt()
@@ -291,7 +309,7 @@ def sharded(store):
     return same, errors
 
 
-CHECKS = [whole, of_ranks, by_default, failing, differing, misfit, attempts, sharded]
+CHECKS = [whole, of_ranks, by_default, failing, differing, misfit, missing, attempts, sharded]
 
 
 def rank(number, ranks, folder):
@@ -361,6 +379,12 @@ class GroupTests(unittest.TestCase):
         (first, said, first_same), (second, why, second_same) = self.of(misfit)
         self.assertEqual((first, second, first_same, second_same), ("CairnError", "Mismatch", True, True))
         self.assertRegex(said, "(?s)^rank 1 could not load it: .*size mismatch for weight")
+        self.assertIn(why, said)
+
+    def test_where_one_rank_does_not_find_it_none_waits_for_it(self):
+        (first, said, *first_after), (second, why, *second_after) = self.of(missing)
+        self.assertEqual((first, second, first_after, second_after), ("CairnError", "NotFound", [False, True], [False, True]))
+        self.assertRegex(said, "^rank 1 could not open it: .*7")
         self.assertIn(why, said)
 
     def test_ranks_that_load_different_iterations_are_told_so(self):

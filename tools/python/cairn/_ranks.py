@@ -159,6 +159,8 @@ def together(work: Callable[[], _T], group: Any, task: str) -> _T:
         raise failure
     for rank, text in enumerate(failures):
         if text is not None:
+            # The error would keep what this rank has, such as an open iteration.
+            done.clear()
             raise CairnError(f"rank {rank} could not {task}: {text}")
     return done[0]
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from . import _library, environment
+from . import _library, _ranks, environment
 from ._background import interruptible
 from ._iteration import STATE_FILE, Iteration
 from ._library import Handle, PathLike
@@ -231,11 +231,17 @@ class Store:
         where a library had another major version when it was saved.
         """
         given = {"model": model, "optimizer": optimizer, **targets}
-        with self[reference] as iteration:
-            saved = iteration.metadata.get("environment")
-            if isinstance(saved, Mapping):
-                for difference in environment.differences(saved, _environment()):
-                    warnings.warn(f"{iteration.run}@{iteration.step}: {difference}", stacklevel=2)
+        ranks = _group(group) if balanced else None
+
+        def opened() -> tuple[Iteration, list[str]]:
+            iteration = self[reference]
+            return iteration, _differences(iteration)
+
+        # Where one rank can't open it, the others would wait for what it was to read.
+        iteration, differences = opened() if ranks is None else _ranks.together(opened, ranks, "open it")
+        with iteration:
+            for difference in differences:
+                warnings.warn(f"{iteration.run}@{iteration.step}: {difference}", stacklevel=2)
             return load(
                 iteration,
                 {part: bare(target) for part, target in given.items() if target is not None},
@@ -243,7 +249,7 @@ class Store:
                 map_location=map_location,
                 allow_pickle=allow_pickle,
                 rank=rank,
-                group=_group(group) if balanced else None,
+                group=ranks,
             )
 
     def iterations(self, run: Optional[str] = None) -> list[dict[str, Any]]:
@@ -416,9 +422,7 @@ def _rank(rank: Optional[int], world_size: Optional[int], attempt: Optional[str]
     if world_size == 1:
         return None
     if attempt is None:
-        from ._ranks import attempt as find_attempt
-
-        attempt = find_attempt()
+        attempt = _ranks.attempt()
     return Rank(rank, world_size, attempt)
 
 
@@ -432,6 +436,12 @@ def _group(group: Any) -> Any:
             "balanced=True is for the ranks of a process group, and there is none; initialize torch.distributed"
         )
     return torch.distributed.group.WORLD
+
+
+def _differences(iteration: Iteration) -> list[str]:
+    """What isn't as it was when an iteration was saved."""
+    saved = iteration.metadata.get("environment")
+    return environment.differences(saved, _environment()) if isinstance(saved, Mapping) else []
 
 
 def _environment() -> dict[str, Any]:
