@@ -194,13 +194,16 @@ for number, memory in enumerate(("two", "one")):
             heard.wait()
         self.store.save(2, extra={"a": 2}, wait=False).wait()
 
-        self.store.save(1, extra={"a": 3}, wait=False)
-        with self.assertRaisesRegex(cairn.Exists, "main@1"):
+        failed = self.store.save(1, extra={"a": 3}, wait=False)
+        said = r"^the save of step 1 failed, and that of step 3 was not begun \(call it again\): .*main@1"
+        with self.assertRaisesRegex(cairn.Exists, said) as caught:
             self.store.save(3, extra={"a": 3}, wait=False)
+        self.assertIs(caught.exception.__cause__, failed._background.error)
+        self.assertEqual((caught.exception.code, caught.exception.path), (failed._background.error.code, failed._background.error.path))
         self.store.save(3, extra={"a": 3}, wait=False).wait()
 
         self.store.save(1, extra={"a": 3}, wait=False)
-        with self.assertRaises(cairn.Exists):
+        with self.assertRaisesRegex(cairn.Exists, "^the save of step 1 failed: .*main@1"):
             self.store.wait()
         self.store.wait()
         self.store.save(1, extra={"a": 3}, wait=False)
@@ -209,6 +212,19 @@ for number, memory in enumerate(("two", "one")):
         with self.assertRaisesRegex(cairn.Usage, "closed"):
             self.store.save(4, extra={"a": 4})
         self.assert_whole(1, 2, 3)
+
+    def test_a_failure_of_another_kind_is_told_alike(self):
+        def fail():
+            raise MemoryError("no room")
+
+        with Gate.closed(before=fail) as gate:
+            gate.open()
+            self.store.save(1, extra={"a": 1}, wait=False)._background.wait()
+        with self.assertRaisesRegex(cairn.CairnError, r"^the save of step 1 failed, .* step 2 .*: no room$") as caught:
+            self.store.save(2, extra={"a": 2})
+        self.assertIsInstance(caught.exception.__cause__, MemoryError)
+        self.store.save(2, extra={"a": 2})
+        self.assert_whole(2)
 
     def test_what_is_no_state_is_refused_at_once(self):
         for error, arguments in (

@@ -21,7 +21,7 @@ from ._library import Control
 from ._sigterm import Hold
 from ._staging import HostMemory, Staged, aligned, staged_size
 from ._tree import Flat
-from .errors import Interrupted, Usage
+from .errors import CairnError, Interrupted, Usage
 
 
 class Rank(NamedTuple):
@@ -207,10 +207,17 @@ class Saving:
             self._hear()
             raise self._background.error
 
-    def _raise_unheard(self) -> None:
-        """At the next save: what nobody has heard of yet."""
-        if not self._is_heard and not isinstance(self._background.error, Interrupted):
-            self._raise()
+    def _raise_unheard(self, consequence: str = "") -> None:
+        """What nobody has heard of yet, and what comes of it."""
+        error = self._background.error
+        if error is None or self._is_heard or isinstance(error, Interrupted):
+            return
+        self._hear()
+        kind: type[CairnError] = CairnError
+        details = {}
+        if isinstance(error, CairnError):
+            kind, details = type(error), {"code": error.code, "path": error.path}
+        raise kind(f"the save of step {self.step} failed{consequence}: {error}", **details) from error
 
 
 # Those that are under way, and those that failed of what nobody has heard of.
@@ -257,7 +264,7 @@ class Saver:
         start = time.perf_counter()
         with Hold():
             with self._alone():
-                if not self._is_free(skips):
+                if not self._is_free(skips, step):
                     return Saving(step, skipped=True)
                 saving = Saving(step)
                 self._begin(saving, make_plan(), waits, copies, limit)
@@ -281,7 +288,7 @@ class Saver:
             finally:
                 self._is_beginning = False
 
-    def _is_free(self, skips: bool) -> bool:
+    def _is_free(self, skips: bool, step: int) -> bool:
         """Waits for the save before, and raises what it failed of. False where there is to be no waiting."""
         last = self._last
         if last is None:
@@ -290,7 +297,7 @@ class Saver:
             return False
         last._background.wait()
         self._last = None
-        last._raise_unheard()
+        last._raise_unheard(f", and that of step {step} was not begun (call it again)")
         return True
 
     def _begin(self, saving: Saving, plan: Plan, waits: bool, copies: int, limit: Optional[int]) -> None:

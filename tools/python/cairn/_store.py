@@ -130,8 +130,9 @@ class Store:
         the `Path` of a file whose content is taken.
 
         With `wait` it returns when the iteration survives a power cut. Without, it copies the state and returns:
-        the training may go on and change it; what goes wrong is raised by `wait()` of the result and by the next
-        save. A save that is under way is waited for, or with `when_busy="skip"` this one is left out.
+        the training may go on and change it; what goes wrong is raised by `wait()` of the result, else by the next
+        save, which is not begun then: call it again. A save that is under way is waited for, or with
+        `when_busy="skip"` this one is left out.
         `memory="two"` keeps two copies of the state in host memory, so that no old bytes are read; `"one"` a
         single one. `staging="wave"` (512 MiB), or a number of bytes, bounds the copy: what has no room is saved
         before this returns. (A tensor that has to be copied in one piece, being on a device or not contiguous,
