@@ -1014,6 +1014,49 @@ class LoadingTests(Tests):
         self.assert_same(rest["extra"], {"a": torch.arange(6).view(2, 3), "b": [1]})
         self.assertEqual(asked, ["cpu"])
 
+    def test_an_optimizer_for_parameters_of_other_shapes_is_refused(self):
+        def stepped(kind, width, **options):
+            model = torch.nn.Sequential(torch.nn.Linear(width, 4), torch.nn.Linear(4, 1))
+            optimizer = kind(model.parameters(), **options)
+            model(torch.ones(2, width)).sum().backward()
+            optimizer.step()
+            return optimizer
+
+        class Projecting(torch.optim.AdamW):
+            """Such as one that keeps a projection of what it learns."""
+
+        kinds = [
+            (torch.optim.AdamW, {"amsgrad": True}, "exp_avg"), (torch.optim.SGD, {"momentum": 0.9}, "momentum_buffer"),
+            (torch.optim.RMSprop, {}, "square_avg"), (torch.optim.Adagrad, {}, "sum"), (torch.optim.Rprop, {}, "prev"),
+            (torch.optim.Adadelta, {}, "square_avg"), (torch.optim.Adamax, {}, "exp_avg"), (torch.optim.ASGD, {}, "ax"),
+        ]
+        for step, (kind, options, key) in enumerate(kinds):
+            with self.subTest(kind.__name__):
+                saved = stepped(kind, 3, **options)
+                self.store.save(step, optimizer=saved)
+                other = stepped(kind, 5, **options)
+                before = copy.deepcopy(other.state_dict())
+                said = rf"optimizer of main@{step} doesn't fit: state.0.{key} was saved as \[4, 3\], and its parameter is \[4, 5\]$"
+                with self.assertRaisesRegex(cairn.Mismatch, said):
+                    self.store.load(step, optimizer=other)
+                self.assert_same(other.state_dict(), before)
+                same = stepped(kind, 3, **options)
+                self.store.load(step, optimizer=same)
+                self.assert_same(same.state_dict(), saved.state_dict())
+        # Where it can't be known that it is wrong, it is loaded.
+        self.store.load(0, optimizer=Projecting(stepped(torch.optim.AdamW, 5).param_groups[0]["params"]))
+        hooked = stepped(torch.optim.AdamW, 5)
+        hooked.register_load_state_dict_pre_hook(lambda optimizer, state: {**state, "state": {}})
+        self.store.load(0, optimizer=hooked)
+        for step, kind in enumerate((torch.optim.LBFGS, torch.optim.Adafactor), 50):
+            saved, same = (kind(torch.nn.Linear(9, 2).parameters()) for _ in range(2))
+            for parameter in saved.param_groups[0]["params"]:
+                parameter.grad = torch.ones_like(parameter)
+            saved.step(lambda: torch.tensor(1.0))
+            self.store.save(step, optimizer=saved)
+            self.store.load(step, optimizer=same)
+            self.assert_same(same.state_dict(), saved.state_dict())
+
     def test_weights_that_are_tied_stay_tied(self):
         model = torch.nn.Sequential(torch.nn.Linear(9, 9), torch.nn.Linear(9, 9))
         model[1].weight = model[0].weight
