@@ -1499,11 +1499,28 @@ class TensorTests(Tests):
         self.store.save(1, extra={"a": np.arange(6).reshape(2, 3)})
         tensor = self.store[1].tensor("extra.a")
         for index in (2, -3, (0, 3), (0, 0, 0), (0, ..., 0, 0), (..., ...), slice(None, None, -1), None, True, 1.0, "a", [0, 1],
-                      np.array([True, False]), slice(0, 1.5)):
+                      np.array([True, False]), slice(0, 1.5), np.True_, np.array(True), torch.tensor(True), torch.tensor([1]), range(2),
+                      (0, ..., 0, ...), (slice(None), (0, 1))):
             with self.subTest(index=index), self.assertRaises((IndexError, TypeError)):
                 tensor[index]
+        with self.assertRaisesRegex(IndexError, "extra.a has `...` at most once"):
+            tensor[0, ..., 0, ...]
+        with self.assertRaisesRegex(IndexError, "by integers, slices and `...`, not by NoneType"):
+            tensor[None]
         self.assertEqual(tensor[np.int64(1), torch.tensor(2)], 5)
+        self.assertEqual(tensor[np.array(1), np.uint8(2)], 5)
+        self.assertEqual(tensor[slice(np.int64(1), torch.tensor(2)), torch.Size([2])[0]], 5)
         self.assertEqual(len(tensor), 2)
+
+    def test_elements_of_half_a_byte_are_read_by_whole_bytes(self):
+        bytes_ = torch.arange(16, dtype=torch.uint8).view(2, 8)
+        self.store.save(1, extra={"a": bytes_.view(torch.float4_e2m1fn_x2)})
+        tensor = self.store[1].tensor("extra.a")
+        for index, expected in (((), bytes_), (1, bytes_[1]), ((..., slice(2, 6)), bytes_[:, 1:3]), ((0, slice(8, 2)), bytes_[0, :0])):
+            self.assertTrue(torch.equal(tensor[index].view(torch.uint8), expected), index)
+        for last in (0, slice(0, 1), slice(1, 4), slice(2, 8, 2)):
+            with self.subTest(last=last), self.assertRaisesRegex(IndexError, "two elements of extra.a are a byte"):
+                tensor[0, last]
 
     def test_tensors_are_found_by_their_names(self):
         model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))

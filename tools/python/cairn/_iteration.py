@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
-import operator
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 from . import _library
 from ._arrays import Target, empty
 from ._library import Control, Read
+from ._slices import box_of, is_of_whole_bytes
 from ._tree import unflatten, wanted
 from .errors import CairnError, Damage, NewerVersion, NotFound, Usage
 
@@ -371,7 +371,12 @@ class Tensor:
         return array if dtype is None else array.astype(dtype)
 
     def _read_index(self, index: Any, library: str) -> Any:
-        box = _box(index if isinstance(index, tuple) else (index,), self.shape, self.name)
+        box = box_of(index if isinstance(index, tuple) else (index,), self.shape, self.name)
+        if self.dtype == "F4" and not is_of_whole_bytes(box):
+            raise IndexError(
+                f"two elements of {self.name} are a byte: along its last axis it is read by slices, "
+                "without a step, from an even element to an even one"
+            )
         start = tuple(one.start for one in box)
         stop = tuple(max(one.start, one.stop) for one in box)
         target = empty(self.dtype, [last - first for first, last in zip(start, stop)], library)
@@ -380,44 +385,6 @@ class Tensor:
         )
         rest = tuple(0 if one.is_single else slice(None, None, one.step) for one in box)
         return target.array[rest] if any(one.is_single or one.step > 1 for one in box) else target.array
-
-
-class _Axis(NamedTuple):
-    start: int
-    stop: int
-    step: int
-    is_single: bool
-
-
-def _box(index: tuple[Any, ...], shape: tuple[int, ...], name: str) -> list[_Axis]:
-    """What an index means along each axis."""
-    if any(part is Ellipsis for part in index):
-        place = next(number for number, part in enumerate(index) if part is Ellipsis)
-        missing = len(shape) - len(index) + 1
-        index = (*index[:place], *[slice(None)] * missing, *index[place + 1 :])
-    if len(index) > len(shape):
-        raise IndexError(f"{name} has {len(shape)} axes, and the index {len(index)}")
-    index = (*index, *[slice(None)] * (len(shape) - len(index)))
-    return [_axis(part, length, name) for part, length in zip(index, shape)]
-
-
-def _axis(part: Any, length: int, name: str) -> _Axis:
-    if isinstance(part, slice):
-        start, stop, step = part.indices(length)
-        if step < 0:
-            raise IndexError(f"a slice of {name} goes backwards; read it forwards and turn it round")
-        return _Axis(start, stop, step, False)
-    try:
-        place = operator.index(part)
-    except TypeError:
-        place = None
-    # For numpy and torch a bool is an index of its own kind.
-    if place is None or isinstance(part, bool):
-        raise IndexError(f"{name} is read by integers and slices, not by {type(part).__name__}")
-    if not -length <= place < length:
-        raise IndexError(f"{name} has {length} elements along an axis, and {place} is not one of them")
-    place %= length
-    return _Axis(place, place + 1, 1, True)
 
 
 def _public_name(info: Mapping[str, Any]) -> str:
