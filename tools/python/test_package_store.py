@@ -781,6 +781,20 @@ class SigtermTests(Tests):
         self.assertEqual(self.terminated(work), -signal.SIGTERM)
         self.assert_whole(1, 2)
 
+    def test_the_last_save_is_made_though_one_before_has_failed(self):
+        self.store.save(1, extra={"a": 1})
+
+        def work(store, ready):
+            os.dup2(os.open(self.folder / "said", os.O_WRONLY | os.O_CREAT), 2)
+            with cairn.on_sigterm(lambda: store.save(7, extra=state(7))):
+                store.save(1, extra={"a": 2}, wait=False)
+                ready()
+                time.sleep(60)
+
+        self.assertEqual(self.terminated(work), -signal.SIGTERM)
+        self.assert_whole(1, 7)
+        self.assertRegex((self.folder / "said").read_text(), r"\Acairn: the save of step 1 failed: main@1 .*\n\Z")
+
     def test_a_last_save_that_fails_ends_the_process_as_well(self):
         def work(store, ready):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

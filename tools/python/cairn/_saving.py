@@ -18,7 +18,7 @@ from ._arrays import Leaf
 from ._background import Background, Work, interruptible
 from ._iteration import STATE_FILE, STATE_FORMAT, STATE_VERSION, part_file, rank_folder
 from ._library import Control
-from ._sigterm import Hold
+from ._sigterm import Hold, is_ending
 from ._staging import HostMemory, Staged, aligned, staged_size
 from ._tree import Flat
 from .errors import CairnError, Interrupted, Usage
@@ -207,17 +207,24 @@ class Saving:
             self._hear()
             raise self._background.error
 
-    def _raise_unheard(self, consequence: str = "") -> None:
-        """What nobody has heard of yet, and what comes of it."""
+    def _raise_unheard(self) -> None:
+        failure = self._unheard()
+        if failure is not None:
+            raise failure
+
+    def _unheard(self, consequence: str = "") -> Optional[CairnError]:
+        """What nobody has heard of yet, with what comes of it; None where there is nothing."""
         error = self._background.error
         if error is None or self._is_heard or isinstance(error, Interrupted):
-            return
+            return None
         self._hear()
         kind: type[CairnError] = CairnError
         details = {}
         if isinstance(error, CairnError):
             kind, details = type(error), {"code": error.code, "path": error.path}
-        raise kind(f"the save of step {self.step} failed{consequence}: {error}", **details) from error
+        failure = kind(f"the save of step {self.step} failed{consequence}: {error}", **details)
+        failure.__cause__ = error
+        return failure
 
 
 # Those that are under way, and those that failed of what nobody has heard of.
@@ -297,7 +304,13 @@ class Saver:
             return False
         last._background.wait()
         self._last = None
-        last._raise_unheard(f", and that of step {step} was not begun (call it again)")
+        is_last = is_ending()
+        failure = last._unheard("" if is_last else f", and that of step {step} was not begun (call it again)")
+        if failure is not None:
+            if not is_last:
+                raise failure
+            # Nobody could call it again.
+            print(f"cairn: {failure}", file=sys.stderr)
         return True
 
     def _begin(self, saving: Saving, plan: Plan, waits: bool, copies: int, limit: Optional[int]) -> None:

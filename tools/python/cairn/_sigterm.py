@@ -36,10 +36,10 @@ class on_sigterm:  # noqa: N801
 
     `function` is called in the main thread: at once, or at the end of a `hold()`, which keeps it from seeing
     half of a step. It never runs inside of a save that is under way. What it returns is waited for, if that
-    is a `Saving`. What it raises is printed. Then whoever handled SIGTERM before gets it, so that by
-    default the process ends with its status; another `on_sigterm` around this one saves as well. A second
-    SIGTERM changes nothing; SIGKILL, which schedulers send a while later, ends it at once, and leaves the
-    store whole.
+    is a `Saving`. What it raises is printed, and so is what an earlier save failed of that nobody has heard of:
+    here that keeps no other from being begun. Then whoever handled SIGTERM before gets it, so that by default
+    the process ends with its status; another `on_sigterm` around this one saves as well. A second SIGTERM
+    changes nothing; SIGKILL, which schedulers send a while later, ends it at once, and leaves the store whole.
 
     `signals` are those that it is about: with `(signal.SIGTERM, signal.SIGUSR1)` also the warning that Slurm
     sends on request (`--signal=USR1@90`). The process ends of that, too, unless something handled it before.
@@ -97,6 +97,7 @@ class _State:
 
     def __init__(self) -> None:
         self.holds = 0
+        self.is_saving = False
         # Who has to save, and of which signal.
         self.due: list[tuple[on_sigterm, int]] = []
 
@@ -106,11 +107,18 @@ class _State:
             due, number = self.due[0]
             # Saves of its own don't begin it once more.
             self.holds += 1
+            self.is_saving = True
             try:
                 due._save()
             finally:
+                self.is_saving = False
                 self.holds -= 1
                 due._pass_on(number)
+
+
+def is_ending() -> bool:
+    """Whether this is within the last save of an `on_sigterm`, after which there is no other."""
+    return _state.is_saving and _is_main()
 
 
 def _is_main() -> bool:
