@@ -18,6 +18,7 @@ if importlib.util.find_spec("lightning") is None:
 
 import logging
 import shutil
+import subprocess
 import unittest
 import warnings
 from unittest import mock
@@ -168,6 +169,38 @@ class LightningTests(Training):
         trainer.save_checkpoint(self.folder / "by-hand.ckpt")
         self.assertEqual(self.iterations(), [("main", 16), ("main-v1", 16)])
 
+    def test_what_reads_lightnings_files_reads_a_file_that_points_to_the_store(self):
+        self.fit("own", epochs=1)
+        trained = self.fit("ours", CairnIO(self.place), epochs=1).model
+        [own], [ours] = ((self.folder / out).iterdir() for out in ("own", "ours"))
+        for options in (dict(weights_only=True), dict(weights_only=False), dict(mmap=True, map_location="cpu")):
+            with self.subTest(**options):
+                got, expected = (torch.load(path, **options) for path in (ours, own))
+                for key in expected:
+                    self.assertEqual(plain(got[key], ours.parent), plain(expected[key], own.parent), key)
+        self.assert_same_tensors(Module.load_from_checkpoint(ours).state_dict(), trained.state_dict())
+        # The first word is of a process that has not imported the module: it says what to allow, and importing allows it.
+        read = "import sys, torch; torch.load(sys.argv[1])"
+        for program, expected in [(read, "add_safe_globals([cairn.lightning.load])"), ("import cairn.lightning; " + read, "")]:
+            done = subprocess.run([sys.executable, "-c", program, ours], capture_output=True, text=True, timeout=120,
+                                  env={**os.environ, "PYTHONPATH": str(HERE)})
+            self.assertEqual((expected in done.stderr, done.returncode), (True, 1 if expected else 0), done.stderr)
+        self.place.rename(self.folder / "elsewhere")
+        with self.assertRaisesRegex(cairn.NotAStore, str(self.place)):
+            torch.load(ours)
+        self.assertEqual(CairnIO(self.folder / "elsewhere").load_checkpoint(ours)["global_step"], 4)
+
+    def test_the_command_takes_a_file_that_points_to_the_store_for_no_checkpoint(self):
+        self.fit("both", epochs=1)
+        [own] = self.names("both")
+        self.fit("both", CairnIO(self.place), epochs=2, save_top_k=-1)
+        names = self.names("both")
+        self.assertEqual(len(names), 3)
+        self.cairn("save", self.folder / "both", "--all", "--run", "files")
+        self.assertEqual(self.iterations(), [("files", 4), ("main", 4), ("main", 8)])
+        found = self.cairn("resume", self.folder / "both", "--run", "files")
+        self.assertEqual((found["path"], self.names("both")), (str(self.folder / "both" / own), [*names, "last.ckpt"]))
+
     def test_a_pointer_is_on_the_disk_before_it_takes_the_place_of_another(self):
         synced, replaced, fsync, replace = [], [], os.fsync, os.replace
 
@@ -222,6 +255,9 @@ class LightningTests(Training):
         self.fit("ours", io, model=model)
         [name] = self.names("ours")
         self.assertEqual(io.load_checkpoint(self.folder / "ours" / name)["hyper_parameters"], {"width": 10, "extra": int})
+        # Whoever only knows the file is asked first, also where torch would read any pickle.
+        with self.assertRaisesRegex(cairn.Usage, "allow_pickle"):
+            torch.load(self.folder / "ours" / name, weights_only=False)
 
     @unittest.skipUnless(os.environ.get("CAIRN_TEST_LONG"), "with --long")
     def test_two_processes_save_once_and_load_each(self):

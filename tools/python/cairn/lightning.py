@@ -5,18 +5,25 @@
     trainer.fit(model, data, ckpt_path="last")
     trainer.fit(model, data, ckpt_path="resnet@best:val_loss")
 
-The last line needs no file of Lightning's.
+The last line needs no file of Lightning's. The files that are left of the others are read by `torch.load` as well, and so by
+
+    model = Model.load_from_checkpoint("lightning_logs/version_0/checkpoints/epoch=3-step=16.ckpt")
+
+once this module is imported.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
+import pickle
 import sys
+import zipfile
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+
+import torch
 
 from ._following import Following
 from ._saving import Saving
@@ -29,19 +36,21 @@ if TYPE_CHECKING or "lightning" in sys.modules or "lightning_fabric" not in sys.
 else:
     from lightning_fabric.plugins import TorchCheckpointIO
 
-__all__ = ["CairnIO"]
+__all__ = ["CairnIO", "load"]
 
 _PathLike = Union[str, "os.PathLike[str]"]
 # The entries of a checkpoint that are parts of an iteration, by name of the part. All others are its part `extra`.
 _PARTS = {"model": "state_dict", "optimizer": "optimizer_states", "scheduler": "lr_schedulers"}
 _FORMAT = "cairn-pointer"
+# What torch calls the data in a file that it was given open, whatever the file's name.
+_PICKLE = "archive/data.pkl"
 
 
 class CairnIO(TorchCheckpointIO):
     """Saves what Lightning saves into a store, and leaves at the path of each checkpoint a small file that points to it.
 
-    So all goes on as with files: `ModelCheckpoint` with whatever it keeps, monitors and removes, `ckpt_path="last"`, links.
-    Checkpoints that were written as files are loaded and removed as before.
+    So all goes on as with files: `ModelCheckpoint` with whatever it keeps, monitors and removes, `ckpt_path="last"`, links,
+    `load_from_checkpoint`. Checkpoints that were written as files are loaded and removed as before.
 
     Each path has an iteration of its own: a second one of the same step (`last.ckpt`) goes into the run `RUN-v1`, as its
     callbacks' states differ. That costs hardly any space, but a second save; `save_last="link"` costs nothing. Removing a
@@ -131,8 +140,7 @@ class CairnIO(TorchCheckpointIO):
             )
         except NotFound as error:
             raise FileNotFoundError(f"there is no checkpoint {os.fspath(path)}: {error}") from error
-        extra: dict[str, Any] = state.pop("extra", {})
-        return {**extra, **{_PARTS.get(part, part): value for part, value in state.items()}}
+        return _checkpoint(state)
 
     def remove_checkpoint(self, path: _PathLike) -> None:
         """Deletes its iteration, once what was saved before this is durable."""
@@ -172,8 +180,8 @@ class CairnIO(TorchCheckpointIO):
             return
         pointer = {"format": _FORMAT, "version": 1, "name": os.path.basename(path), "store": self._store.path}
         pointer.update({key: saved[key] for key in ("run", "step", "id")})
-        with open(f"{path}.part", "w", encoding="utf-8") as file:
-            json.dump(pointer, file)
+        with open(f"{path}.part", "wb") as file:
+            torch.save(_Pointer(pointer), file)
             file.flush()
             # Else a power cut may leave an empty file where the path had another pointer.
             os.fsync(file.fileno())
@@ -198,16 +206,56 @@ class CairnIO(TorchCheckpointIO):
             self._store.gc()
 
 
+def load(pointer: Mapping[str, Any]) -> dict[str, Any]:
+    """The checkpoint that a file points to, in host memory: what `torch.load` of that file calls.
+
+    Raises:
+        NotAStore: The store isn't any more where it was. `CairnIO` of its new place loads the same file.
+        Usage: It holds pickles, which `CairnIO` with `allow_pickle=True` reads.
+    """
+    with open_store(pointer["store"]) as store:
+        return _checkpoint(store.load(f"#{pointer['id']}", map_location="cpu"))
+
+
+# So that `torch.load` calls it with weights_only=True as well, which asks that no file runs code: it reads no pickles. Older ones
+# of torch don't ask.
+if hasattr(torch.serialization, "add_safe_globals"):
+    torch.serialization.add_safe_globals([load])
+
+
+class _Pointer:
+    """What `torch.load` makes a checkpoint of."""
+
+    def __init__(self, pointer: Mapping[str, Any]) -> None:
+        self._pointer = pointer
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any]]:
+        return load, (dict(self._pointer),)
+
+
+class _Reader(pickle.Unpickler):
+    """Reads the pointer itself, and nothing that is more than plain data."""
+
+    def find_class(self, module: str, name: str) -> type:
+        if (module, name) != (__name__, load.__name__):
+            raise pickle.UnpicklingError(f"{module}.{name} is no pointer")
+        return dict
+
+
+def _checkpoint(state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of Lightning, of the parts of an iteration."""
+    extra: dict[str, Any] = state.pop("extra", {})
+    return {**extra, **{_PARTS.get(part, part): value for part, value in state.items()}}
+
+
 def _pointer(path: _PathLike) -> Optional[dict[str, Any]]:
     """What a file says that is a pointer; None for all others."""
     try:
-        with open(path, "rb") as file:
-            # Those of torch are large, and begin otherwise.
-            first = file.read(1)
-            pointer: dict[str, Any] = json.loads(first + file.read()) if first == b"{" else {}
-    except (OSError, ValueError):
+        with zipfile.ZipFile(path) as archive, archive.open(_PICKLE) as file:
+            pointer = _Reader(file).load()
+    except (OSError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile):
         return None
-    return pointer if pointer.get("format") == _FORMAT else None
+    return pointer if isinstance(pointer, dict) and pointer.get("format") == _FORMAT else None
 
 
 def _own_pointer(path: _PathLike) -> Optional[dict[str, Any]]:
