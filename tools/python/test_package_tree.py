@@ -6,7 +6,9 @@ Runs with numpy alone; with torch where that is installed.
 
 import collections
 import ctypes
+import dataclasses
 import datetime
+import decimal
 import enum
 import json
 import math
@@ -356,14 +358,19 @@ class RefusalTests(StateTests):
         Point = collections.namedtuple("Point", "x y")
         Color = enum.Enum("Color", "RED")
         Level = enum.IntEnum("Level", "LOW")
+        Settings = dataclasses.make_dataclass("Settings", ["rate"])
         state = lambda value: {"scheduler": {"lr_lambdas": [value]}}
         path = "extra.scheduler.lr_lambdas[0]"
         for value, advice in [
             (lambda x: x, "leave it out"), (Stateful(), "save its state_dict(), or pass allow_pickle=True"), (Point(1, 2),
             "_asdict()"),
-            (Color.RED, ".value"), (Level.LOW, "plain type"), (types.SimpleNamespace(a=1), "vars()"), (object(), "dicts, lists"),
-            (type("D", (dict,), {})(), "plain type"), (random.Random(), "its state"), (np.random.default_rng(), "it holds"),
-            (np.array([None]), "Python objects"), (np.ma.array([1]), "MaskedArray"), (memoryview(b""), "memoryview"),
+            (Color.RED, "its .value"), (Level.LOW, "its .value"), (types.SimpleNamespace(a=1), "vars()"), (Settings(1), "asdict()"),
+            (object(), "dicts, lists, numbers and tensors, or"), (type("D", (dict,), {})(), "dict() of it"),
+            (type("I", (int,), {})(), "int() of it"), (collections.ChainMap(), "dict() of it"), ({}.values(), "list() of it"),
+            (decimal.Decimal("1.5"), "str() of it"), (random.Random(), "its getstate()"), (random, "its getstate()"),
+            (np.random.RandomState(), "its get_state()"), (np.random.default_rng(), "its bit_generator.state"),
+            (np.random.PCG64(), "its .state"), (np.array([None]), "its tolist()"), (np.ma.array([1]), ".mask"),
+            (np.zeros(1).view(np.recarray), "asarray()"), (memoryview(b""), "bytes()"),
             (collections.defaultdict(lambda: 1), "save dict() of it"), ({1: 1, object(): 2}, "as a key"), ({object()}, "in a set"),
             (datetime.datetime(2024, 1, 1, tzinfo=type("Z", (datetime.tzinfo,), {"utcoffset": lambda *_: None})()), "time zone"),
         ]:  # fmt: skip
@@ -739,10 +746,10 @@ class TorchTests(StateTests):
         freed.untyped_storage().resize_(0)
         for value, advice in [
             (torch.empty(2, device="meta"), "materialize"), (torch.nn.Parameter(torch.empty(2, device="meta")), "materialize"),
-            (freed, "given back"), (torch.nn.UninitializedParameter(), "UninitializedParameter"),
+            (freed, "given back"), (torch.nn.UninitializedParameter(), "an input"),
             (torch.ones(2).as_subclass(Special), "Special"),
             (torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]), "nested"), (torch.ones(2).to_mkldnn(), "_mkldnn"),
-            (torch.nn.Linear(1, 1), "state_dict()"), (torch.Generator(), "its state"), ({torch.ones(1): 1}, "as a key"),
+            (torch.nn.Linear(1, 1), "state_dict()"), (torch.Generator(), "its get_state()"), ({torch.ones(1): 1}, "as a key"),
         ]:  # fmt: skip
             with self.subTest(value=type(value)):
                 self.assert_refused({"a": [value]}, "extra.a[0]", advice)

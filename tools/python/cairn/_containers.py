@@ -9,6 +9,7 @@ from typing import Any, Callable, Protocol, Union
 
 import numpy as np
 
+from ._advice import advice
 from ._arrays import Array
 from ._dtypes import Unstorable, imported_torch
 from ._values import ENCODERS, is_plain, numpy_scalar, numpy_type, torch_encoders
@@ -70,25 +71,8 @@ def encoder_of(kind: type) -> Encoder:
 def _object(walk: Walk, value: Any) -> Tree:
     kind = type(value)
     return walk.pickled(
-        value, f"it is a {kind.__module__}.{kind.__qualname__}, which isn't data: {_advice(value)}"
+        value, f"it is a {kind.__module__}.{kind.__qualname__}, which isn't data: {advice(value)}"
     )
-
-
-def _advice(value: Any) -> str:
-    """What to save in place of an object."""
-    if isinstance(value, type) or (callable(value) and not hasattr(value, "state_dict")):
-        return "leave it out"
-    if hasattr(value, "state_dict"):
-        return "save its state_dict()"
-    if hasattr(value, "_asdict"):
-        return "save its _asdict()"
-    if hasattr(value, "get_state") or hasattr(value, "getstate"):
-        return "save its state"
-    if isinstance(value, (str, int, float, bytes, list, tuple, dict, set, frozenset)):
-        return "save it as the plain type that it extends"
-    if hasattr(value, "value") and hasattr(value, "name"):
-        return "save its .value"
-    return "save what it holds as dicts, lists, numbers and tensors (vars() may do)"
 
 
 def _is_plain_key(key: Any) -> bool:

@@ -99,7 +99,7 @@ def spelling(dtype: np.dtype[Any]) -> Any:
     Raises Unstorable where it doesn't come back from that.
     """
     if dtype.hasobject:
-        raise Unstorable("its elements are Python objects, not data")
+        raise Unstorable("its elements are Python objects, not data: save its tolist()")
     if dtype.isbuiltin == 2 and dtype.type.__module__ == "ml_dtypes":
         return _ML_DTYPES + dtype.name
     if dtype.char in "gG":
