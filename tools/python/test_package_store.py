@@ -2,6 +2,7 @@
 """What the package `cairn` promises of saving and loading, also where something fails in the middle."""
 import contextlib
 import copy
+import functools
 import gc
 import json
 import os
@@ -1562,6 +1563,27 @@ class KeepingTests(Tests):
                 self.store.save(5, extra=[5], metadata={"a": [float(number)]})
         self.store.save(5, extra=[5], metadata={"a": [1e300, None]})
         self.assertEqual(self.store[5].metadata["a"], [1e300, None])
+
+    def test_metadata_and_metrics_are_kept_as_they_are_or_refused(self):
+        kept = {"a": [2**64 - 1, -(2**63), -0.0, 5e-324, True, "é\0"], "b": {"": None}, "1": 3}
+        self.store.save(1, extra=[1], metadata=kept)
+        saved = self.store[1].metadata
+        self.assertEqual(repr({name: saved[name] for name in kept}), repr(kept))
+        for metadata, reason in [
+            ({1: 2, "1": 3}, "'1' as text"), ({"a": {None: 1, "null": 2}}, "'null' as text"), ({"é": 1, "e\u0301": 2}, "as text"),
+            ({"a": 2**64}, "18446744073709551616"), ({"a": [-(2**63) - 1]}, "64 bits"), ({"a": 2**2000}, "64 bits"),
+            ({"a": "\ud800"}, "surrogates"), ({"\ud800": 1}, "surrogates")]:
+            with self.subTest(reason), self.assertRaisesRegex(cairn.Usage, f"metadata.*{reason}"):
+                self.store.save(2, extra=[2], metadata=metadata)
+        for levels in (200, 9999):
+            with self.subTest(levels), self.assertRaises(cairn.Usage):
+                self.store.save(2, extra=[2], metadata={"a": functools.reduce(lambda inner, _: [inner], range(levels))})
+        for metrics in ({1: 2.0, "1": 3.0}, {"é": 1, "e\u0301": 2}, {"a": 10**400}):
+            with self.subTest(metrics=metrics), self.assertRaisesRegex(cairn.Usage, "as text|the metric a"):
+                self.store.save(2, extra=[2], metrics=metrics)
+            with self.subTest(metrics=metrics), self.assertRaisesRegex(cairn.Usage, "as text|the metric a"):
+                self.store.annotate(1, metrics=metrics)
+        self.assert_whole(1)
 
     def test_rules_are_taken_away_where_that_is_asked_for_and_never_else(self):
         self.store.save(1, extra=[1])

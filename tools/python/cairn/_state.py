@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
-from typing import Any
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from .errors import Usage
+
+_Value = TypeVar("_Value")
 
 
 def bare(value: Any) -> Any:
@@ -53,6 +56,29 @@ def as_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of what JSON can say, of which nothing changes any more. Raises Usage for anything else."""
     try:
         # What isn't a finite number would come back as None.
-        return dict(json.loads(json.dumps(dict(metadata), allow_nan=False)))
-    except (TypeError, ValueError) as error:
+        text = json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False).encode()
+        return dict(json.loads(text, object_pairs_hook=named_once, parse_int=_integer))
+    except (TypeError, ValueError, RecursionError) as error:
         raise Usage(f"metadata has to be JSON, without NaN and infinities: {error}") from error
+
+
+def named_once(pairs: Iterable[tuple[str, _Value]]) -> dict[str, _Value]:
+    """What has a name each, by name. Raises ValueError where two have the same, as one of them would be lost."""
+    named: dict[str, _Value] = {}
+    seen = set()
+    for name, value in pairs:
+        # Names that Unicode calls equal are equal to a store.
+        normal = unicodedata.normalize("NFC", name)
+        if normal in seen:
+            raise ValueError(f"two of its names are {name!r} as text")
+        seen.add(normal)
+        named[name] = value
+    return named
+
+
+def _integer(digits: str) -> int:
+    # A store has larger ones as floating point numbers.
+    value = int(digits)
+    if not -(2**63) <= value < 2**64:
+        raise ValueError(f"the number {digits[:24]}... has more than 64 bits; give it as text")
+    return value

@@ -20,7 +20,7 @@ from ._iteration import STATE_FILE, Iteration
 from ._library import Handle, PathLike
 from ._loading import load
 from ._saving import Plan, Rank, Saver, Saving
-from ._state import as_json, bare, config_files, states_of
+from ._state import as_json, bare, config_files, named_once, states_of
 from ._tree import flatten
 from .errors import Usage
 
@@ -146,7 +146,8 @@ class Store:
         there is a launcher or a process group); ranks that go back without a new launch need another one.
         `environment=False` leaves out what is recorded of versions, command line and commit. Objects that aren't
         data are refused, unless `allow_pickle` has them pickled. `metrics` may be NaN or infinite: the store ranks
-        infinities as what they are, but they are read as NaN. `metadata` is JSON, which has neither.
+        infinities as what they are, but they are read as NaN. `metadata` is JSON, which has neither, and no integers of
+        more than 64 bits.
 
         Raises NotData with the path of what can't be saved; Exists where the run has another iteration at this
         step, unless `replace`.
@@ -379,13 +380,16 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Metrics as plain numbers."""
     if not isinstance(metrics, Mapping):
         raise Usage(f"metrics are numbers by name, such as {{'loss': 2.1}}, not {metrics!r}")
-    numbers: dict[str, float] = {}
+    numbers = []
     for name, value in metrics.items():
         try:
-            numbers[str(name)] = float(value)
-        except (TypeError, ValueError, RuntimeError):
+            numbers.append((str(name), float(value)))
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             raise Usage(f"the metric {name} has to be a number, not {value!r}") from None
-    return numbers
+    try:
+        return named_once(numbers)
+    except ValueError as error:
+        raise Usage(f"the metrics can't be told apart: {error}") from None
 
 
 def _check_spelling(part: str) -> None:
