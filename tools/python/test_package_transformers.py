@@ -11,8 +11,8 @@ import numpy
 import tokenizers
 import torch
 import transformers
-from peft import LoraConfig, get_peft_model
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from transformers import AutoModelForCausalLM, EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 sys.path.insert(0, str(Path(__file__).parent / "libraries"))
@@ -240,6 +240,37 @@ class TransformersTests(Training):
             trainer.model.save_pretrained(own)
             tokenizer().save_pretrained(own)
             self.assert_same_files(self.export(reference=f"{run}@latest"), own)
+
+    def test_a_peft_model_is_loaded_whole_and_exported_as_adapter_or_merged(self):
+        base = self.folder / "base"
+        full_model().save_pretrained(base)
+
+        def adapted():
+            model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=4, task_type="CAUSAL_LM"))
+            for parameter in model.parameters():
+                torch.nn.init.normal_(parameter)
+            return model
+
+        model, own = adapted(), self.folder / "own"
+        model.save_pretrained(own)
+        self.store.save(1, model=model)
+        loaded = adapted()
+        self.store.load(1, model=loaded)
+        self.assert_same_tensors(loaded.state_dict(), model.state_dict())
+        with self.assertRaisesRegex(cairn.Usage, "main@1 holds a PEFT model and its base.*merge_and_unload"):
+            self.store.export(1, self.folder / "out", layout="hf")
+        self.assertFalse((self.folder / "out").exists())
+        self.store.export(1, self.folder / "lora", layout="hf", only="lora_")
+
+        self.store.save(2, adapter_model=get_peft_model_state_dict(model), files={"adapter_config.json": own / "adapter_config.json"})
+        self.store.export(2, self.folder / "adapter", layout="hf")
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            self.assertEqual((self.folder / "adapter" / name).read_bytes(), (own / name).read_bytes())
+        merged = model.merge_and_unload()
+        self.store.save(3, model=merged)
+        self.store.export(3, self.folder / "merged", layout="hf")
+        got = AutoModelForCausalLM.from_pretrained(self.folder / "merged")
+        self.assert_same_tensors(got.state_dict(), merged.state_dict())
 
     def test_metrics_of_a_step_are_its_iterations(self):
         trainer = self.train(out="ours", callbacks=CairnCallback(self.place), eval_strategy="steps", eval_steps=2)

@@ -348,7 +348,12 @@ class Store:
     ) -> dict[str, Any]:
         """Writes an iteration's tensors in a layout, such as `hf`: `max_shard_size`, `only`, `rename`, ... as the options
         of `cairn export`. With `all=True` also `training_metadata.json`: what was recorded of the training.
+
+        Raises Usage for layout `hf` of a PEFT model that was saved whole, as its names aren't those of its base.
         """
+        if layout == "hf" and not {"only", "rename"} & options.keys():
+            with self[reference] as iteration:
+                _check_names(iteration)
         return self._write("cairn_export", reference, destination, {"layout": layout, **options})
 
     def _write(
@@ -357,6 +362,17 @@ class Store:
         named = _library.options(**{_camel(name): value for name, value in options.items()})
         arguments = _library.text(str(reference)), _library.path(destination), named
         return dict(_interruptible(call, self._handle(), *arguments))
+
+
+def _check_names(iteration: Iteration) -> None:
+    """Of a model with PEFT's names `from_pretrained` would load next to nothing, and only warn."""
+    is_wrapped = any(name.startswith("base_model.model.") for name in iteration.tensors)
+    if is_wrapped and not any(path.endswith("adapter_config.json") for path in iteration.files):
+        raise Usage(
+            f"{iteration.run}@{iteration.step} holds a PEFT model and its base, under names that from_pretrained doesn't "
+            "know: load it, save model.merge_and_unload(), or get_peft_model_state_dict(model) as the part adapter_model "
+            "with the file adapter_config.json, and export that"
+        )
 
 
 def _interruptible(call: str, *arguments: Any) -> Any:
