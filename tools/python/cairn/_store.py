@@ -198,7 +198,11 @@ class Store:
     # Reading
 
     def __getitem__(self, reference: Union[str, int]) -> Iteration:
-        """Opens an iteration: `"latest"`, `"best:loss"`, a step, a pin's name, `"RUN@..."`, `"#id"`."""
+        """Opens an iteration: `"latest"`, `"best:loss"`, a step, a pin's name, `"RUN@..."`, `"#id"`.
+
+        `"best:METRIC:min"` and `"best:METRIC:max"` say what is best of a metric. Without either it is what the run's policy
+        says (`keep_best`), else the least of one whose name ends in "loss", and the greatest of any other.
+        """
         return Iteration(self, reference if isinstance(reference, str) else str(_step(reference)))
 
     # Without it, a loop would ask for the steps 0, 1, ...

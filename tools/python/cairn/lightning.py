@@ -5,7 +5,8 @@
     trainer.fit(model, data, ckpt_path="last")
     trainer.fit(model, data, ckpt_path="resnet@best:val_loss")
 
-The last line needs no file of Lightning's. The files that are left of the others are read by `torch.load` as well, and so by
+The last line needs no file of Lightning's; where a metric's name doesn't end in "loss", and its callback has mode="min", write
+"resnet@best:val_wer:min". The files that are left of the others are read by `torch.load` as well, and so by
 
     model = Model.load_from_checkpoint("lightning_logs/version_0/checkpoints/epoch=3-step=16.ckpt")
 
@@ -217,10 +218,8 @@ def load(pointer: Mapping[str, Any]) -> dict[str, Any]:
         return _checkpoint(store.load(f"#{pointer['id']}", map_location="cpu"))
 
 
-# So that `torch.load` calls it with weights_only=True as well, which asks that no file runs code: it reads no pickles. Older ones
-# of torch don't ask.
-if hasattr(torch.serialization, "add_safe_globals"):
-    torch.serialization.add_safe_globals([load])
+# So that `torch.load` calls it with weights_only=True as well, which asks that no file runs code: it reads no pickles.
+torch.serialization.add_safe_globals([load])
 
 
 class _Pointer:

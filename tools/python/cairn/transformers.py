@@ -63,7 +63,8 @@ class CairnCallback(TrainerCallback):
     A training that is resumed at an earlier step than the run's last supersedes what came after. One that starts anew
     needs a run of its own. What goes wrong beside the training is raised at the next save, at the latest when training
     ends. With several processes the first one saves, so each has to have the whole model, as with DDP. Which iteration
-    is best the store knows, so `best_model_checkpoint` stays None; `total_flos` is that of the last log.
+    is best the store knows, so `best_model_checkpoint` stays None; `total_flos` is that of the last log. A reference doesn't
+    know of `greater_is_better`: where that is False, "sft@best:eval_wer:min" is the best of a metric that isn't a loss.
 
     Args:
         store: A store, or the path of one; it is made where there is none.
