@@ -12,12 +12,12 @@ import tokenizers
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from transformers import AutoModelForCausalLM, EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer_callback import PrinterCallback
+from transformers import AutoModelForCausalLM, EarlyStoppingCallback, TrainerCallback
 
 sys.path.insert(0, str(Path(__file__).parent / "libraries"))
 from children import ended, fork
 from ranks import end, torchrun
+from trainer_workbench import Tokens, adapter, full_model, make_trainer
 from workbench import CAIRN, Workbench, contents, lose, tiny_llama
 
 os.environ.setdefault("CAIRN_LIBRARY", str(Path(CAIRN).with_name("libCairnC.so")))
@@ -33,29 +33,8 @@ OTHERS = ("best_model_checkpoint", "stateful_callbacks")
 LONG = unittest.skipUnless(os.environ.get("CAIRN_TEST_LONG"), "in the long form alone")
 
 
-class Tokens(torch.utils.data.Dataset):
-    """Some that are the same every time, of which each epoch has another order."""
-
-    def __init__(self, count=64):
-        self.ids = torch.randint(0, 96, (count, 32), generator=torch.Generator().manual_seed(7))
-
-    def __len__(self):
-        return len(self.ids)
-
-    def __getitem__(self, index):
-        return {"input_ids": self.ids[index], "labels": self.ids[index]}
-
-
-def full_model():
-    return tiny_llama(num_hidden_layers=2, attention_dropout=0.2)
-
-
 def tied_model():
     return tiny_llama(tied=True, num_hidden_layers=1, hidden_size=16, intermediate_size=16, attention_dropout=0.2)
-
-
-def adapter():
-    return get_peft_model(full_model(), LoraConfig(r=4, lora_dropout=0.2, task_type="CAUSAL_LM"))
 
 
 def named_adapters():
@@ -105,19 +84,14 @@ class Training(Workbench):
             self, build=tied_model, out="own", callbacks=(), resume=None, scores=None, processing_class=None, scaler=None,
             **arguments):
         """Trains to the end; with the callback, the Trainer itself saves nothing."""
-        set_seed(3)
         callbacks = [*callbacks] if isinstance(callbacks, (list, tuple)) else [callbacks]
         is_ours = any(isinstance(callback, CairnCallback) for callback in callbacks)
-        arguments = TrainingArguments(**(dict(
-            output_dir=self.folder / out, max_steps=6, save_steps=2, logging_steps=1, per_device_train_batch_size=4,
-            learning_rate=1e-2, warmup_steps=2, report_to=[], use_cpu=True, disable_tqdm=True, seed=3
-        ) | arguments | ({"save_strategy": "no"} if is_ours else {})))
+        arguments = dict(max_steps=6, save_steps=2) | arguments | ({"save_strategy": "no"} if is_ours else {})
         scores = iter(scores or ())
-        trainer = Trainer(
-            model=build(), args=arguments, train_dataset=Tokens(), eval_dataset=Tokens(8), callbacks=callbacks,
-            processing_class=processing_class,
-            compute_metrics=(lambda _: {"score": next(scores)}) if arguments.metric_for_best_model == "score" else None)
-        trainer.remove_callback(PrinterCallback)
+        more = dict(
+            eval_dataset=Tokens(8), processing_class=processing_class,
+            compute_metrics=(lambda _: {"score": next(scores)}) if arguments.get("metric_for_best_model") == "score" else None)
+        trainer = make_trainer(build, self.folder / out, callbacks, more=more, **arguments)
         trainer.accelerator.scaler = scaler
         trainer.train(resume_from_checkpoint=resume and str(resume))
         return trainer

@@ -7,46 +7,16 @@ those of a training that was never interrupted, so the optimizer, the scheduler 
 import shutil
 import unittest
 
-import torch
-from peft import LoraConfig, get_peft_model
-from transformers import Trainer, TrainingArguments, set_seed
-from transformers.trainer_callback import PrinterCallback
-
-from workbench import Workbench, tiny_llama
+from trainer_workbench import adapter, full_model, make_trainer
+from workbench import Workbench
 
 STEPS, SAVED = 6, 3
-
-
-class Noise(torch.utils.data.Dataset):
-    """Tokens in random order, the same every time."""
-
-    def __init__(self):
-        self.ids = torch.randint(0, 96, (64, 32), generator=torch.Generator().manual_seed(7))
-
-    def __len__(self):
-        return len(self.ids)
-
-    def __getitem__(self, index):
-        return {"input_ids": self.ids[index], "labels": self.ids[index]}
-
-
-def full_model():
-    return tiny_llama(num_hidden_layers=2, attention_dropout=0.2)
-
-
-def adapter():
-    return get_peft_model(full_model(), LoraConfig(r=4, lora_dropout=0.2, task_type="CAUSAL_LM"))
 
 
 class ResumeTests(Workbench):
     def train(self, build, out, checkpoint=None):
         """Trains to the end. Returns what each step logged, and the final weights."""
-        set_seed(3)
-        arguments = TrainingArguments(
-            output_dir=out, max_steps=STEPS, save_steps=SAVED, logging_steps=1, per_device_train_batch_size=4,
-            learning_rate=1e-2, warmup_steps=2, report_to=[], use_cpu=True, disable_tqdm=True, seed=3)
-        trainer = Trainer(model=build(), args=arguments, train_dataset=Noise())
-        trainer.remove_callback(PrinterCallback)
+        trainer = make_trainer(build, out, max_steps=STEPS, save_steps=SAVED)
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         logged = [(entry["step"], entry["loss"], entry["grad_norm"], entry["learning_rate"])
                   for entry in trainer.state.log_history if "loss" in entry]

@@ -16,10 +16,9 @@ import unittest
 
 import torch
 import torch._dynamo  # noqa: F401: loaded once, for all children
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer_callback import PrinterCallback
+from transformers import TrainerCallback
 
-from test_resume import Noise, full_model
+from trainer_workbench import full_model, make_trainer
 from workbench import CAIRN, Workbench
 
 LONG = bool(os.environ.get("CAIRN_TEST_LONG"))
@@ -43,13 +42,7 @@ class Slowly(TrainerCallback):
 
 def train(out, checkpoint, result, *callbacks, **options):
     """The training itself, in a process of its own."""
-    set_seed(3)
-    arguments = TrainingArguments(**dict(
-        output_dir=out, max_steps=STEPS, save_steps=1, save_total_limit=4, logging_steps=1,
-        per_device_train_batch_size=4, learning_rate=1e-2, warmup_steps=2, report_to=[], use_cpu=True,
-        disable_tqdm=True, seed=3) | options)
-    trainer = Trainer(model=full_model(), args=arguments, train_dataset=Noise(), callbacks=[*callbacks])
-    trainer.remove_callback(PrinterCallback)
+    trainer = make_trainer(full_model, out, callbacks, **dict(max_steps=STEPS, save_steps=1, save_total_limit=4) | options)
     trainer.train(resume_from_checkpoint=checkpoint or None)
     weights = hashlib.sha256()
     for name, tensor in sorted(trainer.model.state_dict().items()):
