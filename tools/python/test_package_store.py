@@ -1564,6 +1564,20 @@ class KeepingTests(Tests):
         self.store.save(5, extra=[5], metadata={"a": [1e300, None]})
         self.assertEqual(self.store[5].metadata["a"], [1e300, None])
 
+    def test_the_best_is_what_a_schedule_takes_for_it_unless_the_policy_or_the_reference_says_otherwise(self):
+        names = ("loss", "eval_loss", "Loss", "losses", "wer", "accuracy")
+        values = (0.5, 0.3, 0.4)
+        for step, value in enumerate(values):
+            self.store.save(step, extra=[step], metrics=dict.fromkeys(names, value))
+        for name in names:
+            schedule = cairn.Schedule(best=name, final=False)
+            schedule.start()
+            best = [step for step, value in enumerate(values) if "best" in schedule.due(step, metrics={name: value}).reasons][-1]
+            self.assertEqual(self.store[f"best:{name}"].step, best, name)
+            self.assertEqual([self.store[f"best:{name}:{direction}"].step for direction in ("min", "max")], [1, 0])
+        self.store.policy(keep_best=["1:wer:min"])
+        self.assertEqual([self.store[name].step for name in ("best", "best:wer", "best:wer:max")], [1, 1, 0])
+
     def test_metadata_and_metrics_are_kept_as_they_are_or_refused(self):
         kept = {"a": [2**64 - 1, -(2**63), -0.0, 5e-324, True, "é\0"], "b": {"": None}, "1": 3}
         self.store.save(1, extra=[1], metadata=kept)
