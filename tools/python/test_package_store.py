@@ -1611,8 +1611,30 @@ class KeepingTests(Tests):
         self.store.policy(clear=True)
         self.assertEqual(self.store.policy(), [])
 
+    def test_every_rule_of_the_command_has_a_name_and_a_misspelled_one_has_none(self):
+        self.store.save(1, extra=[1])
+        kept = self.store.policy(
+            keep_last=5, keep_every=100, keep_best="3:wer:min", keep_within="36h", keep_first=True, milestones=[7],
+            max_size="500GB", keep_optimizer_last=2, auto=True)["policy"]
+        self.assertEqual(kept, {
+            "keepLast": 5, "keepEvery": 100, "keepBest": [{"count": 3, "metric": "wer", "direction": "min"}], "keepWithin": "36h",
+            "keepFirst": True, "milestones": [7], "maxSize": 500 * 10**9, "keepOptimizerLast": 2, "auto": True})
+        with self.assertRaisesRegex(TypeError, "keep_lst"):
+            self.store.policy(keep_lst=3)
+        self.assertEqual(self.store.policy("main", keep_last=None)["policy"], kept)
+
 
 class ExportTests(Tests):
+    def test_shards_have_a_size_as_the_command_and_hugging_face_write_it(self):
+        self.store.save(1, model={str(name): torch.zeros(1024) for name in range(8)})
+        for size, shards in ((8192, 4), ("8192", 4), ("8KiB", 4), ("9kb", 4), ("16KiB", 2), ("5GB", 1)):
+            out = self.folder / f"out-{size!r}"
+            self.store.export(1, out, layout="hf", max_shard_size=size)
+            self.assertEqual(len(list(out.glob("*.safetensors"))), shards, size)
+        for size in ("GB", "5X", "5 GB", "1.5GB", "-1GB", ""):
+            with self.subTest(size), self.assertRaisesRegex(cairn.Usage, "is not a size"):
+                self.store.export(1, self.folder / "no", layout="hf", max_shard_size=size)
+
     def test_all_of_an_export_says_what_was_recorded(self):
         saved = self.store.save(3, model=network(), extra={"a": 1}, metrics={"loss": 2.5}, metadata={"data": "wiki"}).wait()
         out = self.folder / "out"

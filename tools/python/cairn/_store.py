@@ -7,6 +7,7 @@ import difflib
 import json
 import operator
 import os
+import re
 import sys
 import warnings
 import weakref
@@ -312,24 +313,45 @@ class Store:
             "cairn_delete", self._handle(), json.dumps([str(one) for one in references]).encode()
         )
 
-    def policy(self, run: Optional[str] = None, **rules: Any) -> Any:
+    def policy(
+        self,
+        run: Optional[str] = None,
+        *,
+        keep_last: Optional[int] = None,
+        keep_every: Optional[int] = None,
+        keep_best: Union[str, Sequence[str], None] = None,
+        keep_within: Optional[str] = None,
+        keep_first: Optional[bool] = None,
+        milestones: Optional[Sequence[int]] = None,
+        max_size: Union[str, int, None] = None,
+        keep_optimizer_last: Optional[int] = None,
+        auto: Optional[bool] = None,
+        clear: bool = False,
+    ) -> Any:
         """The retention rules of a run; sets them where some are given, all others being none.
 
-        `keep_last=5, keep_every=1000, keep_best=["3:loss:min"], keep_within="36h", keep_first=True,
-        milestones=[1000], max_size="500GB", auto=True`; `clear=True` takes all away.
+        `keep_best` is `"3:loss"`, `"3:wer:min"` or a list of such; `keep_within` a time such as `"36h"` or `"7d"`; `max_size`
+        bytes, or a text such as `"500GB"`. With `auto` every save applies them, else `gc` does. `clear=True` takes all away.
         """
-        is_cleared = rules.pop("clear", False)
-        if is_cleared and rules:
+        rules = {
+            "keep_last": keep_last,
+            "keep_every": keep_every,
+            "keep_best": [keep_best] if isinstance(keep_best, str) else keep_best,
+            "keep_within": keep_within,
+            "keep_first": keep_first,
+            "milestones": milestones,
+            "max_size": max_size,
+            "keep_optimizer_last": keep_optimizer_last,
+            "auto": auto,
+        }
+        given = {name: rule for name, rule in rules.items() if rule is not None}
+        if clear and given:
             raise Usage(
-                f"clear=True takes all rules away, and {', '.join(rules)} would set some; give one or the other"
+                f"clear=True takes all rules away, and {', '.join(given)} would set some; give one or the other"
             )
-        if not rules and not is_cleared:
+        if not given and not clear:
             return _library.answer("cairn_policy", self._handle(), _library.optional_text(run))
-        policy = (
-            None
-            if is_cleared
-            else json.dumps({_camel(name): value for name, value in rules.items()}).encode()
-        )
+        policy = None if clear else json.dumps({_camel(name): rule for name, rule in given.items()}).encode()
         return _library.answer("cairn_set_policy", self._handle(), _library.optional_text(run), policy)
 
     def gc(self, *, dry_run: bool = False) -> dict[str, Any]:
@@ -350,7 +372,7 @@ class Store:
     def export(
         self, reference: Union[str, int], destination: PathLike, *, layout: str, **options: Any
     ) -> dict[str, Any]:
-        """Writes an iteration's tensors in a layout, such as `hf`: `max_shard_size`, `only`, `rename`, ... as the options
+        """Writes an iteration's tensors in a layout, such as `hf`: `max_shard_size="5GB"`, `only`, `rename`, ... as the options
         of `cairn export`. With `all=True` also `training_metadata.json`: what was recorded of the training.
 
         Raises Usage for layout `hf` of a PEFT model that was saved whole, as its names aren't those of its base.
@@ -358,6 +380,9 @@ class Store:
         if layout == "hf" and not {"only", "rename"} & options.keys():
             with self[reference] as iteration:
                 _check_names(iteration)
+        size = options.get("max_shard_size")
+        if isinstance(size, str):
+            options["max_shard_size"] = _bytes(size)
         return self._write("cairn_export", reference, destination, {"layout": layout, **options})
 
     def _write(
@@ -382,6 +407,16 @@ def _check_names(iteration: Iteration) -> None:
 def _interruptible(call: str, *arguments: Any) -> Any:
     """A call that may take long, and that Ctrl-C ends."""
     return interruptible(lambda control: _library.answer(call, *arguments, ctypes.byref(control)))
+
+
+def _bytes(size: str) -> int:
+    """The bytes of a size as the command takes it: 5GB (decimal), 5GiB (binary), or a number."""
+    match = re.fullmatch(r"(\d+)(?:(?:([KMGTP])(I?))?B)?", size.upper())
+    if match is None:
+        raise Usage(f"{size!r} is not a size: write a whole number and a unit, such as 5GB or 5GiB")
+    number, unit, binary = match.groups()
+    factor: int = (1024 if binary else 1000) ** " KMGTP".index(unit or " ")
+    return int(number) * factor
 
 
 def _content(path: str, data: Any) -> bytes:
