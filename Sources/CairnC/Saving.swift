@@ -22,7 +22,7 @@ extension StateSaveOptions {
         self.init(run: try options.text("run"), step: step)
         metrics = try options.metrics("metrics")
         for member in try options.object("metadata") {
-            metadata[member.key] = String(decoding: member.value.serialized(), as: UTF8.self)
+            metadata[member.key] = member.value.text
         }
         pin = try options.text("pin")
         replace = try options.bool("replace")

@@ -68,7 +68,7 @@ public struct SaveOptions: Sendable {
                 .usage, "\(Path(path)) holds JSON, but no object: write {\"name\": value, …}", path: path)
         }
         for member in members {
-            metadata[member.key] = String(decoding: member.value.serialized(), as: UTF8.self)
+            metadata[member.key] = member.value.text
         }
     }
 }

@@ -21,7 +21,7 @@ extension Policy {
         if let maxSize { members.append(.init("maxSize", JSON(maxSize))) }
         if let keepOptimizerLast { members.append(.init("keepOptimizerLast", JSON(keepOptimizerLast))) }
         if auto { members.append(.init("auto", .bool(true))) }
-        return String(decoding: JSON.object(members).serialized(), as: UTF8.self)
+        return JSON.object(members).text
     }
 
     /// Reads what `json` wrote, also with white space and in another order.

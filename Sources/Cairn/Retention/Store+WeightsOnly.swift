@@ -86,7 +86,7 @@ extension Store {
         let list = JSON.array(names.sorted().map { JSON($0) })
         try annotate(
             info, metrics: [:],
-            metadata: [Self.weightsPinsKey: String(decoding: list.serialized(), as: UTF8.self)], note: "")
+            metadata: [Self.weightsPinsKey: list.text], note: "")
     }
 
     /// Puts an iteration of its weights alone in the place of a whole one. Nothing of what stays is written again.

@@ -1,6 +1,5 @@
 internal import ChunkStore
 internal import Platform
-internal import TensorFormats
 
 /// The run that holds one rank's parts of another run's iterations until all ranks have theirs. Nothing but this shows it.
 struct PartRun {
@@ -20,8 +19,4 @@ struct PartRun {
     init(_ run: String, _ part: StatePart) { self.init(run, rank: part.rank, of: part.worldSize) }
 
     static func isPart(_ run: String) -> Bool { run.hasPrefix(prefix) }
-}
-
-extension JSON {
-    var text: String { String(decoding: serialized(), as: UTF8.self) }
 }

@@ -24,8 +24,7 @@ struct SavedPlace: Hashable {
     }
 
     var text: String {
-        let value = JSON.object([.init("path", JSON(path)), .init("whole", JSON(isWhole))])
-        return String(decoding: value.serialized(), as: UTF8.self)
+        JSON.object([.init("path", JSON(path)), .init("whole", JSON(isWhole))]).text
     }
 }
 

@@ -15,7 +15,7 @@ enum Arguments {
     /// `NAME=VALUE` of `--meta`; the value is text, whatever it looks like.
     static func metadata(_ text: String) throws -> (name: String, json: String) {
         let (name, value) = try pair(text, "--meta dataset=c4")
-        return (name, String(decoding: JSON(value).serialized(), as: UTF8.self))
+        return (name, JSON(value).text)
     }
 
     /// A step, or steps with commas between them.

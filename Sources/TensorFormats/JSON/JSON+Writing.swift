@@ -32,6 +32,9 @@ extension JSON {
         return output
     }
 
+    /// The same, compact, as a string.
+    public var text: String { String(decoding: serialized(), as: UTF8.self) }
+
     /// Appends the text to `output`.
     public func write(to output: inout [UInt8], style: Style = .compact) {
         write(to: &output, style, level: 0)
