@@ -66,12 +66,7 @@ struct Copying: @unchecked Sendable {
 
     /// The last stretch that begins at or before a position of the stream.
     private func stretch(at position: Int) -> Int {
-        var (low, high) = (0, starts.count - 1)
-        while high - low > 1 {
-            let middle = (low + high) / 2
-            if starts[middle] <= position { low = middle } else { high = middle }
-        }
-        return low
+        starts.indices.dropLast().partitioningIndex { starts[$0] > position } - 1
     }
 }
 

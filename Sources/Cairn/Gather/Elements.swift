@@ -1,3 +1,5 @@
+internal import Platform
+
 /// A row of elements that stand in sources: what pieces, slices and joins of tensors come down to, without any of them being moved.
 ///
 /// A tensor is the row of its elements in the order of its shape, so a reshape changes nothing here. The unit is whatever the sources
@@ -95,18 +97,8 @@ extension Elements {
 
     /// The parts that a range of a row touches.
     private static func touched(_ parts: [Part], _ range: Range<UInt64>) -> ArraySlice<Part> {
-        let first = firstPart(parts, range.lowerBound)
+        let first = parts.indices.partitioningIndex { parts[$0].start > range.lowerBound } - 1
         return parts[first...].prefix { $0.start < range.upperBound }
-    }
-
-    /// The part in which an element of a row stands.
-    private static func firstPart(_ parts: [Part], _ element: UInt64) -> Int {
-        var (low, high) = (0, parts.count)
-        while high - low > 1 {
-            let middle = (low + high) / 2
-            if parts[middle].start <= element { low = middle } else { high = middle }
-        }
-        return low
     }
 
     /// The same counted in bytes, where an element has so many bits; nil where a run would begin or end within a byte.

@@ -53,12 +53,8 @@ struct CheckpointView: Sendable {
     }
 
     private static func place(of path: String, among count: Int, _ paths: (Int) -> String) -> Int? {
-        var (low, high) = (0, count)
-        while low < high {
-            let middle = (low + high) / 2
-            if paths(middle) < path { low = middle + 1 } else { high = middle }
-        }
-        return low < count && paths(low) == path ? low : nil
+        let place = (0..<count).partitioningIndex { paths($0) >= path }
+        return place < count && paths(place) == path ? place : nil
     }
 
     /// The names right in a folder, of files and folders, sorted. `""` is the checkpoint's own.

@@ -51,17 +51,8 @@ public struct Roots: Sendable, Equatable {
 
     /// The entry with exactly this path. O(log n)
     public subscript(path: [UInt8]) -> Entry? {
-        var low = 0
-        var high = entries.count
-        while low < high {
-            let middle = (low + high) / 2
-            if entries[middle].path.lexicographicallyPrecedes(path) {
-                low = middle + 1
-            } else {
-                high = middle
-            }
-        }
-        return low < entries.count && entries[low].path == path ? entries[low] : nil
+        let place = entries.indices.partitioningIndex { !entries[$0].path.lexicographicallyPrecedes(path) }
+        return place < entries.count && entries[place].path == path ? entries[place] : nil
     }
 
     /// That the entries are sorted, each follows the rules of its kind, and none lies below a file or a link,

@@ -187,7 +187,9 @@ final class FolderWriter: Sendable {
         let file = try open(segment.file)
         var content = SegmentContent(tree)
         let (parts, bounds) = (files[segment.file].parts, bounds[segment.file])
-        for index in firstPart(segment)..<parts.count {
+        // The part in which the segment begins; a file may have none.
+        let first = parts.indices.partitioningIndex { bounds[$0] > segment.range.lowerBound } - 1
+        for index in max(first, 0)..<parts.count {
             guard bounds[index] < segment.range.upperBound else { break }
             let lower = max(bounds[index], segment.range.lowerBound)
             let upper = min(bounds[index + 1], segment.range.upperBound)
@@ -198,17 +200,6 @@ final class FolderWriter: Sendable {
         }
         try content.begin(slot.reader, errands)
         return Begun(segment: segment, file: file, content: content)
-    }
-
-    /// The part in which a segment begins.
-    private func firstPart(_ segment: Segment) -> Int {
-        let bounds = bounds[segment.file]
-        var (low, high) = (0, bounds.count - 1)
-        while high - low > 1 {
-            let middle = (low + high) / 2
-            if bounds[middle] <= segment.range.lowerBound { low = middle } else { high = middle }
-        }
-        return low
     }
 
     /// The chunks of a blob; nil where these are damaged.

@@ -33,7 +33,7 @@ final class PartChecksums: Sendable {
     func add(_ bytes: UnsafeRawBufferPointer, at start: UInt64, of file: Int) {
         guard !places[file].isEmpty else { return }
         let (bounds, end) = (bounds[file], start + UInt64(bytes.count))
-        var index = firstPart(at: start, bounds)
+        var index = bounds.indices.dropLast().partitioningIndex { bounds[$0] > start } - 1
         while index < bounds.count - 1, bounds[index] < end {
             defer { index += 1 }
             let (lower, upper) = (max(bounds[index], start), min(bounds[index + 1], end))
@@ -43,16 +43,6 @@ final class PartChecksums: Sendable {
             let piece = Piece(start: lower, count: upper - lower, checksum: checksum)
             pieces.change { $0[file][index, default: []].append(piece) }
         }
-    }
-
-    /// The first part that does not end before a place.
-    private func firstPart(at start: UInt64, _ bounds: [UInt64]) -> Int {
-        var (low, high) = (0, bounds.count - 1)
-        while high - low > 1 {
-            let middle = (low + high) / 2
-            if bounds[middle] <= start { low = middle } else { high = middle }
-        }
-        return low
     }
 
     /// The checksums of a file of which all bytes were noted, and where they are to be.

@@ -1,3 +1,5 @@
+internal import Platform
+
 /// A policy made ready for the iterations of one run: every question about one of them is then a look-up.
 struct RetentionRules {
     private let policy: Policy
@@ -49,9 +51,9 @@ struct RetentionRules {
         }
         let hasPlace = !candidate.superseded
         // Of those that have a place, how many have a smaller step.
-        let below = steps.partitioningIndex { $0 >= candidate.step }
+        let below = steps.indices.partitioningIndex { steps[$0] >= candidate.step }
         if let count = policy.keepLast {
-            let above = steps.count - steps.partitioningIndex { $0 > candidate.step }
+            let above = steps.count - steps.indices.partitioningIndex { steps[$0] > candidate.step }
             judge(hasPlace && above < count, "among the last \(count)")
         }
         if let every = policy.keepEvery {
@@ -112,18 +114,5 @@ struct RetentionRules {
         if let within = policy.keepWithin { names.append("within \(DurationText.text(within))") }
         if policy.keepFirst { names.append("first") }
         return names.joined(separator: ", ")
-    }
-}
-
-extension [UInt64] {
-    /// The first index whose element fulfils what all later ones fulfil too. O(log n)
-    fileprivate func partitioningIndex(where isBehind: (UInt64) -> Bool) -> Int {
-        var low = 0
-        var high = count
-        while low < high {
-            let middle = (low + high) / 2
-            if isBehind(self[middle]) { high = middle } else { low = middle + 1 }
-        }
-        return low
     }
 }

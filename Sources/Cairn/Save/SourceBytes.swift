@@ -28,7 +28,8 @@ struct MemorySource: @unchecked Sendable {
     /// Copies what lies from a place on.
     fileprivate func read(into target: UnsafeMutableRawBufferPointer, at offset: UInt64) {
         var (offset, filled) = (offset, 0)
-        var index = place(of: offset)
+        // The last piece that begins there or before.
+        var index = pieces.indices.partitioningIndex { bounds[$0] > offset } - 1
         while filled < target.count {
             let inside = Int(offset - bounds[index])
             let count = min(target.count - filled, pieces[index].bytes.count - inside)
@@ -38,16 +39,6 @@ struct MemorySource: @unchecked Sendable {
             offset += UInt64(count)
             index += 1
         }
-    }
-
-    /// The last piece that begins at a place or before it.
-    private func place(of offset: UInt64) -> Int {
-        var (low, high) = (0, pieces.count)
-        while high - low > 1 {
-            let middle = (low + high) / 2
-            if bounds[middle] <= offset { low = middle } else { high = middle }
-        }
-        return low
     }
 }
 

@@ -1,3 +1,5 @@
+internal import Platform
+
 /// Many chunk entries in the order of their ids, cut into parts of some pages. (Docs/format.md 8, `tables`)
 ///
 /// A tree of random keys is the wrong place for many entries at once: 262,144 new chunks among a million dirty each of its
@@ -46,13 +48,8 @@ struct ChunkTablePart {
 
     /// The place of an id among the others.
     func find(_ id: ChunkID) -> Int? {
-        var low = 0
-        var high = count
-        while low < high {
-            let middle = (low + high) / 2
-            if self.id(middle) < id { low = middle + 1 } else { high = middle }
-        }
-        return low < count && self.id(low) == id ? low : nil
+        let place = (0..<count).partitioningIndex { self.id($0) >= id }
+        return place < count && self.id(place) == id ? place : nil
     }
 
     /// Nil where the bytes hold no locations.
