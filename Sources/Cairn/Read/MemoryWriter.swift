@@ -75,7 +75,7 @@ final class MemoryWriter: Sendable {
     /// - Returns: what is damaged; the rest is there.
     func run(_ progress: Progress) throws -> [FolderWriter.Damage] {
         let reader = ChunkReader.memory(chunks, spareChunks: Self.spareChunks(chunks))
-        let turns = SegmentTurns(
+        let turns = SlotTurns(
             slot: { [self] in try Slot(chunks) },
             begin: { [self] index, slot in
                 try progress.checkInterruption("what was to be read may hold anything")
@@ -85,7 +85,8 @@ final class MemoryWriter: Sendable {
                 try finish(begun.segment, begun.content, slot)
                 progress.advance(bytes: UInt64(begun.segment.size))
             })
-        try turns.run(segments.count, eachSlot: Self.segmentSize + reader, settings, errands)
+        let (jobs, slots) = settings.jobs(eachSlot: Self.segmentSize + reader)
+        try turns.run(segments.count, jobs: jobs, slots: slots, errands)
         return damaged.change { $0 }
     }
 

@@ -90,7 +90,7 @@ final class FolderWriter: Sendable {
     /// - Returns: by file, the blobs that are damaged; such a file is incomplete.
     func run(progress: Progress) throws -> [Int: [Damage]] {
         let reader = ChunkReader.memory(chunks, spareChunks: spareChunks)
-        let turns = SegmentTurns(
+        let turns = SlotTurns(
             slot: { [self] in try Slot(chunks, segmentSize: segmentSize, spareChunks: spareChunks) },
             begin: { [self] index, slot in
                 try progress.checkInterruption("nothing was written")
@@ -101,7 +101,8 @@ final class FolderWriter: Sendable {
                 progress.advance(bytes: UInt64(begun.segment.range.count))
             },
             end: { try $0.writing?.wait() })
-        try turns.run(segments.count, eachSlot: segmentSize + reader, settings, errands)
+        let (jobs, slots) = settings.jobs(eachSlot: segmentSize + reader)
+        try turns.run(segments.count, jobs: jobs, slots: slots, errands)
         return state.change { $0.damaged }
     }
 

@@ -54,8 +54,6 @@ final class Ingest: Sendable {
     }
 
     private struct State {
-        var next = 0
-        var failed = false
         var files: [Int: (file: SourceBytes, left: Int)] = [:]
         /// By tensor; nil where there was none.
         var earlier: [Int: Earlier?] = [:]
@@ -142,14 +140,21 @@ final class Ingest: Sendable {
         guard !units.isEmpty else { return state.change { $0.outcome } }
         let (jobs, slots) = settings.jobs(
             eachSlot: Int(Self.unitSize) + session.workerMemory(hasEarlier: earlier != nil))
-        try session.run(jobs: min(jobs, units.count)) { [self] _ in
-            do {
-                try takeAll(session, slots, progress)
-            } catch {
-                state.change { $0.failed = true }
-                throw error
-            }
-        }
+        // The chunks of each unit are looked at and hashed before those of the one before are encoded: meanwhile the disk brings what
+        // these lean on.
+        let turns = SlotTurns(
+            slot: { [key] in
+                Slot(buffer: try Buffer(size: Int(Self.unitSize)), worker: try session.worker(key: key))
+            },
+            begin: { [self] index, slot in
+                try progress.checkInterruption()
+                return try take(units[index], slot, session)
+            },
+            finish: { [self] taken, slot in
+                try finish(taken, try session.finish(taken.begun, with: slot.worker))
+                progress.advance(bytes: UInt64(taken.unit.range.count))
+            })
+        try turns.run(units.count, slots: slots) { try session.run(jobs: min(jobs, units.count), $0) }
         return state.change { $0.outcome }
     }
 
@@ -157,40 +162,6 @@ final class Ingest: Sendable {
     private struct Slot {
         var buffer: Buffer
         var worker: SaveWorker
-    }
-
-    /// Takes units, each one's chunks looked at and hashed before those of the one before are encoded: meanwhile the disk brings what
-    /// these lean on.
-    private func takeAll(_ session: SaveSession, _ slotCount: Int, _ progress: Progress) throws {
-        var slots: [Slot] = []
-        var before: (taken: Taken, slot: Slot)?
-        func finishBefore() throws {
-            guard let (taken, slot) = before else { return }
-            before = nil
-            try finish(taken, try session.finish(taken.begun, with: slot.worker))
-            progress.advance(bytes: UInt64(taken.unit.range.count))
-        }
-        while let unit = next() {
-            try progress.checkInterruption()
-            if slotCount == 1 { try finishBefore() }
-            if slots.count < slotCount {
-                let worker = try session.worker(key: key)
-                slots.append(Slot(buffer: try Buffer(size: Int(Self.unitSize)), worker: worker))
-            }
-            slots.reverse()
-            let taken = try take(unit, slots[0], session)
-            try finishBefore()
-            before = (taken, slots[0])
-        }
-        try finishBefore()
-    }
-
-    private func next() -> Unit? {
-        state.change { state in
-            guard !state.failed, state.next < units.count else { return nil }
-            state.next += 1
-            return units[state.next - 1]
-        }
     }
 
     /// A unit whose new chunks are to be written yet.
