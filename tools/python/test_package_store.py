@@ -1551,6 +1551,15 @@ class TensorTests(Tests):
             with self.assertRaisesRegex(cairn.NotFound, "no tensor exp_avg; there is optimizer.state.0.exp_avg"):
                 iteration.tensor("exp_avg")
 
+    def test_a_name_that_two_parts_could_have_means_the_same_however_much_was_looked_at(self):
+        for step, parts in ((1, ("a", "a.b")), (2, ("model", "model.b"))):
+            self.store.save(step, **{parts[0]: {"b": {"c": np.zeros(2)}}, parts[1]: {"c": np.ones(2)}})
+            with self.store[step] as iteration:
+                name = f"{parts[1]}.c"
+                before = iteration.tensor(name)[...]
+                self.assertTrue(np.array_equal(iteration.tensors[name][...], before), parts)
+                self.assertTrue(np.array_equal(iteration.tensor(name)[...], before), parts)
+
 
 class KeepingTests(Tests):
     def test_metrics_may_be_any_number_and_metadata_only_what_json_has(self):

@@ -272,7 +272,7 @@ cairn_status cairn_iteration_describe(cairn_iteration *iteration, char **json);
 
 /// A tensor of a state that one process saved, found without looking at all others: `name` is that of one of `model.safetensors`, or of one
 /// in another PART.safetensors with its part before it (`optimizer.state.0.exp_avg`). The document is as in `stored`; null where it takes
-/// `cairn_iteration_describe` to tell.
+/// `cairn_iteration_describe` to tell, as where two parts could have it.
 cairn_status cairn_iteration_tensor(cairn_iteration *iteration, const char *name, char **json);
 
 /// What is wanted in memory.

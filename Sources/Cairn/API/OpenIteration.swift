@@ -53,7 +53,7 @@ public final class OpenIteration: Sendable {
     }
 
     /// A tensor by its name, found without looking at all others: of a state that one process saved from memory, in no pieces. `NAME` is one of
-    /// the model's, `PART.NAME` any part's. nil where it takes `details` to tell.
+    /// the model's, `PART.NAME` any part's. nil where it takes `details` to tell, as where two parts could have it.
     public func tensorOfState(_ name: String) throws -> TensorInfo? {
         guard let bytes = try store.view(of: info, manifest, lock).read(CairnState.stateFile),
             // Somewhere in it pieces may be told of.
@@ -66,8 +66,10 @@ public final class OpenIteration: Sendable {
             return info
         }
         if let tensor = found(name[...], part: "model") { return tensor }
-        guard let dot = name.firstIndex(of: ".") else { return nil }
-        return found(name[name.index(after: dot)...], part: name[..<dot])
+        // A part's name may have dots, too.
+        let dots = name.utf8.indices.filter { name.utf8[$0] == UInt8(ascii: ".") }
+        let fitting = dots.compactMap { found(name[name.utf8.index(after: $0)...], part: name[..<$0]) }
+        return fitting.count == 1 ? fitting[0] : nil
     }
 
     /// Reads tensors, slices of them and files into memory: on all jobs, every chunk checked. Where it fails, targets may hold anything.

@@ -252,6 +252,32 @@ import Testing
         #expect(try bench.store.openIteration("3").tensorOfState("scale") == nil)
     }
 
+    @Test(arguments: [("a", "b"), ("model", "a")])
+    func `of a name that two parts could have, only the list of all says whose it is`(
+        part: String, inner: String
+    ) throws {
+        let save = try bench.store.beginSave(StateSaveOptions(step: 1))
+        try [1, 2].withUnsafeBytes { bytes in
+            for (part, name) in [
+                (part, inner + ".w"), (part, "own.w"), ("\(part).\(inner)", "w"),
+                ("\(part).\(inner)", "own.w"),
+            ] {
+                try save.add(
+                    .init(
+                        file: part + ".safetensors", name: name, dtype: "I64", shape: [2],
+                        bytes: bytes))
+            }
+            try Array(#"{"parts":{}}"#.utf8).withUnsafeBytes { try save.add(file: "cairn_state.json", $0) }
+            _ = try save.commit()
+        }
+        let iteration = try bench.store.openIteration("1")
+        #expect(try iteration.tensorOfState("\(part).\(inner).w") == nil)
+        for part in [part, "\(part).\(inner)"] {
+            let found = try iteration.tensorOfState("\(part).own.w")
+            #expect(found?.file == part + ".safetensors" && found?.name == "own.w")
+        }
+    }
+
     @Test func `the same step again is the same, or refused`() throws {
         let memory = Self.memory()
         try save(memory, step: 1)
