@@ -22,6 +22,7 @@ extension Weather {
             let id, createdAt: String
             let logicalBytes, storedBytes: UInt64
             let metrics: [String: Double?]
+            let infiniteMetrics: [String: String]?
             let pins: [String]
         }
 
@@ -130,7 +131,8 @@ extension Weather {
             let dry = try document(scene, scene.saveArguments.dropLast() + ["--dry-run"], as: Saved.self)
             #expect(dry.step == 40 && dry.id == nil && dry.newBytes > 0)
             let options = [
-                "--metric", "loss=0.5", "--metric", "odd=nan", "--meta", "set=c4", "--pin", "gold",
+                "--metric", "loss=0.5", "--metric", "odd=nan", "--metric", "far=-inf", "--meta", "set=c4",
+                "--pin", "gold",
             ]
             let saved = try document(scene, scene.saveArguments.dropLast() + options, as: Saved.self)
             #expect(saved.run == "r" && saved.step == 40 && saved.id?.count == 64)
@@ -141,6 +143,8 @@ extension Weather {
             #expect(listed.map(\.step) == [10, 20, 30, 40] && listed.allSatisfy { $0.id.count == 64 })
             #expect(listed[3].pins == ["gold"] && listed[3].metrics["loss"] == 0.5)
             #expect(listed[3].metrics["odd"] == .some(nil) && listed[3].logicalBytes == saved.logicalBytes)
+            #expect(listed[3].metrics["far"] == .some(nil) && listed[3].infiniteMetrics == ["far": "-inf"])
+            #expect(listed[0].infiniteMetrics == nil)
             #expect(
                 listed.allSatisfy { $0.createdAt.wholeMatch(of: /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*Z/) != nil })
             let shown = try document(scene, ["show", "gold"], as: Shown.self)

@@ -1566,7 +1566,11 @@ class KeepingTests(Tests):
         for step, metric in ((1, float("inf")), (2, 5.0), (3, float("nan")), (4, float("-inf"))):
             self.store.save(step, extra=[step], metrics={"loss": metric})
         self.assertEqual([self.store[f"best:{one}"].step for one in ("loss:max", "loss:min")], [1, 4])
-        self.assertEqual([str(self.store[step].metrics["loss"]) for step in (1, 2, 3, 4)], ["nan", "5.0", "nan", "nan"])
+        self.assertEqual([str(self.store[step].metrics["loss"]) for step in (1, 2, 3, 4)], ["inf", "5.0", "nan", "-inf"])
+        self.store.annotate(2, metrics={"loss": float("inf"), "other": float("nan")})
+        self.assertEqual(str(self.store[2].metrics), "{'loss': inf, 'other': nan}")
+        with self.assertRaisesRegex(cairn.NotFound, "has a value of the metric 'other'"):
+            self.store["best:other"]
         for number in ("inf", "-inf", "nan"):
             with self.subTest(number), self.assertRaisesRegex(cairn.Usage, "metadata .* JSON, without NaN and infinities"):
                 self.store.save(5, extra=[5], metadata={"a": [float(number)]})

@@ -7,7 +7,8 @@
 ///
 /// **Documents.** `char **json` receives one JSON document in UTF-8, with the fields of `cairn COMMAND --json`,
 /// ended by a zero byte. It is the caller's, who gives it back to `cairn_free`. More fields may come; none is
-/// renamed.
+/// renamed. `metrics` that are no finite numbers are null; those of them that are infinite are in
+/// `infiniteMetrics` beside it, as "inf" or "-inf".
 ///
 /// **Arguments.** Texts end with a zero byte and are UTF-8, but for paths, which may be any bytes. They are
 /// read during the call only. A NULL that is not allowed, and text that is not UTF-8, is CAIRN_USAGE.
@@ -142,8 +143,8 @@ cairn_status cairn_unpin(cairn_store *store, const char *name, char **json);
 cairn_status cairn_pins(cairn_store *store, char **json);
 
 /// Adds what is known only later, as `cairn annotate`.
-/// - metrics: a JSON object of numbers, or NULL. NaN may be written as Python does, or as null. Of the same
-///   name the latest holds.
+/// - metrics: a JSON object of numbers, or NULL. NaN and infinities may be written as Python does, NaN also as
+///   null. Of the same name the latest holds.
 /// - note: text, or NULL; one of the two is needed.
 cairn_status cairn_annotate(
     cairn_store *store, const char *reference, const char *metrics, const char *note, char **json);

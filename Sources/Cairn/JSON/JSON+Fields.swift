@@ -21,9 +21,15 @@ extension JSON {
     package init(optional value: Double?) { self = value.map { JSON($0) } ?? .null }
 
     /// Metrics by name. NaN and the infinities have no form in JSON: they become null, which readers in
-    /// every language understand, where Python's bare `NaN` makes most of them fail.
+    /// every language understand, where Python's bare `NaN` makes most of them fail. Which of them are infinite, `init(infinite:)` says.
     package init(metrics: [String: Double]) {
         self = .object(metrics.sorted { $0.key < $1.key }.map { Member($0.key, .number($0.value)) })
+    }
+
+    /// Infinite metrics by name: `"inf"` or `"-inf"`.
+    package init(infinite metrics: [String: Double]) {
+        self = .object(
+            metrics.sorted { $0.key < $1.key }.map { Member($0.key, .string($0.value < 0 ? "-inf" : "inf")) })
     }
 
     /// Metadata by name, whose values are JSON texts; one that is not stands there as a string.

@@ -3,7 +3,8 @@ package import TensorFormats
 extension JSON {
     /// What `list` knows of an iteration; its metadata is read with the manifest, so that is only in `show`.
     package init(_ info: IterationInfo) {
-        self = .fields(
+        let infinite = info.metrics.filter(\.value.isInfinite)
+        let fields = JSON.fields(
             ("run", JSON(info.run)), ("step", JSON(info.step)), ("id", JSON(info.idText)),
             ("createdAt", JSON(Timestamp(info.createdAt).iso8601)),
             ("parent", JSON(optional: info.parentText)),
@@ -11,6 +12,9 @@ extension JSON {
             ("logicalBytes", JSON(info.logicalBytes)), ("storedBytes", JSON(info.storedBytes)),
             ("metrics", JSON(metrics: info.metrics)), ("notes", .list(info.notes)),
             ("pins", .list(info.pins)), ("superseded", JSON(info.superseded)))
+        self =
+            infinite.isEmpty
+            ? fields : .object(fields.members! + [.init("infiniteMetrics", JSON(infinite: infinite))])
     }
 
     /// What `show` knows of one.

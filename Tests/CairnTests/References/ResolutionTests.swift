@@ -10,8 +10,9 @@ struct ResolutionTests {
             iteration(2, "main", 200, ["loss": 1, "acc": .nan]),
             iteration(3, "main", 300, ["loss": 1, "acc": 0.5]),
             iteration(4, "main", 400, ["acc": 0.9], superseded: true),
-            iteration(5, "sft", 10, ["reward": -1], metadata: ["best_metric_name": "\"reward\""]),
-            iteration(6, "sft", 20, ["reward": -2, "odd": .nan]),
+            iteration(
+                5, "sft", 10, ["reward": -1, "gap": -.infinity], metadata: ["best_metric_name": "\"reward\""]),
+            iteration(6, "sft", 20, ["reward": -2, "gap": .nan, "odd": .nan]),
             iteration(7, "old", 1, [:], superseded: true),
         ],
         pins: ["release": 2, "v1.0": 5],
@@ -49,7 +50,7 @@ struct ResolutionTests {
             ("main@#abcdef03", 3),
             ("sft@#abcdef", 5), ("best:loss", 2), ("best:loss:max", 1), ("best", 1), ("best:acc", 1),
             ("best:acc:max", 4), ("sft@best", 5), ("sft@best:reward", 5), ("sft@best:reward:min", 6),
-            ("old@1", 7),
+            ("sft@best:gap", 5), ("sft@best:gap:min", 5), ("old@1", 7),
         ] as [(String, UInt64)])
     func found(text: String, number: UInt64) throws {
         #expect(try Reference(text).resolve(in: Self.scope).number == number)

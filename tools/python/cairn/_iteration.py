@@ -112,10 +112,8 @@ class Iteration:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics by name; later annotations count. Infinite ones are read as NaN, though the store ranks them as what
-        they are: the documents that it gives are JSON, which has no infinities."""
-        metrics = self._details["metrics"]
-        return {name: float("nan") if value is None else value for name, value in metrics.items()}
+        """Metrics by name; later annotations count. NaN and infinities are what they were."""
+        return metrics_of(self._details)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -385,6 +383,15 @@ class Tensor:
         )
         rest = tuple(0 if one.is_single else slice(None, None, one.step) for one in box)
         return target.array[rest] if any(one.is_single or one.step > 1 for one in box) else target.array
+
+
+def metrics_of(described: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics in what is told of an iteration: JSON has no NaN and no infinities, so they are null there."""
+    infinite = described.get("infiniteMetrics", {})
+    return {
+        name: float(infinite.get(name, "nan")) if value is None else value
+        for name, value in described["metrics"].items()
+    }
 
 
 def _public_name(info: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable
 from typing import Any, Optional
 
+from ._iteration import metrics_of
 from ._store import Store
 from .errors import NotFound, Protected
 
@@ -31,12 +32,12 @@ def iterations_of(store: Store, run: str) -> list[dict[str, Any]]:
 def best_of(iterations: Iterable[dict[str, Any]], metric: Optional[Metric]) -> Optional[dict[str, Any]]:
     """The iteration with the best value of a metric; None where none has one."""
     name, direction = metric or ("", "min")
-    best: Optional[dict[str, Any]] = None
+    best: Optional[tuple[dict[str, Any], float]] = None
     for iteration in iterations:
-        value = None if iteration["superseded"] else iteration["metrics"].get(name)
-        if value is not None and is_better(value, None if best is None else best["metrics"][name], direction):
-            best = iteration
-    return best
+        value = None if iteration["superseded"] else metrics_of(iteration).get(name)
+        if value is not None and is_better(value, None if best is None else best[1], direction):
+            best = iteration, value
+    return None if best is None else best[0]
 
 
 def take_up(store: Store, run: str, step: int) -> set[int]:

@@ -146,9 +146,8 @@ class Store:
         soon as all ranks are in. `attempt` is a text that all ranks of one launch share (found by itself where
         there is a launcher or a process group); ranks that go back without a new launch need another one.
         `environment=False` leaves out what is recorded of versions, command line and commit. Objects that aren't
-        data are refused, unless `allow_pickle` has them pickled. `metrics` may be NaN or infinite: the store ranks
-        infinities as what they are, but they are read as NaN. `metadata` is JSON, which has neither, and no integers of
-        more than 64 bits.
+        data are refused, unless `allow_pickle` has them pickled. `metrics` may be NaN, which is never the best, or
+        infinite. `metadata` is JSON, which has neither, and no integers of more than 64 bits.
 
         Raises NotData with the path of what can't be saved; Exists where the run has another iteration at this
         step, unless `replace`.
