@@ -57,7 +57,7 @@ public func cairn_verify(
     answer(json, store) { store in
         let chosen = try references.references("references")
         // One of its own: what is damaged in an index may crash whoever reads it before it was looked at.
-        let checked = try Store.open(at: store.path, settings: store.settings, repairing: true)
+        let checked = try store.again(repairing: true)
         return JSON(try checked.verify(chosen, quick: quick != 0, progress: Control(control).progress))
     }
 }

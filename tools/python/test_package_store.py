@@ -1562,6 +1562,16 @@ class TensorTests(Tests):
 
 
 class KeepingTests(Tests):
+    def test_a_store_that_was_made_anew_while_it_was_open_has_to_be_opened_again(self):
+        self.store.save(1, extra=[1])
+        shutil.rmtree(self.store.path)
+        with cairn.open(self.store.path, create=True) as other:
+            other.save(1, extra=[2])
+            for call in (self.store.iterations, self.store.verify, lambda: self.store.pin(1, "a"), lambda: self.store.save(2, extra=[3])):
+                with self.assertRaisesRegex(cairn.NotAStore, "was replaced by another since it was opened; open it again"):
+                    call()
+            self.assertEqual(([one["step"] for one in other.iterations()], other.pins(), other.verify()["ok"]), ([1], [], True))
+
     def test_metrics_may_be_any_number_and_metadata_only_what_json_has(self):
         for step, metric in ((1, float("inf")), (2, 5.0), (3, float("nan")), (4, float("-inf"))):
             self.store.save(step, extra=[step], metrics={"loss": metric})

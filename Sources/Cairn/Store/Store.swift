@@ -96,6 +96,12 @@ public final class Store: Sendable {
         return Store(chunks, settings)
     }
 
+    /// The same store, opened once more.
+    package func again(repairing: Bool) throws -> Store {
+        try chunks.checkIdentity()
+        return try Self.open(at: chunks.folder, settings: settings, repairing: repairing)
+    }
+
     private static func chunkSettings(
         _ settings: Settings, onWait: @escaping @Sendable (String) -> Void
     ) -> ChunkStore.Settings {

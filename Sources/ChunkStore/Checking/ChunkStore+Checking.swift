@@ -4,6 +4,7 @@ extension ChunkStore {
     /// Checks journal, index and the packs' tables, and whether the index says what journal and tables say.
     public func checkStructure() throws -> StructureReport {
         try checkProcess()
+        try checkIdentity()
         var report = StructureReport()
         try opened.change { _ in
             try locks.reading {

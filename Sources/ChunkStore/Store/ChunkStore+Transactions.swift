@@ -168,9 +168,27 @@ extension ChunkStore {
             if index.path != indexPath { return index }
             if index.inode == (try FileSystem.status(indexPath, followLinks: true)?.inode) { return index }
         }
+        try checkIdentity()
         let opened = try Index(indexPath, readOnly: isReadOnly)
         index.change { $0 = opened }
         return opened
+    }
+
+    /// That the folder still holds the store that was opened. Of one that somebody has deleted, and perhaps made another in its place,
+    /// journal and locks are still open here.
+    /// - Throws: `.notAStore` where it doesn't.
+    public func checkIdentity() throws {
+        let path = folder.appending("cairn.json")
+        guard try FileSystem.status(path, followLinks: true) != nil else {
+            throw CairnError(
+                .notAStore, "the store \(folder) is gone since it was opened; if it was moved, open it there",
+                path: folder.text)
+        }
+        guard try StoreDescription(decoding: File(path, .read).readToEnd(), path: path).id == id else {
+            throw CairnError(
+                .notAStore, "the store \(folder) was replaced by another since it was opened; open it again",
+                path: folder.text)
+        }
     }
 
     /// Looks things up in one consistent state of the index.
