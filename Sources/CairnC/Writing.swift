@@ -45,7 +45,9 @@ private func exportOptions(_ argument: UnsafePointer<CChar>?) throws -> ExportOp
         throw CairnError(.usage, "the option \"layout\" is missing: say which, such as {\"layout\": \"hf\"}")
     }
     let maxShardSize = try given.uint64("maxShardSize")
-    if maxShardSize == 0 { throw CairnError(.usage, "a maxShardSize of 0 leaves no room for a tensor") }
+    if maxShardSize == 0 {
+        throw CairnError(.usage, "the option \"maxShardSize\" leaves no room for a tensor at 0")
+    }
     let options = ExportOptions(
         layout: layout, maxShardSize: maxShardSize, only: try given.text("only"), all: try given.bool("all"),
         rename: try given.text("rename"), config: try given.text("config"), prefix: try given.text("prefix"),

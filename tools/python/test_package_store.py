@@ -110,7 +110,7 @@ class SavingTests(Tests):
         self.store.save(np.int64(1), extra=1)
         for words, call in [
             ("replace=True", lambda: self.store.save(1, extra=2)),
-            ("store.unpin()", lambda: (self.store.pin(1, "good"), self.store.delete(1))),
+            ('store.unpin("good")', lambda: (self.store.pin(1, "good"), self.store.delete(1))),
             ("create=True", lambda: cairn.open(self.store.path + "-other")),
         ]:
             with self.subTest(words), self.assertRaises(cairn.CairnError) as caught:

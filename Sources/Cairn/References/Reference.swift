@@ -96,7 +96,7 @@ public struct Reference: Sendable, Hashable, CustomStringConvertible {
         else {
             throw CairnError(
                 .usage,
-                "\(quoted(whole)) is not an id: after # come 6 to 64 hex digits, as `cairn show` prints")
+                "\(quoted(whole)) is not an id: after # come 6 to 64 hex digits, as `cairn show` says")
         }
         return .id(digits.lowercased())
     }

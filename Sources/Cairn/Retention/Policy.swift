@@ -84,7 +84,7 @@ public struct Policy: Sendable, Equatable {
     }
 
     private static func tooSmall(_ flag: String, _ value: some BinaryInteger) -> CairnError {
-        CairnError(.usage, "\(flag) \(value) keeps nothing: give at least 1, or leave the flag out")
+        CairnError(.usage, "\(flag) \(value) keeps nothing: give at least 1, or leave it out")
     }
 }
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable, NoReturn, Optional, Union
 
+from ._sentences import in_python
 from .errors import CairnError, Usage, of_code
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -129,9 +129,13 @@ def answer(name: str, *arguments: Any) -> Any:
     text = ctypes.c_void_p()
     call(name, *arguments, ctypes.byref(text))
     try:
-        return json.loads(ctypes.string_at(text.value or 0))
+        document = json.loads(ctypes.string_at(text.value or 0))
     finally:
         _library.cairn_free(text)
+    for kind in ("warnings", "problems"):
+        if isinstance(document, dict) and kind in document:
+            document[kind] = [in_python(sentence) for sentence in document[kind]]
+    return document
 
 
 def end(name: str, *arguments: Any) -> None:
@@ -172,18 +176,6 @@ def last_error() -> CairnError:
         (getattr(_library, name)() or b"").decode("utf-8", "replace") for name in _TEXTS[1:]
     )
     return of_code(code)(in_python(message), code=code, path=path or None)
-
-
-def in_python(message: str) -> str:
-    """A sentence of the library's, which speaks of the command and its options, for those who call it from here."""
-    message = re.sub(r"make one with `cairn init[^`]*`", "pass create=True to make one", message)
-    message = re.sub(rf"`cairn ({_METHODS})\b[^`]*`", r"`store.\1()`", message)
-    message = message.replace("--replace", "replace=True")
-    return re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda option: option[1].replace("-", "_") + "=", message)
-
-
-# Of a store, which are called as the commands are.
-_METHODS = "annotate|delete|diff|export|gc|pin|pins|policy|restore|rewind|save|show|stats|unpin|verify"
 
 
 def text(value: str) -> bytes:

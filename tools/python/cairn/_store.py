@@ -21,6 +21,7 @@ from ._iteration import STATE_FILE, Iteration
 from ._library import Handle, PathLike
 from ._loading import load
 from ._saving import Plan, Rank, Saver, Saving
+from ._sentences import camel
 from ._state import as_json, bare, config_files, named_once, states_of
 from ._tree import flatten
 from .errors import Usage
@@ -350,7 +351,7 @@ class Store:
             )
         if not given and not clear:
             return _library.answer("cairn_policy", self._handle(), _library.optional_text(run))
-        policy = None if clear else json.dumps({_camel(name): rule for name, rule in given.items()}).encode()
+        policy = None if clear else json.dumps({camel(name): rule for name, rule in given.items()}).encode()
         return _library.answer("cairn_set_policy", self._handle(), _library.optional_text(run), policy)
 
     def gc(self, *, dry_run: bool = False) -> dict[str, Any]:
@@ -387,7 +388,7 @@ class Store:
     def _write(
         self, call: str, reference: Union[str, int], destination: PathLike, options: Mapping[str, Any]
     ) -> dict[str, Any]:
-        named = _library.options(**{_camel(name): value for name, value in options.items()})
+        named = _library.options(**{camel(name): value for name, value in options.items()})
         arguments = _library.text(str(reference)), _library.path(destination), named
         return dict(_interruptible(call, self._handle(), *arguments))
 
@@ -505,11 +506,6 @@ def _differences(iteration: Iteration) -> list[str]:
 
 def _environment() -> dict[str, Any]:
     return environment.capture(_library.version)
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
