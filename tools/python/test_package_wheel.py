@@ -17,7 +17,7 @@ from pathlib import Path
 WHEEL = os.environ.get("CAIRN_WHEEL")
 VERSIONS = ["3.9", "3.11", "3.13"]
 NO_WHEEL = "CAIRN_WHEEL names no wheel to test: tools/wheel builds one, and tools/test --long tests it."
-LIBRARY = Path(__file__).resolve().parent / "library.sh"
+BUILD = Path(__file__).resolve().parent / "build.sh"
 # What a system has that fulfils manylinux; everything else has to be inside.
 OF_THE_SYSTEM = re.compile(r"(lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+)|ld-linux[-_a-z0-9]*)\.so\.\d+$")
 # Libraries that are linked with, and the licence of each.
@@ -95,6 +95,7 @@ class Contents(unittest.TestCase):
             wheel.extractall(self.folder)
         [self.information] = self.folder.glob("cairn-*.dist-info")
         self.libraries = [path for path in self.folder.rglob("*") if ".so" in path.name]
+        self.program = self.folder / "cairn/bin/cairn"
 
     def test_it_is_for_every_python_3_and_for_glibc_2_34(self):
         self.assertRegex(Path(WHEEL).name, rf"^cairn-[0-9.]+-py3-none-manylinux_2_34_{os.uname().machine}\.whl$")
@@ -103,10 +104,10 @@ class Contents(unittest.TestCase):
         required = [name for name in metadata.get_all("Requires-Dist") if "extra ==" not in name]
         self.assertEqual([re.match(r"\w+", name).group() for name in required], ["numpy"])
 
-    def test_libraries_need_nothing_but_each_other_and_what_every_system_has(self):
+    def test_libraries_and_the_command_need_nothing_but_each_other_and_what_every_system_has(self):
         inside = {path.name for path in self.libraries}
         self.assertIn("libCairnC.so", inside)
-        for path in self.libraries:
+        for path in [*self.libraries, self.program]:
             names, folders = needed(path)
             outside = [name for name in names if name not in inside and not OF_THE_SYSTEM.match(name)]
             self.assertEqual(outside, [], path.name)
@@ -132,7 +133,7 @@ class Contents(unittest.TestCase):
 
     def test_it_has_the_package_with_its_types_and_nothing_else(self):
         files = {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
-        self.assertLessEqual({"cairn/__init__.py", "cairn/py.typed", "cairn/schedule.py", "cairn/libCairnC.so"}, files)
+        self.assertLessEqual({"cairn/__init__.py", "cairn/py.typed", "cairn/schedule.py", "cairn/libCairnC.so", "cairn/bin/cairn"}, files)
         others = [name for name in files if not re.match(r"cairn(\.libs|-[0-9.]+\.dist-info)?/", name)]
         self.assertEqual(others, [])
         sources = Path(__file__).resolve().parent / "cairn"
@@ -144,10 +145,10 @@ class Contents(unittest.TestCase):
 class Installed(unittest.TestCase):
     """Clean virtual environments that know of no toolchain."""
 
-    def run_in(self, folder, python, *arguments):
-        """Runs an interpreter with nothing in PATH but its own folder, and none of the variables of this process."""
-        environment = {"PATH": str(python.parent), "HOME": str(folder), "LANG": "C.UTF-8"}
-        command = [str(python), *arguments]
+    def run_in(self, folder, program, *arguments):
+        """Runs a program with nothing in PATH but its own folder, and none of the variables of this process."""
+        environment = {"PATH": str(program.parent), "HOME": str(folder), "LANG": "C.UTF-8"}
+        command = [str(program), *arguments]
         done = subprocess.run(
             command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
         self.assertEqual(done.returncode, 0, done.stdout)
@@ -170,6 +171,8 @@ class Installed(unittest.TestCase):
                 self.assertEqual([path for path in linked(library) if not self.is_inside_or_of_the_system(path, folder)], [])
                 said = self.run_in(folder, python, "-c", LOAD)
                 self.assertIn("8", said)
+                program = folder / "venv/bin/cairn"
+                self.assertRegex(self.run_in(folder, program, "list", "--store", "checkpoints.cairn"), r"main +7 .* loss 2\.5")
                 print(f"Python {version}: {interpreter}")
 
 
@@ -181,10 +184,16 @@ class Building(unittest.TestCase):
             tool.write_text("#!/bin/sh\nexit 1\n")
             tool.chmod(0o755)
             done = subprocess.run(
-                [LIBRARY], env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}, stdout=subprocess.PIPE,
+                [BUILD], env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}, stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE, text=True, timeout=60)
         self.assertEqual((done.returncode, done.stdout), (2, ""))
         self.assertRegex(done.stderr, r"^Packages are missing. Install them with:\n.*apt-get install -y .*liblmdb-dev")
+
+    def test_the_command_of_a_package_in_place_says_how_to_build_it(self):
+        main = "from cairn._command import main; main()"
+        done = subprocess.run([sys.executable, "-c", main], cwd=BUILD.parent, stderr=subprocess.PIPE, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"^cairn: there is no .*/cairn/bin/cairn: .* `swift build -c release --product cairn`\n$")
 
 
 if __name__ == "__main__":
