@@ -240,6 +240,10 @@ class TransformersTests(Training):
         self.store.export(2, self.folder / "adapter", layout="hf")
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             self.assertEqual((self.folder / "adapter" / name).read_bytes(), (own / name).read_bytes())
+        self.store.export(2, self.folder / "merged-on-the-way", layout="hf", merge_adapter=True, base=str(base))
+        self.assertEqual(
+            sorted(path.name for path in (self.folder / "merged-on-the-way").iterdir()),
+            ["config.json", "generation_config.json", "model.safetensors"])
         merged = model.merge_and_unload()
         self.store.save(3, model=merged)
         self.store.export(3, self.folder / "merged", layout="hf")

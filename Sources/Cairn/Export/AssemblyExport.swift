@@ -14,6 +14,7 @@ struct AssemblyExport {
     /// - Throws: `.inconsistent` where the pieces don't make the tensors; `.usage` where these can't be written as they are wanted.
     init(_ subject: ExportSubject) throws {
         self.subject = subject
+        try checkNames()
         let ownState = subject.options.all && subject.layout is HuggingFace
         var tensors = try ExportTensors(subject, withOptimizer: subject.options.all && !ownState)
         tensors.untie()
@@ -32,6 +33,20 @@ struct AssemblyExport {
             plan.written.append(OutputFile(path: [UInt8]("config.json".utf8), parts: [.literal(bytes)]))
         }
         try copyFiles()
+    }
+
+    /// Of a model with PEFT's names `from_pretrained` would load next to nothing, and only warn. An adapter alone has its own file.
+    private func checkNames() throws(CairnError) {
+        let (info, options) = (subject.info, subject.options)
+        guard options.rename == nil, options.only == nil, assembly.fileName == "model",
+            assembly.tensors.contains(where: { $0.name.hasPrefix(Adapter.prefix) })
+        else { return }
+        throw CairnError(
+            .usage,
+            "\(info.run)@\(info.step) holds a PEFT model and its base, under names that from_pretrained doesn't know: save "
+                + "model.merge_and_unload(), or get_peft_model_state_dict(model) as the part adapter_model with the file "
+                + "adapter_config.json, and export that; or choose tensors with --only, and their names with --rename"
+        )
     }
 
     /// The Trainer's own files.

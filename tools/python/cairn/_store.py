@@ -377,9 +377,6 @@ class Store:
 
         Raises Usage for layout `hf` of a PEFT model that was saved whole, as its names aren't those of its base.
         """
-        if layout == "hf" and not {"only", "rename"} & options.keys():
-            with self[reference] as iteration:
-                _check_names(iteration)
         size = options.get("max_shard_size")
         if isinstance(size, str):
             options["max_shard_size"] = _bytes(size)
@@ -391,17 +388,6 @@ class Store:
         named = _library.options(**{camel(name): value for name, value in options.items()})
         arguments = _library.text(str(reference)), _library.path(destination), named
         return dict(_interruptible(call, self._handle(), *arguments))
-
-
-def _check_names(iteration: Iteration) -> None:
-    """Of a model with PEFT's names `from_pretrained` would load next to nothing, and only warn."""
-    is_wrapped = any(name.startswith("base_model.model.") for name in iteration.tensors)
-    if is_wrapped and not any(path.endswith("adapter_config.json") for path in iteration.files):
-        raise Usage(
-            f"{iteration.run}@{iteration.step} holds a PEFT model and its base, under names that from_pretrained doesn't "
-            "know: load it, save model.merge_and_unload(), or get_peft_model_state_dict(model) as the part adapter_model "
-            "with the file adapter_config.json, and export that"
-        )
 
 
 def _interruptible(call: str, *arguments: Any) -> Any:

@@ -23,7 +23,8 @@ struct Adapter {
     private(set) var replacements: [String: ModelTensor] = [:]
     let config: AdapterConfig
 
-    private static let prefix = "base_model.model."
+    /// What PEFT puts before the names of the model that it wraps.
+    static let prefix = "base_model.model."
 
     private struct Pair {
         var a: ModelTensor?

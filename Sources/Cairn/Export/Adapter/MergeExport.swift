@@ -80,10 +80,13 @@ struct MergeExport {
     private mutating func copyFiles(_ subject: ExportSubject, _ base: BaseModel) {
         // Nobody shall take the merged model for an adapter.
         var taken = Set(plan.written.map(\.path) + [[UInt8](AdapterConfig.fileName.utf8)])
+        // Beside an adapter that Python saved lie the other parts of its state.
+        let beside =
+            subject.layout is CairnState ? Set(subject.assembly.files.map { [UInt8]($0.path.utf8) }) : nil
         for entry in subject.manifest.roots.entries where !entry.path.isEmpty {
             let name = Path(entry.path).name
             guard ModelFiles.part(of: entry.path) == .other, case .file = entry.kind,
-                name != [UInt8]("README.md".utf8)
+                name != [UInt8]("README.md".utf8), beside?.contains(entry.path) ?? true
             else { continue }
             if taken.insert(entry.path).inserted { plan.copied.append(.init(entry: entry, path: entry.path)) }
         }
