@@ -103,6 +103,8 @@ public struct SaveResult: Sendable {
     public var isPart = false
     /// It is the last part of this iteration to come, by its manifest id; `id` is the part's own.
     public var iteration: String?
+    /// The manifest id in hex of what the run had at this step until now, and has no longer.
+    public var replaced: String?
     /// Steps that count no longer, as the training went back behind them.
     public var superseded: [UInt64] = []
     /// Sentences for people: what was saved in another way than they may expect, and why a policy was not applied to the end.

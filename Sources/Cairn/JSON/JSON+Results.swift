@@ -9,6 +9,7 @@ extension JSON {
             ("storedBytes", JSON(result.storedBytes)), ("chunks", JSON(result.chunks)),
             ("newChunks", JSON(result.newChunks)), ("seconds", JSON(result.seconds)),
             ("unchanged", JSON(result.unchanged)), ("dryRun", JSON(result.dryRun)),
+            ("replaced", JSON(optional: result.replaced)),
             ("superseded", .list(result.superseded) { JSON($0) }),
             ("deletedIterations", .list(result.deleted) { JSON($0) }),
             ("reclaimedBytes", JSON(result.reclaimedBytes)), ("warnings", .list(result.warnings)),

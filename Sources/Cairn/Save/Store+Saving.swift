@@ -170,6 +170,7 @@ extension Store {
         case .committed(_, let stored):
             result.id = ChunkID.of(bytes).hex
             result.storedBytes = stored
+            result.replaced = existing?.id.hex
             return result
         // Someone committed the same step, or deleted it, a moment ago: look at what is there now.
         case .cancelled: return try commit(draft, options, session)

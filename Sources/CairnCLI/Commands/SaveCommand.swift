@@ -124,6 +124,9 @@ struct SaveCommand: StoreCommand {
         let stored = result.dryRun ? nil : "stored \(Units.size(result.storedBytes))"
         let verb = result.dryRun ? "would save" : "saved"
         var lines = [Sentences.joined(["\(verb) \(name)", contents, new, stored, time])]
+        if let replaced = result.replaced {
+            lines.append("it took the place of #\(replaced.prefix(12)), which the store has no longer")
+        }
         if !result.superseded.isEmpty {
             lines.append(
                 "the training went back: \(Units.count(result.superseded.count, "later iteration")) superseded"

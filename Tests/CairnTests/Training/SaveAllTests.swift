@@ -63,6 +63,19 @@ import Testing
         #expect(try steps() == [1])
     }
 
+    @Test func whatTakesThePlaceOfAnotherNamesIt() throws {
+        var ids: [String?] = []
+        for content in [1, 2] {
+            try bench.checkpoint(5, content: content)
+            guard case .saved(let result)? = try bench.store.saveAll(out).first?.outcome else {
+                Issue.record("not saved")
+                return
+            }
+            #expect(result.replaced == ids.last ?? nil)
+            ids.append(result.id)
+        }
+    }
+
     @Test func namesOfNoFrameworkAreLeftAlone() throws {
         try bench.checkpoint(1)
         for name in [
