@@ -15,10 +15,13 @@ public struct ResumeOptions: Sendable {
     public var relocate: Bool
     /// A run that the store does not know starts from scratch, instead of being an error.
     public var firstRun: Bool
+    /// Takes files of the size and the time that were saved for what was saved, without reading them.
+    public var quick: Bool
 
     public init(
         run: String? = nil, reference: String? = nil, layout: String? = nil, ranks: ClosedRange<Int>? = nil,
-        withoutOptimizer: Bool = false, relocate: Bool = false, firstRun: Bool = false
+        withoutOptimizer: Bool = false, relocate: Bool = false, firstRun: Bool = false,
+        quick: Bool = false
     ) {
         self.run = run
         self.reference = reference
@@ -27,6 +30,7 @@ public struct ResumeOptions: Sendable {
         self.withoutOptimizer = withoutOptimizer
         self.relocate = relocate
         self.firstRun = firstRun
+        self.quick = quick
     }
 }
 
@@ -52,6 +56,8 @@ public struct ResumeResult: Sendable {
     /// The manifest id in hex; nil where no store has it.
     public var id: String?
     public var source: Source?
+    /// The id of what the store had of this step, where the folder's was written later and took its place.
+    public var replaced: String?
     public var setAside: [SetAside] = []
     /// Sentences for people: what was skipped, what is stale, what will be missing.
     public var notes: [String] = []

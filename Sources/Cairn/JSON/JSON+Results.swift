@@ -54,6 +54,7 @@ extension JSON {
             ("path", JSON(optional: result.path)), ("run", JSON(optional: result.run)),
             ("step", JSON(optional: result.step)), ("id", JSON(optional: result.id)),
             ("source", JSON(optional: result.source?.rawValue)),
+            ("replaced", JSON(optional: result.replaced)),
             (
                 "setAside",
                 .list(result.setAside) {

@@ -72,9 +72,16 @@ extension OutputFolder {
     }
 
     /// All iterations, whole or not, by step; what vanishes meanwhile is left out.
-    func iterations() throws -> [Found] {
-        try candidates().compactMap { try found($0) }
-            .sorted { ($0.step ?? .max, $0.candidate.name) < ($1.step ?? .max, $1.candidate.name) }
+    /// - Parameter unreadable: what to make of one that can't be read; throws the error where nothing.
+    func iterations(
+        _ unreadable: (Candidate, CairnError) throws -> Found? = { throw $1 }
+    ) throws -> [Found] {
+        try candidates().compactMap { candidate in
+            do { return try found(candidate) } catch let error as CairnError {
+                return try unreadable(candidate, error)
+            }
+        }
+        .sorted { ($0.step ?? .max, $0.candidate.name) < ($1.step ?? .max, $1.candidate.name) }
     }
 }
 

@@ -18,9 +18,11 @@ struct Brought {
     let wanted: [Roots.Entry]
     /// What is written under a name of its own, and not in its place yet; nil where nothing has to be.
     var staged: (path: Path, isAll: Bool)?
-    private let store: Store
-    private let manifest: Manifest
-    private let lock: ReaderLock
+    /// Files in its place that hold other bytes than were saved, or none that can be read, by their paths below the folder.
+    var damaged: [[UInt8]: DamagedFile] = [:]
+    let store: Store
+    let manifest: Manifest
+    let lock: ReaderLock
 
     init(
         _ store: Store, _ info: IterationInfo, _ view: CheckpointView, _ layout: any Layout,
@@ -49,6 +51,9 @@ struct Brought {
             files: place.isWhole ? nil : wanted.map { prefix + String(decoding: $0.path, as: UTF8.self) })
     }
 
+    /// Whether something in the output folder lies where it lies.
+    func isPlace(of other: Candidate) -> Bool { !Set(candidate.own).isDisjoint(with: other.own) }
+
     // MARK: What is there of it
 
     /// How what lies in its place differs from what was saved.
@@ -62,9 +67,13 @@ struct Brought {
         var touched: [[UInt8]] = []
         /// How many are what was saved.
         var same = 0
+        /// Those files among them that are wanted and have the size and the time that were saved.
+        var untouched: [Roots.Entry] = []
 
         /// Something is missing, and what is there is what was saved.
         var isPart: Bool { !missing.isEmpty && different.isEmpty && touched.isEmpty && same > 0 }
+        /// Nothing is there.
+        var isEmpty: Bool { different.isEmpty && touched.isEmpty && same == 0 }
     }
 
     func presence() throws -> Presence {
@@ -79,7 +88,12 @@ struct Brought {
         for entry in manifest.roots.entries where entry.kind != .folder {
             switch try likeness(of: entry, paths) {
             case .absent: if wantedPaths.contains(entry.path) { presence.missing.append(entry) }
-            case .same: presence.same += 1
+            case .same:
+                presence.same += 1
+                if case .file = entry.kind, wantedPaths.contains(entry.path) {
+                    presence.untouched.append(entry)
+                }
+            case .mended: presence.same += 1
             case .touched: presence.touched.append(entry.path)
             case .different: presence.different.append(entry.path)
             }
@@ -98,7 +112,11 @@ struct Brought {
         return presence
     }
 
-    private enum Likeness { case absent, same, touched, different }
+    private enum Likeness {
+        case absent, same, touched, different
+        /// The same, but for a path in it.
+        case mended
+    }
 
     private func likeness(of entry: Roots.Entry, _ paths: [StatePath]) throws -> Likeness {
         let place = target.appending(entry.path)
@@ -111,36 +129,32 @@ struct Brought {
             status.seconds == entry.mtime
             // Not all file systems keep more.
             && (status.nanoseconds == entry.nanoseconds || status.nanoseconds == 0)
-        if status.size == manifest.size(of: entry), hasTime { return .same }
-        let file = String(decoding: entry.path, as: UTF8.self)
-        for path in paths where path.file == file && path.key != nil {
-            if try isRewritten(path, place) { return .same }
+        if let known = damaged[entry.path]?.status, !status.differsInContent(from: known) {
+            return .different
         }
+        if status.size == manifest.size(of: entry), hasTime { return .same }
+        if try isRewritten(entry, paths) { return .mended }
         return status.size == manifest.size(of: entry) ? .touched : .different
     }
 
     /// Whether a file on disk is what was saved but for a path in it.
-    private func isRewritten(_ path: StatePath, _ place: Path) throws -> Bool {
-        guard let bytes = try view.read(path.file), let now = try? File(place, .read).readToEnd() else {
-            return false
+    func isRewritten(_ entry: Roots.Entry, _ paths: [StatePath]) throws -> Bool {
+        let file = String(decoding: entry.path, as: UTF8.self)
+        return try paths.contains { path in
+            guard path.file == file, let key = path.key, let bytes = try view.read(file),
+                let now = try? File(target.appending(entry.path), .read).readToEnd()
+            else { return false }
+            let said = (try? JSON(parsing: now, allowNonFinite: true))?[key]?.stringValue
+            return said.flatMap { path.rewritten(bytes, to: $0) } == now
         }
-        let expected = (try? JSON(parsing: now, allowNonFinite: true))?[path.key!]?.stringValue
-        return expected.flatMap { path.rewritten(bytes, to: $0) } == now
     }
 
-    /// Whether what lies in its place is what was saved, by the bytes: for where the times alone differ.
-    func hasSameContent() throws -> Bool {
-        let output = try OutputFolder(isWhole ? target.parent : target)
-        let name = String(decoding: target.name, as: UTF8.self)
-        let files = wanted.map { String(decoding: $0.path, as: UTF8.self) }
-        let isFile = manifest.roots.entries.count == 1 && files.count == 1
-        let candidate = Candidate(
-            name: name, path: isWhole ? name : isFile ? files[0] : "", files: isWhole || isFile ? nil : files)
-        let saving = SaveOptions(run: info.run, step: info.step, dryRun: true)
+    /// Whether files whose times alone differ are what was saved, by their bytes.
+    /// - Throws: `.interrupted` alone: what can't be read is something else, and what changes meanwhile is looked at once more.
+    func isSame(_ touched: [[UInt8]], _ progress: Progress) throws -> Bool {
         do {
-            let result = try store.save(SaveSubject(candidate, in: output), saving, .silent)
-            return result.unchanged && result.id == info.id.hex
-        } catch let error as CairnError where error.code == .exists { return false }
+            return try differing(touched.compactMap { manifest.roots[$0] }, progress).isEmpty
+        } catch let error as CairnError where error.code != .interrupted { return false }
     }
 
     // MARK: Writing it

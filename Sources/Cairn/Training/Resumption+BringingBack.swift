@@ -26,7 +26,7 @@ extension Resumption {
 
     private func isSame(_ presence: Brought.Presence, _ brought: Brought) throws -> Bool {
         if presence.touched.isEmpty { return true }
-        return try presence.missing.isEmpty && brought.hasSameContent()
+        return try presence.missing.isEmpty && brought.isSame(presence.touched, progress)
     }
 
     /// Puts what was prepared in its place.
@@ -50,9 +50,7 @@ extension Resumption {
         while true {
             if try FileSystem.status(brought.target) == nil {
                 guard isAll else {
-                    throw CairnError(
-                        .changed, "\(brought.target) changed while it was looked at; resume again",
-                        path: brought.target.text)
+                    throw Brought.changed(brought.target)
                 }
                 if try isMoved(staged, to: brought.target) { return }
             }
@@ -61,7 +59,7 @@ extension Resumption {
                 if presence.missing.isEmpty { return }
                 return try add(presence.missing, staged, brought)
             }
-            try setAside(brought.candidate.path, ["it is not what the store has"])
+            try setAside(brought.candidate.path, brought.reasons())
         }
     }
 
@@ -100,8 +98,7 @@ extension Resumption {
         let prefix = brought.candidate.path.isEmpty ? "" : brought.candidate.path + "/"
         let wanted = Set(brought.wanted.map(\.path))
         for path in presence.different + presence.touched where wanted.contains(path) {
-            try setAside(
-                prefix + String(decoding: path, as: UTF8.self), ["it is not what the store has"])
+            try setAside(prefix + String(decoding: path, as: UTF8.self), brought.reasons(for: path))
         }
         var folders: Set<Path> = []
         for entry in brought.wanted {

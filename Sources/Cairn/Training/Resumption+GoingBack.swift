@@ -23,6 +23,15 @@ extension Resumption {
 
     /// To an iteration of the store, of which nothing is held any more when this returns.
     private mutating func goBack(to info: IterationInfo) throws {
+        var brought = try brought(info)
+        // What can't be read changes nothing.
+        try prepare(&brought)
+        _ = try store.rewind(to: "#\(info.id.hex)")
+        try setAside { ($1.step ?? .max) > info.step }
+        try bringBack(brought)
+    }
+
+    private func brought(_ info: IterationInfo) throws -> Brought {
         let view = try store.view(of: info)
         guard let layout = try Layouts.layout(of: view) else {
             throw CairnError(
@@ -30,11 +39,8 @@ extension Resumption {
                 "\(info.run)@\(info.step) is in no layout that can be gone on from; use `cairn restore`")
         }
         var brought = try Brought(store, info, view, layout, try layout.inspect(view), options, path)
-        // What can't be read changes nothing.
-        try prepare(&brought)
-        _ = try store.rewind(to: "#\(info.id.hex)")
-        try setAside { ($1.step ?? .max) > info.step }
-        try bringBack(brought)
+        try findDamage(&brought)
+        return brought
     }
 
     /// Makes an iteration count again that the training had gone back from.
@@ -62,7 +68,11 @@ extension Resumption {
             let named = found.last {
                 isValid($0) && layout.pointers(to: $0.candidate).contains(where: set.agrees)
             }
-            if let named { return try goBack(to: named) }
+            if let named {
+                let saved = all.last { $0.step == named.step && !$0.superseded }
+                if let saved, try isDamaged(named, saved) { return try goBack(to: saved) }
+                return try goBack(to: named)
+            }
             if let step = UInt64(set.says), all.contains(where: { $0.step == step && !$0.superseded }) {
                 return try goBack(to: "\(step)")
             }
@@ -71,6 +81,12 @@ extension Resumption {
                 path: path.appending(set.path).text)
         }
         throw noPointer()
+    }
+
+    /// Whether an iteration of the folder was what the store has, before some of its bytes became others.
+    private func isDamaged(_ one: Found, _ saved: IterationInfo) throws -> Bool {
+        let brought = try brought(saved)
+        return !brought.damaged.isEmpty && brought.isPlace(of: one.candidate)
     }
 
     private func noPointer() -> CairnError {

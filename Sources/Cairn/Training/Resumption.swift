@@ -19,11 +19,12 @@ extension Store {
                 path: path.text)
         }
         // The others find what the first one has done.
-        let lock = try chunks.resuming(place) {
+        let right = try chunks.resuming(place) {
             try progress.checkInterruption("nothing was changed")
         }
-        defer { withExtendedLifetime(lock) {} }
+        defer { withExtendedLifetime(right) {} }
         var resumption = try Resumption(self, path, options, progress)
+        resumption.hasWaited = right?.hasWaited ?? false
         defer { resumption.staging?.remove() }
         return try resumption.perform()
     }
@@ -38,11 +39,15 @@ struct Resumption {
     var result = ResumeResult()
     /// Made when it is first needed.
     var staging: Staging?
+    /// Another process did the same until just now.
+    var hasWaited = false
 
     /// What is in the folder, by step.
     var found: [Found] = []
     /// Those among it from which the training went back.
     var left: Set<Candidate> = []
+    /// Those among it that can't be read.
+    var unreadable: [Candidate: CairnError] = [:]
     let output: OutputFolder?
     let run: String
     /// Of the run, by step.
@@ -57,9 +62,11 @@ struct Resumption {
             let output = try OutputFolder(path)
             try Intake.check(path, store: store.chunks.folder)
             try Staging.removeStale(in: path)
-            found = try output.iterations().filter {
-                options.layout == nil || $0.layout?.name == options.layout
+            let (all, unreadable) = try Self.look(into: output)
+            found = all.filter {
+                options.layout == nil || $0.layout?.name == options.layout || unreadable[$0.candidate] != nil
             }
+            self.unreadable = unreadable
             self.output = output
         } else {
             output = nil
@@ -105,7 +112,7 @@ struct Resumption {
     // MARK: The newest
 
     /// What there is to go on from. Nothing of the store is held where it is the folder's: that may have to take the place of it.
-    private enum Choice {
+    enum Choice {
         case found(Found)
         case saved(Brought)
         case nothing
@@ -115,7 +122,9 @@ struct Resumption {
         let newest = newestFound()
         var tried = [IterationInfo](all.filter { !$0.superseded }.reversed())[...]
         while true {
-            switch try choose(newest, &tried) {
+            let choice = try choose(newest, &tried)
+            try checkReadable(choice)
+            switch choice {
             case .found(let newest):
                 try mentionPointer(newest.layout, newest.candidate, newest.step!)
                 return try take(newest)
@@ -132,12 +141,15 @@ struct Resumption {
 
     private mutating func choose(_ newest: Found?, _ tried: inout ArraySlice<IterationInfo>) throws -> Choice
     {
-        let saved = try newestSaved(&tried)
-        guard let saved else { return newest.map { .found($0) } ?? .nothing }
-        guard let newest, newest.step! >= saved.info.step else { return .saved(saved) }
-        // Of one step, the folder's counts, unless it is a part of the store's.
-        let isPart = try newest.step! == saved.info.step && saved.presence().isPart
-        return isPart ? .saved(saved) : .found(newest)
+        guard var saved = try newestSaved(&tried) else { return newest.map { .found($0) } ?? .nothing }
+        if let newest, newest.step! > saved.info.step { return .found(newest) }
+        try findDamage(&saved)
+        guard let newest, newest.step! == saved.info.step else { return .saved(saved) }
+        // Of one step, the folder's counts, unless it is a part of the store's, was the same before it was damaged, or has just vanished.
+        let presence = try saved.presence()
+        let isPlace = saved.isPlace(of: newest.candidate)
+        let isLost = isPlace && (!saved.damaged.isEmpty || presence.isEmpty)
+        return isLost || presence.isPart ? .saved(saved) : .found(newest)
     }
 
     private mutating func goOn(from saved: Brought) throws {
@@ -195,8 +207,17 @@ struct Resumption {
     /// The folder has the newest: it is saved where the store has not got it, and what would be taken instead gets out of the way.
     private mutating func take(_ newest: Found) throws {
         guard let layout = newest.layout, let step = newest.step else { return }
-        if case .failed(let error) = try save(newest) {
+        switch try save(newest) {
+        case .failed(let error):
+            try checkThere(newest.candidate)
             result.notes.append("\(newest.candidate.name) could not be saved: \(error.message)")
+        case .saved(let saved):
+            guard let old = saved.replaced else { break }
+            result.replaced = old
+            result.notes.append(
+                "\(newest.candidate.name) took the place of \(run)@\(step) (#\(old.prefix(12))) in the store, which was "
+                    + "another: of one step the folder's counts")
+        default: break
         }
         try setAside { !$0.isValid($1) && ($1.step ?? .max) > step }
         try finish(newest.candidate, layout, newest.inspection, step, .folder)

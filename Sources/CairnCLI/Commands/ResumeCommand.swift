@@ -53,6 +53,9 @@ struct ResumeCommand: ParsableCommand {
     @Flag(help: "A missing store, or a run that it does not know, means to start from scratch.")
     var firstRun = false
 
+    @Flag(help: "Take files of the size and time that were saved for what was saved, without reading them.")
+    var quick = false
+
     @OptionGroup var common: CommonOptions
 
     static func ranks(_ text: String) throws -> ClosedRange<Int> {
@@ -67,7 +70,7 @@ struct ResumeCommand: ParsableCommand {
         let options = ResumeOptions(
             run: runName, reference: reference, layout: layout, ranks: ranks,
             withoutOptimizer: withoutOptimizer,
-            relocate: relocate, firstRun: firstRun)
+            relocate: relocate, firstRun: firstRun, quick: quick)
         let store: Store
         do {
             store = try common.openStore()

@@ -107,11 +107,14 @@ final class StoreLocks: Sendable {
     /// - Parameters:
     ///   - folder: a number that stands for it, below 2^62.
     ///   - check: called again and again meanwhile; what it throws ends the waiting.
-    func resumeLock(_ folder: UInt64, check: () throws -> Void) throws -> ReaderLock {
+    func resumeLock(
+        _ folder: UInt64, check: () throws -> Void
+    ) throws -> (lock: ReaderLock, hasWaited: Bool) {
         let file = try File(self.folder.appending("resume"), .openOrCreate, closesInChild: true)
         let start = Clock.monotonic
-        var hasSpoken = false
+        var (hasWaited, hasSpoken) = (false, false)
         while try !file.tryLock(.exclusive, at: folder) {
+            hasWaited = true
             try check()
             if !hasSpoken, Clock.monotonic - start > Self.patience {
                 hasSpoken = true
@@ -119,7 +122,7 @@ final class StoreLocks: Sendable {
             }
             Clock.sleep(seconds: 0.02)
         }
-        return ReaderLock(file: file)
+        return (ReaderLock(file: file), hasWaited)
     }
 
     /// The right to collect, or nil where someone else does.

@@ -1,4 +1,5 @@
 import Foundation
+import Platform
 import Testing
 
 @testable import Cairn
@@ -70,6 +71,21 @@ import Testing
         #expect(result.setAside.map(\.path) == [out + "/global_step3"])
         #expect(try bench.store.resolve("latest").step == 2)
         #expect(try pointer() == "global_step2" && resume().step == 2)
+    }
+
+    @Test func whatItNamesComesBackWhereItIsDamaged() throws {
+        for step in 1...3 { try tag(step) }
+        let path = Path(try bench.write("out/global_step2", ["notes.txt": [1, 2, 3]]) + "/notes.txt")
+        try bench.store.saveAll(out)
+        try set("global_step2")
+        let before = FileManager.default.contents(atPath: path.text)
+        let status = try #require(try FileSystem.status(path))
+        try bench.flip(path.text, 1)
+        try FileSystem.setTime(path, seconds: status.seconds, nanoseconds: status.nanoseconds)
+        let result = try resume("pointer")
+        #expect(try result.step == 2 && result.source == .store && pointer() == "global_step2")
+        #expect(FileManager.default.contents(atPath: path.text) == before)
+        #expect(result.setAside.map(\.path) == [out + "/global_step3", out + "/global_step2"])
     }
 
     @Test func whatItNamesMayBeInTheStoreAlone() throws {

@@ -38,8 +38,12 @@ import Testing
         try bench.store.resume(out, options: options)
     }
 
-    /// What is said, besides what such a small checkpoint lacks.
+    /// What is said, besides what such a small checkpoint lacks, and that it replaced another.
     func said(_ result: ResumeResult) -> [String] {
+        saidOfAll(result).filter { !$0.contains(" took the place of ") }
+    }
+
+    func saidOfAll(_ result: ResumeResult) -> [String] {
         result.notes.filter { !$0.hasSuffix("which starts anew") }
     }
 

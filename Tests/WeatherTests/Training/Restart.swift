@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 
 /// A training that is to go on from step 2, in the layout of a framework, after something happened to its folder.
 struct Restart: Sendable, CustomStringConvertible {
@@ -18,6 +19,8 @@ struct Restart: Sendable, CustomStringConvertible {
         case behind
         /// Step 2 is cut off in it.
         case cut
+        /// A file of step 2 has another byte in it, and its size and time as before.
+        case rotten
         /// Step 3 is being written in it, and the store has only step 1.
         case ahead
     }
@@ -28,6 +31,9 @@ struct Restart: Sendable, CustomStringConvertible {
     static let all = Framework.allCases.flatMap { framework in
         State.allCases.map { Restart(framework: framework, state: $0) }
     }
+
+    /// A file of step 2 is not what it was.
+    private var isBroken: Bool { state == .cut || state == .rotten }
 
     var description: String { "\(framework.rawValue), \(state.rawValue)" }
 
@@ -117,11 +123,25 @@ struct Restart: Sendable, CustomStringConvertible {
             }
             if state == .cut { try training.write([1, 2, 3], victim(2)) }
             try write(pointers(1))
+        case .rotten:
+            try Self.rot(training.path(victim(2)))
+            try write(pointers(1))
         case .ahead:
             try write(files(2).merging(pointers(2)) { $1 })
             try write(files(3).filter { $0.key != victim(3) })
         }
         return training
+    }
+
+    /// Changes a file's last byte as a failing disk does.
+    private static func rot(_ path: String) throws {
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw Trouble("\(path) is not there") }
+        var bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+        bytes[bytes.count - 1] ^= 1
+        try bytes.write(to: URL(fileURLWithPath: path))
+        let times = [status.st_atim, status.st_mtim]
+        guard utimensat(AT_FDCWD, path, times, 0) == 0 else { throw Trouble("\(path) keeps its time") }
     }
 
     func command(_ training: Training) -> [String] { ["resume", training.out, "--run", "r"] }
@@ -136,10 +156,10 @@ struct Restart: Sendable, CustomStringConvertible {
         }
         let left = try training.names().filter { $0.hasPrefix(".cairn-") && $0 != ".cairn-set-aside-0" }
         try require(left.isEmpty, "left \(left)")
-        guard state == .cut || state == .ahead else { return }
+        guard isBroken || state == .ahead else { return }
         // Of a folder all of it, of files those that were there.
-        let moved = files(state == .cut ? 2 : 3).keys.filter {
-            framework != .mindformers1 || ($0 == victim(state == .cut ? 2 : 3)) == (state == .cut)
+        let moved = files(isBroken ? 2 : 3).keys.filter {
+            framework != .mindformers1 || ($0 == victim(isBroken ? 2 : 3)) == isBroken
         }
         for name in Set(moved.map { framework == .mindformers1 ? $0 : String($0.split(separator: "/")[0]) }) {
             try require(
@@ -160,7 +180,7 @@ struct Restart: Sendable, CustomStringConvertible {
             for step in 1...3 {
                 let folder = files(step).keys.first!.split(separator: "/")[0]
                 guard FileManager.default.fileExists(atPath: training.path(String(folder))) else { continue }
-                let isAsBefore = step == 3 || state == .cut && step == 2 && !has(2, victim(2))
+                let isAsBefore = step == 3 || isBroken && step == 2 && !has(2, victim(2))
                 try require(isWhole(step) || isAsBefore, "half of \(folder) is there")
             }
             let pointer = FileManager.default.contents(
