@@ -1634,6 +1634,15 @@ class KeepingTests(Tests):
         self.store.policy(clear=True)
         self.assertEqual(self.store.policy(), [])
 
+    def test_rules_may_be_there_before_the_first_save(self):
+        with self.assertRaises(cairn.NotFound):
+            self.store.policy(clear=True)
+        kept = self.store.policy(keep_last=1, auto=True)
+        self.assertEqual((kept["run"], self.store.policy()), ("main", [kept]))
+        for step in (1, 2):
+            self.store.save(step, extra=[step])
+        self.assert_whole(2)
+
     def test_every_rule_of_the_command_has_a_name_and_a_misspelled_one_has_none(self):
         self.store.save(1, extra=[1])
         kept = self.store.policy(

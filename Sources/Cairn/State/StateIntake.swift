@@ -29,7 +29,7 @@ final class StateIntake {
         }
         self.store = store
         self.options = options
-        run = try options.run.map { try RunName($0).text } ?? store.runOfStates()
+        run = try options.run.map { try RunName($0).text } ?? store.defaultRun()
         if let part = options.part {
             guard part.worldSize > 0, (0..<part.worldSize).contains(part.rank) else {
                 throw CairnError(.usage, "there is no rank \(part.rank) of \(part.worldSize)")
@@ -165,13 +165,5 @@ final class StateIntake {
             pin: isPart ? nil : options.pin,
             // One that a crash left.
             replace: isPart || options.replace, rehash: options.rehash)
-    }
-}
-
-extension Store {
-    /// The run that states are saved to where none is named.
-    fileprivate func runOfStates() throws -> String {
-        let scope = try chunks.read { try self.scope($0) }
-        return scope.runs.isEmpty ? RunName.main.text : try scope.run(nil)
     }
 }

@@ -12,9 +12,10 @@ extension Store {
         return scope.iterations.filter { $0.run == name }
     }
 
-    /// The run that is meant where none is given: the only one, or `main`.
+    /// The run that is meant where none is given: the only one, or `main`, also where there is none yet.
     public func defaultRun() throws -> String {
-        try chunks.read { try self.scope($0).run(nil) }
+        let scope = try chunks.read { try self.scope($0) }
+        return scope.runs.isEmpty ? RunName.main.text : try scope.run(nil)
     }
 
     /// The iteration that a reference names, such as `latest`, `main@500` or `#3fa91c`.

@@ -151,6 +151,14 @@ import Testing
         #expect(try bench.store.delete(["4"]).deleted.map(\.step) == [4])
     }
 
+    @Test func rulesThatAreThereBeforeTheFirstSaveAreOfItsRun() throws {
+        #expect(try bench.store.defaultRun() == "main")
+        try bench.store.setPolicy(Policy(keepLast: 1), run: try bench.store.defaultRun())
+        try bench.store.save(try bench.write("checkpoint-1", ["a.bin": bytes(1, 100)]))
+        #expect(try bench.store.stats().runs.map(\.name) == ["main"])
+        #expect(throws: CairnError.self) { try bench.store.resolve("other@latest") }
+    }
+
     @Test func goingBackSupersedesWhatCameAfter() throws {
         for step in 1...3 {
             try bench.store.save(try bench.write("checkpoint-\(step)", ["a.bin": bytes(UInt64(step), 2000)]))
