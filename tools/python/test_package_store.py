@@ -1410,7 +1410,7 @@ class ArgumentTests(Tests):
 
     def test_what_can_not_be_meant_is_refused_before_anything_is_saved(self):
         self.refused("no option memroy; write memory=", memroy="one")
-        self.refused("no option metric; write metrics=", metric={"loss": 1})
+        self.refused(r"no option metric; write metrics=\.\.\., or for a part of the state extra=\{'metric': ", metric={"loss": 1})
         self.refused("the metric loss has to be a number, not None", metrics={"loss": None})
         self.refused("the metric loss has to be a number, not tensor", metrics={"loss": torch.ones(2)})
         self.refused("metrics are numbers by name", metrics=[1])

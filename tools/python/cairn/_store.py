@@ -437,7 +437,9 @@ def _check_spelling(part: str) -> None:
     """Every name that isn't an option is that of a part; hardly one that is almost an option's."""
     near = difflib.get_close_matches(part, _OPTIONS, n=1, cutoff=0.8)
     if near:
-        raise Usage(f"save has no option {part}; write {near[0]}=..., or give the part a name less like it")
+        raise Usage(
+            f"save has no option {part}; write {near[0]}=..., or for a part of the state extra={{{part!r}: ...}}"
+        )
 
 
 def _step(step: Any) -> int:
