@@ -27,6 +27,7 @@ from package_workbench import Gate, PackageTest
 
 import cairn
 from cairn import _iteration, _saving, _sigterm
+from cairn._following import Following
 
 # What a shell starts in the background ignores interruptions, and these tests are about them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -620,6 +621,23 @@ if child:
     except cairn.Exists: pass
 """
         self.assertEqual(self.run_program(program), ("", ""))
+
+
+    def test_a_child_waits_for_nothing_that_only_its_parent_does(self):
+        following, goes_on = Following(), threading.Event()
+        self.addCleanup(following.wait)
+        self.addCleanup(goes_on.set)
+        following.add(goes_on.wait)
+
+        def work():
+            signal.alarm(60)
+            following.check()
+            following.wait()
+            following.add(self.folder.joinpath("child").touch)
+            following.wait()
+
+        self.assertEqual(ended(fork(work)), 0)
+        self.assertTrue((self.folder / "child").exists())
 
 
 class ForkTests(Tests):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import weakref
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Callable, Optional
@@ -20,7 +21,11 @@ class Following:
     """
 
     def __init__(self) -> None:
-        # Made where it is needed, as a process that was forked has no threads.
+        self._forget()
+        _all.add(self)
+
+    def _forget(self) -> None:
+        # Made where it is needed.
         self._thread: Optional[ThreadPoolExecutor] = None
         self._work: deque[Future[None]] = deque()
 
@@ -66,5 +71,14 @@ def _at_exit() -> None:
             print(f"cairn: a save, or what follows one, failed: {error}", file=sys.stderr)
 
 
+def _after_fork() -> None:
+    # A child has none of its parent's threads, and nothing ends what they were about to do.
+    _open.clear()
+    for following in _all:
+        following._forget()
+
+
+_all: weakref.WeakSet[Following] = weakref.WeakSet()
+
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_open.clear)
+os.register_at_fork(after_in_child=_after_fork)
