@@ -898,6 +898,24 @@ class SigtermTests(Tests):
         thread.join()
         self.assertEqual(len(caught), 1)
 
+    def test_what_can_not_be_handled_leaves_all_as_it_was(self):
+        before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
+        for bad in (signal.SIGKILL, 0, 9999, "SIGTERM"):
+            with self.subTest(bad), self.assertRaisesRegex(cairn.Usage, "no signal that a process can handle.*signals="):
+                cairn.on_sigterm(lambda: None, signals=(signal.SIGTERM, bad, signal.SIGUSR1)).__enter__()
+            self.assertEqual((signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)), before)
+
+    def test_one_is_entered_again_only_when_it_was_left(self):
+        before = signal.getsignal(signal.SIGTERM)
+        sigterm = cairn.on_sigterm(lambda: None)
+        for _ in range(2):
+            with sigterm:
+                handler = signal.getsignal(signal.SIGTERM)
+                with self.assertRaisesRegex(cairn.Usage, "in use already; make another"):
+                    sigterm.__enter__()
+                self.assertEqual(signal.getsignal(signal.SIGTERM), handler)
+            self.assertEqual(signal.getsignal(signal.SIGTERM), before)
+
 
 def network(width=40):
     return torch.nn.Sequential(torch.nn.Linear(30, width), torch.nn.BatchNorm1d(width), torch.nn.Linear(width, 2))

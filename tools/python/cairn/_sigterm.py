@@ -44,23 +44,44 @@ class on_sigterm:  # noqa: N801
     `signals` are those that it is about: with `(signal.SIGTERM, signal.SIGUSR1)` also the warning that Slurm
     sends on request (`--signal=USR1@90`). The process ends of that, too, unless something handled it before.
 
-    Raises Usage in another thread than the main one, where Python allows no handlers of signals.
+    Raises Usage in another thread than the main one, where Python allows no handlers of signals; for a signal that none can
+    handle; and within itself.
     """
 
     def __init__(self, function: Callable[[], Any], *, signals: Iterable[int] = (signal.SIGTERM,)) -> None:
         self._function, self._signals = function, frozenset(signals)
         self._process = os.getpid()
+        self._is_entered = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> on_sigterm:
         if not _is_main():
             raise Usage("on_sigterm is for the main thread: Python handles signals there alone")
-        for number in self._signals:
-            self._before[number] = signal.getsignal(number) or signal.SIG_DFL
-            signal.signal(number, self._handle)
+        if self._is_entered:
+            raise Usage("this on_sigterm is in use already; make another one for what is within")
+        self._is_entered, self._before = True, {}
+        try:
+            for number in self._signals:
+                self._take(number)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
+    def _take(self, number: int) -> None:
+        """Handles a signal from now on."""
+        try:
+            # Noted first, as it may come at once.
+            self._before[number] = signal.getsignal(number) or signal.SIG_DFL
+            signal.signal(number, self._handle)
+        except (OSError, TypeError, ValueError):
+            self._before.pop(number, None)
+            raise Usage(
+                f"{number!r} is no signal that a process can handle; leave it out of signals="
+            ) from None
+
     def __exit__(self, *_: object) -> None:
+        self._is_entered = False
         for number, before in self._before.items():
             signal.signal(number, before)
 
