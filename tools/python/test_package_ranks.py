@@ -269,6 +269,9 @@ class Sharded(torch.nn.Module):
             for parameter in self.parameters():
                 parameter.copy_(torch.arange(float(parameter.numel())).view_as(parameter) + fill)
 
+    def forward(self, values):
+        return self.linear(values)
+
     def get_extra_state(self):
         return {"scale": self.scale}
 
@@ -309,7 +312,50 @@ def sharded(store):
     return same, errors
 
 
-CHECKS = [whole, of_ranks, by_default, failing, differing, misfit, missing, attempts, sharded]
+def optimized(store):
+    """Whether a sharded module and its optimizer go on as they would have, from what the ranks and from what one process has saved,
+    and the errors where the state is of other pieces."""
+    number, ranks = dist.get_rank(), dist.get_world_size()
+
+    def training(fill, module=Sharded.of):
+        model = module(fill)
+        return model, torch.optim.AdamW(model.parameters(), lr=0.1)
+
+    def step(model, optimizer):
+        model(torch.ones(3, 7)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def goes_on(reference, model, rank):
+        other = training(1.0)
+        store.load(reference, model=other[0], optimizer=other[1], rank=rank)
+        kinds = {type(value) for state in other[1].state.values() for key, value in state.items() if key != "step"}
+        step(*other)
+        return kinds == {type(model.linear.weight)} and all(
+            torch.allclose(one.to_local(), after.to_local()) for one, after in zip(other[0].parameters(), model.parameters()))
+
+    model, optimizer = training(5.0)
+    step(model, optimizer)
+    store.save(1, run="optimized", model=model, optimizer=optimizer, rank=number, world_size=ranks)
+    alone = training(5.0, Sharded)
+    step(*alone)
+    if number == 0:
+        store.save(1, run="alone", model=alone[0], optimizer=alone[1])
+    step(model, optimizer)
+    dist.barrier()
+    same = [goes_on("optimized@1", model, number), goes_on("alone@1", model, 0)]
+    errors = []
+    for other, options in ((training(1.0), {"rank": 1 - number}), (alone, {"rank": number})):
+        before = str(other[1].state_dict())
+        try:
+            store.load("optimized@1", optimizer=other[1], **options)
+        except cairn.CairnError as error:
+            errors.append(f"{type(error).__name__}: {error}")
+        same.append(str(other[1].state_dict()) == before)
+    return same, errors
+
+
+CHECKS = [whole, of_ranks, by_default, failing, differing, misfit, missing, attempts, sharded, optimized]
 
 
 def rank(number, ranks, folder):
@@ -370,6 +416,13 @@ class GroupTests(unittest.TestCase):
             self.assertRegex(smaller, r"Mismatch: .*linear.weight was saved as F32 \[10, 7\], .* it is F32 \[8, 7\];")
             self.assertRegex(copying, "Usage: .*the linear.bias of its state_dict.. is none of its own")
             self.assertRegex(half, r"Mismatch: .* was saved as F32 .* it is BF16 ")
+
+    def test_a_sharded_optimizer_gets_its_own_pieces_or_says_why_not(self):
+        for same, errors in self.of(optimized):
+            self.assertEqual(same, [True] * 4)
+            for said in errors:
+                self.assertRegex(said, r"Usage: .* state.0.exp_avg is another piece of \[10, 7\] .*rank=.*cairn.dcp")
+            self.assertEqual(len(errors), 2)
 
     def test_where_one_rank_fails_all_do_and_go_on(self):
         said = "rank 1 could not read what it was to send: the disk is gone"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Optional
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from ._dtypes import numpy_dtype, torch_dtype
 from ._iteration import Iteration
+from ._optimizers import check_optimizer
 from ._tree import unflatten, wanted
 from .errors import Mismatch
 
@@ -23,11 +23,6 @@ _HOOKS = (
     "_state_dict_hooks",
     "_load_state_dict_pre_hooks",
     "_load_state_dict_post_hooks",
-)
-# What torch's own optimizers keep of a parameter in its shape.
-_LIKE_PARAMETER = (
-    *("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer", "square_avg", "grad_avg"),
-    *("acc_delta", "sum", "prev", "step_size", "ax"),
 )
 
 
@@ -53,7 +48,7 @@ def check(
                 f"{part} of {iteration.run}@{iteration.step} doesn't fit: {error}", path=part
             ) from None
     elif isinstance(target, torch.optim.Optimizer):
-        _check_optimizer(iteration, part, tree, target, rank)
+        check_optimizer(iteration, part, tree, target, rank)
 
 
 def _without_data(iteration: Iteration, part: str, tree: Tree, rank: int, allow_pickle: bool) -> Any:
@@ -120,60 +115,3 @@ def has_only_code_of_torch(module: Any, *, hooks: bool = True) -> bool:
         if not all(str(getattr(code, "__module__", "")).startswith("torch.") for code in codes):
             return False
     return True
-
-
-def _check_optimizer(iteration: Iteration, part: str, tree: Tree, optimizer: Any, rank: int) -> None:
-    if getattr(optimizer, "_optimizer_load_state_dict_pre_hooks", None):
-        # They may change the state before it is loaded.
-        return
-    saved = tree.get("param_groups") if isinstance(tree, Mapping) else None
-    if not isinstance(saved, list) or not all(
-        isinstance(group, Mapping) and isinstance(group.get("params"), list) for group in saved
-    ):
-        return
-    before, now = ([group["params"] for group in groups] for groups in (saved, optimizer.param_groups))
-    counts, counts_now = ([len(group) for group in groups] for groups in (before, now))
-    if counts != counts_now:
-        misfits = [f"it has groups of {counts} parameters, and the optimizer has groups of {counts_now}"]
-    else:
-        parameters = zip(itertools.chain(*before), itertools.chain(*now))
-        misfits = list(_state_misfits(iteration, part, tree.get("state"), optimizer, parameters, rank))
-    if misfits:
-        raise Mismatch(
-            f"{part} of {iteration.run}@{iteration.step} doesn't fit: {'; '.join(misfits)}", path=part
-        )
-
-
-def _state_misfits(
-    iteration: Iteration,
-    part: str,
-    tree: Tree,
-    optimizer: Any,
-    parameters: Iterable[tuple[Any, Any]],
-    rank: int,
-) -> Iterator[str]:
-    """What is said of parameters whose state has another shape, with which torch would fail in the next step."""
-    torch = sys.modules["torch"]
-    # Others may keep what they like under the same names, such as a projection.
-    is_torchs = type(optimizer).__module__.split(".")[:2] == ["torch", "optim"]
-    if not is_torchs or not isinstance(tree, Mapping):
-        return
-    states = {name: state for name, state in tree.get("$dict", tree.items()) if isinstance(name, (int, str))}
-    for name, parameter in parameters:
-        state = states.get(name) if isinstance(name, (int, str)) else None
-        if not isinstance(state, Mapping) or type(parameter) not in (torch.Tensor, torch.nn.Parameter):
-            continue
-        for key in _LIKE_PARAMETER:
-            shape = _shape(iteration, part, state.get(key), rank)
-            if shape is not None and shape != tuple(parameter.shape):
-                yield f"state.{name}.{key} was saved as {list(shape)}, and its parameter is {list(parameter.shape)}"
-                break
-
-
-def _shape(iteration: Iteration, part: str, node: Tree, rank: int) -> Optional[tuple[int, ...]]:
-    """A whole tensor's shape, where it is stored as it is; else None."""
-    if not isinstance(node, Mapping) or "$tensor" not in node or "view" in node or "dtype" in node:
-        return None
-    place = node.get("part", part), node["$tensor"]
-    is_shard = iteration._whole_shape(*place, rank) is not None
-    return None if is_shard else iteration._stored_of(place, rank).shape

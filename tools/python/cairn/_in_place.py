@@ -122,13 +122,13 @@ def _fits(iteration: Iteration, part: str, leaf: Leaf, rank: int) -> bool:
         return False
     if leaf.box is None:
         return stored.shape == leaf.shape
-    return (iteration._whole_shape(part, leaf.name, rank) or stored.shape) == leaf.box.shape
+    return iteration._whole_shape(part, leaf.name, rank) == leaf.box.shape
 
 
 def _misfit(iteration: Iteration, part: str, leaf: Leaf, rank: int) -> Mismatch:
     """What is said of a tensor of a sharded module that can't be read into where it is."""
     stored = iteration._stored_of((part, leaf.name), rank)
-    saved = iteration._whole_shape(part, leaf.name, rank) or stored.shape
+    saved = iteration._whole_shape(part, leaf.name, rank)
     shape = leaf.shape if leaf.box is None else leaf.box.shape
     place = "" if leaf.pointer is not None else ", not in one piece of host memory"
     return Mismatch(

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from . import _library
-from ._arrays import Target, empty
+from ._arrays import Box, Target, empty
 from ._library import Control, Read
 from ._slices import box_of, is_of_whole_bytes
 from ._tree import unflatten, wanted
@@ -279,13 +279,18 @@ class Iteration:
         except KeyError:
             raise Damage(f"{self.run}@{self.step} lacks the tensor {place[1]} in {file}", path=file) from None
 
-    def _whole_shape(self, part: str, name: str, rank: int) -> Optional[tuple[int, ...]]:
-        """The shape of the tensor of which a stored one is a box; None where it is whole."""
+    def _box(self, part: str, name: str, rank: int) -> Optional[Box]:
+        """Where a stored tensor is in a larger one; None where it is whole."""
         boxes = self._tree(rank).get("shards", {}).get(name, [])
         for box in boxes if isinstance(boxes, list) else [boxes]:
             if box["file"] == part_file("", part):
-                return tuple(box["shape"])
+                return Box(tuple(box["shape"]), tuple(box["offset"]))
         return None
+
+    def _whole_shape(self, part: str, name: str, rank: int) -> tuple[int, ...]:
+        """The shape of a stored tensor, or of that of which it is a box."""
+        box = self._box(part, name, rank)
+        return self._stored_of((part, name), rank).shape if box is None else box.shape
 
     def _targets(
         self, trees: Mapping[str, Any], rank: int, known: Container[tuple[str, str]] = ()

@@ -10,6 +10,7 @@ from ._arrays import Target
 from ._fitting import check, own_tensors
 from ._in_place import InPlace, modules_in_place
 from ._iteration import Iteration, Wanted
+from ._optimizers import shard
 from ._ranks import balanced_read, together
 from ._tree import rehearse, unflatten
 from .errors import NotFound, Usage
@@ -64,6 +65,8 @@ def load(
         if part in plan.in_place:
             # They have been read already: taken for themselves, they are not copied.
             states[part].update(plan.in_place[part].own)
+        else:
+            shard(iteration, part, states[part], target, rank or 0)
         _load_into(target, states.pop(part), strict)
     return states
 

@@ -111,10 +111,10 @@ def _shard(walk: Walk, tensor: Any) -> Any:
         raise Unstorable(
             f"its local part is a {type(local).__qualname__}, which isn't data: save its full_tensor()"
         )
-    return walk.store_tensor(local, _box(tensor, local))
+    return walk.store_tensor(local, box_of_shard(tensor, local))
 
 
-def _box(tensor: Any, local: Any) -> Optional[Box]:
+def box_of_shard(tensor: Any, local: Any) -> Optional[Box]:
     """Where the local part of a DTensor is in the whole; None where it is all of it."""
     utils = sys.modules["torch.distributed.tensor._utils"]
     if any(placement.is_partial() for placement in tensor.placements):
