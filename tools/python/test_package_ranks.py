@@ -302,7 +302,9 @@ def sharded(store):
         same.append(other.values() == model.values())
     smaller, copying, half = Sharded.of(1.0, rows=8), Sharded.of(1.0), Sharded.of(1.0).bfloat16()
     copying.register_state_dict_post_hook(lambda module, state, *_: state.update({"linear.bias": state["linear.bias"].clone()}))
-    for other in (smaller, copying, half):
+    more = Sharded.of(1.0)
+    more.register_buffer("another", torch.zeros(2))
+    for other in (smaller, copying, half, more):
         before = other.values()
         try:
             store.load("sharded@1", model=other, rank=number)
@@ -411,11 +413,12 @@ class GroupTests(unittest.TestCase):
 
     def test_a_sharded_module_gets_all_that_was_saved_or_says_why_not(self):
         for same, errors in self.of(sharded):
-            self.assertEqual(same, [True] * 5)
-            smaller, copying, half = errors
+            self.assertEqual(same, [True] * 6)
+            smaller, copying, half, more = errors
             self.assertRegex(smaller, r"Mismatch: .*linear.weight was saved as F32 \[10, 7\], .* it is F32 \[8, 7\];")
             self.assertRegex(copying, "Usage: .*the linear.bias of its state_dict.. is none of its own")
             self.assertRegex(half, r"Mismatch: .* was saved as F32 .* it is BF16 ")
+            self.assertRegex(more, r'(?s)Mismatch: .*Missing key.* "another"')
 
     def test_a_sharded_optimizer_gets_its_own_pieces_or_says_why_not(self):
         for same, errors in self.of(optimized):

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Optional
 
 import numpy as np
 
 from ._dtypes import numpy_dtype, torch_dtype
 from ._iteration import Iteration
 from ._optimizers import check_optimizer
-from ._tree import unflatten, wanted
+from ._tree import wanted, without_data
 from .errors import Mismatch
 
 Tree = Any
 
-_METHODS = ("state_dict", "load_state_dict", "_save_to_state_dict", "_load_from_state_dict")
-_HOOKS = (
-    "_state_dict_pre_hooks",
-    "_state_dict_hooks",
-    "_load_state_dict_pre_hooks",
-    "_load_state_dict_post_hooks",
+_LOADING = ("load_state_dict", "_load_from_state_dict")
+_LOADING_HOOKS = ("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
+_SAVING = ("state_dict", "_save_to_state_dict")
+_SAVING_HOOKS = ("_state_dict_pre_hooks", "_state_dict_hooks")
+# Where torch has code for loading that changes nothing of a module but by copying to its tensors.
+_COPYING = (
+    *("torch.nn.modules.", "torch.nn.utils."),
+    *("torch.distributed.fsdp._fully_shard.", "torch.distributed._composable.fsdp."),
+    "torch.distributed.algorithms._checkpoint.",
 )
+# It gives parameters their memory.
+_LAZY = "torch.nn.modules.lazy"
 
 
 def check(
@@ -34,15 +39,15 @@ def check(
     if torch is None:
         return
     if isinstance(target, torch.nn.Module):
-        if not has_only_code_of_torch(target, hooks=False):
+        if not _can_be_tried(target):
             return
         state = _without_data(iteration, part, tree, rank, allow_pickle)
         try:
             with _unchanging(), _extra_states_left_out(target):
                 target.load_state_dict(state, strict=strict)
         except Exception as error:
-            # Anything else is of a hook, which may ask for the values of the tensors: it sees them later.
-            if not str(error).startswith("Error(s) in loading state_dict"):
+            # Anything else is of a hook of torch's, which asks for the values of the tensors: it sees them later.
+            if not str(error).startswith(("Error(s) in loading state_dict", "Expected state_dict")):
                 return
             raise Mismatch(
                 f"{part} of {iteration.run}@{iteration.step} doesn't fit: {error}", path=part
@@ -52,7 +57,7 @@ def check(
 
 
 def _without_data(iteration: Iteration, part: str, tree: Tree, rank: int, allow_pickle: bool) -> Any:
-    """The state with tensors that have a type and a shape, and no memory."""
+    """The state with tensors that have a kind, a type and a shape, and no values."""
     torch = sys.modules["torch"]
     libraries = wanted({part: tree})
 
@@ -63,18 +68,62 @@ def _without_data(iteration: Iteration, part: str, tree: Tree, rank: int, allow_
         shape = (*one.shape[:-1], one.shape[-1] // 2) if one.dtype == "F4" else one.shape
         return torch.empty(shape, dtype=torch_dtype(one.dtype), device="meta")
 
-    return unflatten({part: tree}, stored, allow_pickle=allow_pickle, map_location="meta")[part]
+    state = without_data(part, tree, stored, allow_pickle=allow_pickle)
+    versions = getattr(state, "_metadata", None)
+    for about in versions.values() if isinstance(versions, dict) else ():
+        # What was once loaded with assign=True would be again, and not copied.
+        about.pop("assign_to_params_buffers", None)
+    return state
 
 
-def _unchanging() -> Any:
+@contextlib.contextmanager
+def _unchanging() -> Iterator[None]:
     """Within this, a module's load_state_dict() compares, but copies nothing."""
     torch = sys.modules["torch"]
+    swaps = torch.__future__.get_swap_module_params_on_conversion()
 
     class Unchanging(torch.overrides.TorchFunctionMode):  # type: ignore[name-defined]
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            return args[0] if function is torch.Tensor.copy_ else function(*args, **(kwargs or {}))
+            if function is not torch.Tensor.copy_:
+                return function(*args, **(kwargs or {}))
+            refusal = _refusal(args[0], args[1])
+            if refusal:
+                raise RuntimeError(refusal)
+            return args[0]
 
-    return Unchanging()
+    torch.__future__.set_swap_module_params_on_conversion(False)
+    try:
+        with Unchanging():
+            yield
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(swaps)
+
+
+def _refusal(own: Any, saved: Any) -> Optional[str]:
+    """Why torch copies nothing from a tensor to one of the same shape, or None where it does."""
+    torch = sys.modules["torch"]
+    if is_locked(own):
+        return "it was made under inference_mode(), and can't be changed outside of that"
+    is_made = own.is_quantized and saved.dtype == torch.float32 and saved.layout is torch.strided
+    if _kind(own) != _kind(saved) and not is_made:
+        return f"it is {_kind(own)}, and was saved as {_kind(saved)}"
+    if own.layout is torch.strided:
+        is_expanded = any(step == 0 and length > 1 for length, step in zip(own.shape, own.stride()))
+        return "elements of it share memory, as those of expand() do: clone() it" if is_expanded else None
+    if own.layout is not torch.sparse_coo and own._nnz() != saved._nnz():
+        return f"it has {own._nnz()} values, and {saved._nnz()} were saved"
+    return None
+
+
+def _kind(tensor: Any) -> str:
+    layout = str(tensor.layout).rpartition(".")[2]
+    kind = f"{tensor.dtype}, quantized" if tensor.is_quantized else layout
+    return f"{kind}, and a DTensor" if hasattr(tensor, "to_local") else kind
+
+
+def is_locked(tensor: Any) -> bool:
+    """Whether torch refuses to change a tensor's values."""
+    return bool(tensor.is_inference()) and not sys.modules["torch"].is_inference_mode_enabled()
 
 
 @contextlib.contextmanager
@@ -106,12 +155,21 @@ def own_tensors(target: Any) -> dict[str, Any]:
     return tensors
 
 
-def has_only_code_of_torch(module: Any, *, hooks: bool = True) -> bool:
-    """Whether a module's state is given and taken by torch's own code: methods, and hooks too."""
+def has_only_code_of_torch(module: Any) -> bool:
+    """Whether a module's state is given and taken by torch's own code, hooks too."""
+    homes = _homes(module, (*_SAVING, *_LOADING), (*_SAVING_HOOKS, *_LOADING_HOOKS))
+    return all(home.startswith("torch.") for home in homes)
+
+
+def _can_be_tried(module: Any) -> bool:
+    """Whether load_state_dict() changes nothing of a module but by copying to its tensors."""
+    homes = _homes(module, _LOADING, _LOADING_HOOKS)
+    return all(home.startswith(_COPYING) and home != _LAZY for home in homes)
+
+
+def _homes(module: Any, methods: Iterable[str], hooks: Iterable[str]) -> Iterator[str]:
+    """Where the code of a module and of those in it is from."""
     for one in module.modules():
-        codes = [getattr(one, method) for method in _METHODS]
-        if hooks:
-            codes += [hook for name in _HOOKS for hook in getattr(one, name).values()]
-        if not all(str(getattr(code, "__module__", "")).startswith("torch.") for code in codes):
-            return False
-    return True
+        codes = [getattr(one, method) for method in methods]
+        codes += [hook for name in hooks for hook in getattr(one, name).values()]
+        yield from (str(getattr(code, "__module__", "")) for code in codes)

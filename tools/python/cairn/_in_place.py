@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional
 
 from ._arrays import Leaf, Target
-from ._fitting import has_only_code_of_torch, own_tensors
+from ._fitting import has_only_code_of_torch, is_locked, own_tensors
 from ._iteration import Iteration, Wanted, part_file
 from ._tree import flatten, wanted
 from .errors import Mismatch, NotData, Usage
@@ -95,7 +95,7 @@ def _check_shards(part: str, state: Mapping[str, Any], own: Mapping[str, Any]) -
 def _is_same(own: Any, value: Any) -> bool:
     """Whether a tensor of a state is the module's own, in the same memory."""
     torch = sys.modules["torch"]
-    if not isinstance(value, torch.Tensor) or torch.nn.parameter.is_lazy(own):
+    if not isinstance(value, torch.Tensor) or torch.nn.parameter.is_lazy(own) or is_locked(own):
         return False
     first, second = (
         one.to_local() if hasattr(one, "to_local") else one for one in (own.detach(), value.detach())

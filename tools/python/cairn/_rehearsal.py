@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Callable
 
 from ._dtypes import installed_torch
 from ._unflatten import Making, Tree
@@ -15,6 +15,11 @@ def rehearse(trees: Mapping[str, Tree], *, allow_pickle: bool, map_location: Any
     rehearsal = _Rehearsal(lambda part, name: None, allow_pickle, map_location)
     for part, tree in trees.items():
         rehearsal.part_state(part, tree)
+
+
+def without_data(part: str, tree: Tree, stored: Callable[[str, str], Any], *, allow_pickle: bool) -> Any:
+    """A part's state of which `stored` gives the tensors on the meta device, without memory."""
+    return _Shapes(stored, allow_pickle, "meta").part_state(part, tree)
 
 
 class _Rehearsal(Making):
@@ -35,3 +40,13 @@ class _Rehearsal(Making):
     def quantized(self, node: dict[str, Any]) -> Any:
         for name in ("$quantized", "scales", "zero_points"):
             self.inner(name, node.get(name))
+
+
+class _Shapes(Making):
+    """Makes quantized tensors of one element in memory, as the meta device has none."""
+
+    def quantized(self, node: dict[str, Any]) -> Any:
+        torch = installed_torch()
+        values = self.inner("values", node["$quantized"])
+        element = torch.zeros([1] * values.ndim, dtype=values.dtype)
+        return torch._make_per_tensor_quantized_tensor(element, 1.0, 0).expand(values.shape)

@@ -234,8 +234,8 @@ class Store:
 
         Raises Mismatch, which names what is missing, unexpected, or of another shape, NotFound, and Usage, all
         before any module or optimizer of torch is changed; Damage, after which targets may hold anything. What a
-        module of which the class has its own code for loading can't take, it says itself, and only then. Warns
-        where a library had another major version when it was saved.
+        module can't take that is lazy, or has code of its own for loading, be it a hook, it says itself, and only then.
+        Warns where a library had another major version when it was saved.
         """
         given = {"model": model, "optimizer": optimizer, **targets}
         ranks = _group(group) if balanced else None

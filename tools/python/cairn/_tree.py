@@ -19,7 +19,7 @@ parts. Containers that were the same object come back equal, each for itself.
 """
 
 from ._flatten import Flat, flatten
-from ._rehearsal import rehearse
+from ._rehearsal import rehearse, without_data
 from ._unflatten import unflatten, wanted
 
-__all__ = ["Flat", "flatten", "rehearse", "unflatten", "wanted"]
+__all__ = ["Flat", "flatten", "rehearse", "unflatten", "wanted", "without_data"]
