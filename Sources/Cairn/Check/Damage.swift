@@ -17,6 +17,9 @@ struct DamageSurvey {
     /// By iteration: the chunks of its metadata.
     var metadata: [UInt64: [ChunkID]] = [:]
 
+    /// Those that were deleted before they could be looked at.
+    var gone: Set<UInt64> = []
+
     var checkedBytes: UInt64 = 0
     var checkedChunks = 0
 
@@ -75,12 +78,20 @@ extension DamagedIteration {
 
 extension Store {
     /// Reads every chunk that these iterations reach, once.
-    func survey(_ infos: [IterationInfo], quick: Bool, progress: Progress) throws -> DamageSurvey {
+    /// - Parameter ifThere: leaves out what is deleted meanwhile.
+    /// - Throws: `.notFound` where something is, and that isn't to be left out.
+    func survey(
+        _ infos: [IterationInfo], quick: Bool, ifThere: Bool = false, progress: Progress
+    ) throws -> DamageSurvey {
         var survey = DamageSurvey()
         var content: [ChunkID: UInt64] = [:]
         for info in infos {
             try progress.checkInterruption()
-            try look(at: info, &survey, &content)
+            do { try look(at: info, &survey, &content) } catch let error as CairnError
+                where error.code == .notFound && ifThere
+            {
+                survey.gone.insert(info.number)
+            }
         }
         survey.checkedChunks = content.count
         if quick { return survey }

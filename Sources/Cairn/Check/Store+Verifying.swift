@@ -30,22 +30,30 @@ extension Store {
         _ progress: Progress
     ) throws {
         let infos = references.isEmpty ? try iterations() : try references.map { try resolve($0) }
-        let survey = try survey(infos, quick: report.quick, progress: progress)
-        report.iterations = infos.count
+        // Training goes on meanwhile, and its policies.
+        var survey = try survey(
+            infos, quick: report.quick, ifThere: references.isEmpty, progress: progress)
         report.chunks = survey.checkedChunks
         report.checkedBytes = survey.checkedBytes
         var frame = DamageSurvey()
         frame.chunks = try chunks.chunks(in: structure.damagedPacks)
-        for info in infos {
-            if let damaged = try survey.damage(info, self) {
-                report.damaged.append(damaged)
-            } else if structure.damagedIterations.contains(info.number) {
-                report.damaged.append(DamagedIteration(info))
-            } else if let damaged = try frame.damage(info, self) {
-                report.damaged.append(damaged)
+        for info in infos where !survey.gone.contains(info.number) {
+            do {
+                if let damaged = try survey.damage(info, self) {
+                    report.damaged.append(damaged)
+                } else if structure.damagedIterations.contains(info.number) {
+                    report.damaged.append(DamagedIteration(info))
+                } else if let damaged = try frame.damage(info, self) {
+                    report.damaged.append(damaged)
+                }
+                report.problems += survey.sentences(info)
+            } catch let error as CairnError where error.code == .notFound && references.isEmpty {
+                survey.gone.insert(info.number)
             }
-            report.problems += survey.sentences(info)
         }
+        report.iterations = infos.count - survey.gone.count
+        // What a collection has removed can't be read either; somebody may have saved it again.
+        if !survey.gone.isEmpty { survey.chunks = survey.chunks.filter { (try? chunks.chunk($0)) == nil } }
         if !survey.chunks.isEmpty { try chunks.markDamaged(survey.chunks) }
         if !report.quick { try chunks.unmarkWhole(except: survey.chunks) }
     }
@@ -53,8 +61,15 @@ extension Store {
     /// Forgets every iteration that can't be read whole, but for pinned ones.
     public func deleteDamaged() throws -> DeleteResult {
         let infos = try iterations()
-        let survey = try survey(infos, quick: false, progress: .silent)
-        let damaged = try infos.filter { try survey.damage($0, self) != nil }
+        let survey = try survey(infos, quick: false, ifThere: true, progress: .silent)
+        let damaged = try infos.filter { info in
+            guard !survey.gone.contains(info.number) else { return false }
+            do { return try survey.damage(info, self) != nil } catch let error as CairnError
+                where error.code == .notFound
+            {
+                return false
+            }
+        }
         let numbers = Set(damaged.filter(\.pins.isEmpty).map(\.number))
         var result = try delete { scope in
             scope.iterations.filter { numbers.contains($0.number) && $0.pins.isEmpty }

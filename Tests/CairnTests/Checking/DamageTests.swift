@@ -1,5 +1,6 @@
 import ChunkStore
 import Foundation
+import Platform
 import Testing
 
 @testable import Cairn
@@ -44,6 +45,34 @@ import Testing
                 }
                 return try size(a) < size(b)
             })
+    }
+
+    @Test(arguments: [false, true])
+    func `what is deleted during a check is left out, and the rest is checked`(isLate: Bool) throws {
+        if isLate {
+            // Only then everything is looked at once more.
+            let pack = try firstPack()
+            let bytes = try Data(contentsOf: URL(fileURLWithPath: pack))
+            try bench.flip(pack, try #require(bytes.range(of: Data(frozen.prefix(32)))).lowerBound)
+        }
+        let store = bench.store
+        let other = try Store.open(at: bench.path("store"))
+        let calls = Monitor(0)
+        let progress = Progress(isInterrupted: {
+            let call = calls.change { calls in
+                calls += 1
+                return calls
+            }
+            if call == (isLate ? 4 : 1) {
+                _ = try? other.delete(["1"])
+                _ = try? other.collect(dryRun: false)
+            }
+            return false
+        })
+        let report = try store.verify(progress: progress)
+        #expect(try store.iterations().map(\.step) == [2, 3] && report.iterations == 2)
+        #expect(report.damaged.map(\.step) == (isLate ? [2, 3] : []) && report.problems.isEmpty)
+        #expect(bench.code { _ = try store.verify(["1"]) } == .notFound)
     }
 
     private func restores(_ step: Int) -> CairnError.Code? {
