@@ -33,7 +33,8 @@ extension StateSaveOptions {
         if let rank = try options.int("rank", in: 0...99_999) {
             part = StatePart(
                 rank: rank, worldSize: try options.int("worldSize", in: 1...100_000) ?? 0,
-                attempt: try options.text("attempt") ?? "")
+                attempt: try options.text("attempt") ?? "",
+                turn: try options.int("turn", in: 0...Int.max) ?? 0)
         }
         try options.end()
     }

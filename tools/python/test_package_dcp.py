@@ -196,7 +196,7 @@ def wrong_values(loaded):
 
 def resharded(store):
     """Two ranks: what four have saved, in other boxes too, and a save by processes beside them."""
-    found = {"loaded": load_all(store), "columns": columns(store), "moved": moved(store)}
+    found = {"loaded": load_all(store), "columns": columns(store), "moved": moved(store), "replaced": replaced(store)}
     dcp.save(pieces(1), storage_writer=StorageWriter(store, 1, "pieces"))
 
     saved = state(5, more=False)
@@ -256,6 +256,22 @@ def moved(store):
     return [loaded["w"].tolist(), said]
 
 
+def replaced(store):
+    """What each save of one step says, of which the second doesn't replace the first, and what is loaded after each."""
+    answers = []
+    for number, replace in ((1, False), (2, False), (3, True)):
+        said = ""
+        try:
+            dcp.save(among_all(1, number=number), storage_writer=StorageWriter(store, 1, "replaced", replace=replace))
+        except CheckpointException as error:
+            said = str(error.failures)
+        loaded = among_all(0, number=0)
+        dcp.load(loaded, storage_reader=StorageReader(store, "replaced@1"))
+        answers.append([said, loaded["number"], different({"model": loaded["model"]}, 1)])
+        dist.barrier()
+    return answers
+
+
 def crash(store):
     """Two ranks, of which the first dies when the part of the second is in."""
 
@@ -276,8 +292,8 @@ def again(store):
     dcp.save(among_all(2), storage_writer=StorageWriter(store, 1, "crash"))
 
 
-def among_all(seed):
-    state = {"model": {"w": distribute_tensor(torch.zeros(100, 8), init_device_mesh("cpu", (2,)), [Shard(0)])}}
+def among_all(seed, **more):
+    state = {**more, "model": {"w": distribute_tensor(torch.zeros(100, 8), init_device_mesh("cpu", (2,)), [Shard(0)])}}
     fill(state, seed)
     return state
 
@@ -364,6 +380,11 @@ class DcpTests(unittest.TestCase):
     def answers(cls, what, ranks):
         files = [cls.folder / f"{what}.{rank}" for rank in range(ranks)]
         return [json.loads(file.read_text()) if file.exists() else None for file in files]
+
+    def test_a_step_can_be_replaced_after_it_was_refused(self):
+        for first, second, third in (answer["replaced"] for answer in self.resharded):
+            self.assertEqual((first, second[1:], third), (["", 1, []], [1, []], ["", 3, []]))
+            self.assertIn("exists with other content", second[0])
 
     def test_all_that_four_ranks_saved_comes_back_on_four_two_and_one(self):
         for ranks in (self.saved, self.resharded):

@@ -4,12 +4,17 @@
 import json
 import multiprocessing
 import os
+import random
+import signal
 import sys
 import tempfile
+import time
 import unittest
 import weakref
 from pathlib import Path
 from unittest import mock
+
+import numpy as np
 
 os.environ.update(OMP_NUM_THREADS="1", TORCH_CPP_LOG_LEVEL="ERROR")
 sys.path.insert(0, str(Path(__file__).parent))
@@ -458,6 +463,94 @@ class GroupTests(unittest.TestCase):
         owners = _ranks._deal(sizes, 3)
         loads = [sum(size for size, owner in zip(sizes, owners) if owner == rank) for rank in range(3)]
         self.assertEqual(sorted(loads), [9, 9, 10])
+
+
+class LaunchTests(unittest.TestCase):
+    """Launches of two ranks, of which each saves what it has by itself."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="cairn-ranks.")
+        self.addCleanup(folder.cleanup)
+        self.path = f"{folder.name}/store"
+        self.store = cairn.open(self.path, create=True)
+        self.addCleanup(self.store.close)
+
+    def save(self, rank, value, attempt, step=10, **options):
+        saving = self.store.save(
+            step, extra=np.full(9, value), rank=rank, world_size=2, attempt=attempt, environment=False, **options)
+        return saving.wait()
+
+    def loaded(self, step=10):
+        return [self.store.load(step, rank=rank)["extra"][0] for rank in range(2)]
+
+    def test_the_same_step_is_there_after_a_crash_and_a_launch_that_saves_the_same(self):
+        for order in ((0, 1), (1, 0)):
+            for value, last in ((1, "a"), (1, "b"), (2, "c")):
+                with self.subTest(order=order, value=value):
+                    step = 10 * order[0] + value + ord(last)
+                    self.save(0, 1, last, step)
+                    for rank in order:
+                        answer = self.save(rank, value, f"{last}, again", step)
+                    self.assertIn("iteration", answer)
+                    self.assertEqual(self.loaded(step), [value, value])
+
+    def test_after_a_refused_save_the_next_replaces_all_of_it(self):
+        for number, order in enumerate(((0, 1), (1, 0))):
+            for rank in range(2):
+                self.save(rank, 1, "a", number)
+            self.save(0, 2, "b", number)
+            with self.assertRaises(cairn.Exists):
+                self.save(1, 2, "b", number)
+            self.assertTrue(self.save(order[0], 3, "b", number, replace=True)["isPart"])
+            self.assertEqual(self.loaded(number), [1, 1])
+            self.save(order[1], 3, "b", number, replace=True)
+            self.assertEqual(self.loaded(number), [3, 3])
+
+    def test_a_rank_that_is_ahead_by_a_save_gets_no_part_of_the_one_before(self):
+        self.save(0, 1, "a")
+        self.save(0, 2, "a", replace=True)
+        self.assertTrue(self.save(1, 1, "a")["isPart"])
+        self.assertEqual(self.store.iterations(), [])
+        self.save(1, 2, "a", replace=True)
+        self.assertEqual(self.loaded(), [2, 2])
+
+    def test_saves_that_are_skipped_count_as_well(self):
+        self.save(0, 1, "a", replace=True)
+        with mock.patch.object(self.store._saver, "_is_free", lambda *_: False):
+            self.assertIsNone(self.save(1, 1, "a", replace=True))
+        for rank in range(2):
+            self.save(rank, 2, "a", replace=True)
+        self.assertEqual(self.loaded(), [2, 2])
+
+    def test_a_rank_whose_save_failed_can_call_it_again(self):
+        self.save(0, 1, "a")
+        with self.assertRaises(cairn.NotData):
+            self.store.save(10, extra=self, rank=1, world_size=2, attempt="a")
+        self.save(1, 1, "a")
+        self.assertEqual(self.loaded(), [1, 1])
+
+    def test_a_step_is_there_whenever_a_rank_was_killed_in_the_launch_before(self):
+        seed = random.randrange(1 << 32)
+        chosen = random.Random(seed)
+
+        def start(step, rank, attempt):
+            process = os.fork()
+            if process == 0:
+                with cairn.open(self.path) as store:
+                    store.save(step, extra=np.full(50_000, 2 * step + rank), rank=rank, world_size=2, attempt=attempt)
+                os._exit(0)
+            return process
+
+        for step in range(6):
+            for attempt in "ab":
+                processes = [start(step, rank, attempt) for rank in range(2)]
+                if attempt == "a":
+                    time.sleep(chosen.uniform(0.003, 0.03))
+                    os.kill(chosen.choice(processes), signal.SIGKILL)
+                for process in processes:
+                    os.waitpid(process, 0)
+            self.assertEqual([one["step"] for one in self.store.iterations()], [*range(step + 1)], f"seed {seed}")
+            self.assertEqual(self.loaded(step), [2 * step, 2 * step + 1], f"seed {seed}")
 
 
 if __name__ == "__main__":

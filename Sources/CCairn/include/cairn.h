@@ -222,7 +222,8 @@ typedef struct cairn_save cairn_save;
 /// - `isPrivate` (bool): nobody else has the memory that is added, such as a copy that was made for this: it is used where it lies. Otherwise
 ///   its bytes are copied bit by bit, as what is hashed has to be what is written, even where the caller's other threads change them.
 /// - `rank`, `worldSize`, `attempt` (text): this is one rank's part of an iteration, which is there as soon as the parts of all are in.
-///   `attempt` is the same for all ranks of a training that was started once, and another the next time.
+///   `attempt` is the same for all ranks of a training that was started once, and another the next time. `turn` (by default 0) is the same
+///   for all parts of one save, where an attempt saves a step several times: one more for each with `replace`.
 cairn_status cairn_save_begin(cairn_store *store, const char *options, cairn_save **save);
 
 /// Adds a tensor to a safetensors file of the checkpoint: its elements one behind the other in the order of its shape. The memory is read

@@ -105,6 +105,8 @@ public struct SaveResult: Sendable {
     public var iteration: String?
     /// The manifest id in hex of what the run had at this step until now, and has no longer.
     public var replaced: String?
+    /// The number that the commit has in the journal; nil where there was none.
+    var number: UInt64?
     /// Steps that count no longer, as the training went back behind them.
     public var superseded: [UInt64] = []
     /// Sentences for people: what was saved in another way than they may expect, and why a policy was not applied to the end.

@@ -38,9 +38,12 @@ public struct StatePart: Sendable, Hashable {
     /// The same for all parts that belong together: those of a training that was started once. Parts of one that broke off are never put
     /// together with those of the next.
     public var attempt: String
+    /// Which save of the step it is, where an attempt saves one several times: each with `replace` is another one, and its parts are put
+    /// together with no other's.
+    public var turn: Int
 
-    public init(rank: Int, worldSize: Int, attempt: String) {
-        (self.rank, self.worldSize, self.attempt) = (rank, worldSize, attempt)
+    public init(rank: Int, worldSize: Int, attempt: String, turn: Int = 0) {
+        (self.rank, self.worldSize, self.attempt, self.turn) = (rank, worldSize, attempt, turn)
     }
 }
 

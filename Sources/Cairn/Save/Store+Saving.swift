@@ -139,7 +139,8 @@ extension Store {
         let existing = try iteration(run: head.run, step: head.step)
         // A run that was rewound comes by once more: what was superseded counts again, or makes room unless it is pinned.
         let makesRoom = existing.map { $0.superseded && $0.pins.isEmpty } ?? false
-        if let existing, !makesRoom, try isSame(draft, existing) {
+        // A part is always committed anew: by that it is known to belong to the save that is under way.
+        if let existing, !makesRoom, !PartRun.isPart(head.run), try isSame(draft, existing) {
             guard try options.dryRun || session.commitHealing() else { return nil }
             return try keep(existing, draft, options, result)
         }
@@ -167,7 +168,8 @@ extension Store {
             return .commit(replacing: existing?.number)
         }
         switch outcome {
-        case .committed(_, let stored):
+        case .committed(let number, let stored):
+            result.number = number
             result.id = ChunkID.of(bytes).hex
             result.storedBytes = stored
             result.replaced = existing?.id.hex
@@ -208,7 +210,7 @@ extension Store {
     }
 
     /// Whether a stored iteration has the same files, links and folders, but for their times.
-    private func isSame(_ draft: Draft, _ existing: IterationInfo) throws -> Bool {
+    func isSame(_ draft: Draft, _ existing: IterationInfo) throws -> Bool {
         let (manifest, lock) = try manifest(of: existing)
         defer { withExtendedLifetime(lock) {} }
         return draft.roots.withoutTimes == manifest.roots.withoutTimes

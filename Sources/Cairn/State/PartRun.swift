@@ -7,6 +7,8 @@ struct PartRun {
     static let prefix = ".part-"
     /// The metadata key of what tells the parts of one attempt from those of another.
     static let attemptKey = "cairn.attempt"
+    /// The metadata key of what tells the parts of one save of a step from those of another in the same attempt; 0 where it is missing.
+    static let turnKey = "cairn.turn"
     /// The metadata key of the pin that a rank wants for the iteration.
     static let pinKey = "cairn.pin"
 
@@ -17,6 +19,16 @@ struct PartRun {
     }
 
     init(_ run: String, _ part: StatePart) { self.init(run, rank: part.rank, of: part.worldSize) }
+
+    /// The metadata that says so of a part, beside what it has of its own.
+    static func marks(_ part: StatePart, pin: String?) -> [String: String] {
+        var marks = [attemptKey: JSON(part.attempt).text]
+        if part.turn > 0 { marks[turnKey] = JSON(part.turn).text }
+        if let pin { marks[pinKey] = JSON(pin).text }
+        return marks
+    }
+
+    static func isMark(_ key: String) -> Bool { [attemptKey, turnKey, pinKey].contains(key) }
 
     static func isPart(_ run: String) -> Bool { run.hasPrefix(prefix) }
 }

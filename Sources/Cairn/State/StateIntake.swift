@@ -34,6 +34,7 @@ final class StateIntake {
             guard part.worldSize > 0, (0..<part.worldSize).contains(part.rank) else {
                 throw CairnError(.usage, "there is no rank \(part.rank) of \(part.worldSize)")
             }
+            guard part.turn >= 0 else { throw CairnError(.usage, "there is no turn \(part.turn)") }
             target = PartRun(run, part).name
         } else {
             target = run
@@ -90,7 +91,7 @@ final class StateIntake {
             try takePending(session, progress)
             let draft = try store.draft(heading, files.entries(time: Clock.now), session)
             earlier?.release()
-            if let result = try store.commit(draft, saveOptions, session) {
+            if let result = try committed(draft, session, progress) {
                 return try finished(result, draft, session, progress)
             }
             guard attempt < Store.attempts, !isPartlyTaken else { throw Store.overtaken(attempt) }
@@ -98,6 +99,14 @@ final class StateIntake {
             try findEarlier()
         }
         preconditionFailure("the loop only ends by returning or throwing")
+    }
+
+    private func committed(
+        _ draft: Store.Draft, _ session: SaveSession, _ progress: Progress
+    ) throws -> SaveResult? {
+        guard let part = options.part else { return try store.commit(draft, saveOptions, session) }
+        if !options.replace { try store.check(draft, isOnly: part) }
+        return try store.waitingForReaders(progress) { try store.commit(draft, saveOptions, session) }
     }
 
     private func finished(
@@ -108,10 +117,10 @@ final class StateIntake {
         if let id = result.id { store.states.remember(id, draft.roots) }
         result.warnings = warnings + store.lostBases(session)
         result.run = run
-        result.isPart = options.part != nil
-        if let part = options.part, let iteration = try store.complete(run, options, part) {
-            result.isPart = false
-            result.iteration = iteration.idText
+        if let part = options.part, let number = committed.number {
+            let iteration = try store.complete(
+                run, options, part, number, progress, warn: { result.warnings.append($0) })
+            (result.isPart, result.iteration) = (iteration == nil, iteration?.idText)
         }
         if !result.isPart { store.applyAutomaticPolicy(run, &result, progress) }
         result.seconds = Clock.monotonic - start
@@ -149,8 +158,7 @@ final class StateIntake {
     private var heading: SaveHeading {
         var metadata = options.metadata
         if let part = options.part {
-            metadata[PartRun.attemptKey] = JSON(part.attempt).text
-            metadata[PartRun.pinKey] = options.pin.map { JSON($0).text }
+            metadata.merge(PartRun.marks(part, pin: options.pin)) { _, mark in mark }
         }
         return SaveHeading(
             run: target, step: options.step, layout: Self.layout,

@@ -3,27 +3,109 @@ internal import Platform
 internal import TensorFormats
 
 /// Iterations that several processes save together: each commits its part, and whoever finds that all are there makes the iteration of them.
+///
+/// Parts make an iteration together if they are of one save: the same run, step and number of ranks, the same attempt, and the same turn
+/// within it. All of them are newer than the iteration that is there. In any order, and whatever ends at any moment:
+/// - A rank's part of a step takes the place of its last one, and is committed anew even if it is the same: its number, and whose it is, say
+///   which save it belongs to. So a rank may come twice, and what a launch that crashed has left is never joined by the next one's.
+/// - A save that fails leaves no part of its rank, so that it can try again and join the others. Where the iteration itself is refused,
+///   all parts of that save go: nothing can become of them.
+/// - Once the iteration is there, its parts go, and older ones of their ranks. Those that somebody reads then stay, and count no more.
+/// - Within one turn a process saves but one content of a step.
+/// - Each save with `replace` is a turn of its own: of two saves of one step none gets parts of the other, though a rank be ahead.
 extension Store {
     /// After so many seconds a part is given up whose iteration was never completed: nobody saves for so long.
     private static let patience = 86_400.0
+    /// The same where its run has gone on since.
+    private static let patienceOnceOver = 3_600.0
+
+    /// After so many seconds nobody waits any more for those who read what is to be replaced.
+    private static let patienceWithReaders = 60.0
 
     private typealias Part = (info: IterationInfo, manifest: Manifest, lock: ReaderLock)
 
     /// Makes an iteration of its parts where all are there.
+    /// - Parameters:
+    ///   - number: of the own part's commit.
+    ///   - warn: told where others have saved the step in another turn.
     /// - Returns: the iteration, if it is there now.
     func complete(
-        _ run: String, _ options: StateSaveOptions, _ own: StatePart
+        _ run: String, _ options: StateSaveOptions, _ own: StatePart, _ number: UInt64,
+        _ progress: Progress, warn: (String) -> Void
     ) throws -> IterationInfo? {
-        guard try putTogether(run, options, own) else { return try completed(run, options.step, own) }
+        // The numbers of the parts, by the runs that hold them.
+        var numbers = [PartRun(run, own).name: number]
+        ownParts.change { $0.merge(numbers) { _, now in now } }
+        do {
+            guard try putTogether(run, options, own, &numbers, progress, warn) else {
+                // Another rank may have found them all, and have put them away. An older one has yet to be replaced.
+                return try iteration(run: run, step: options.step).flatMap { $0.number > number ? $0 : nil }
+            }
+        } catch let error as CairnError {
+            let isRefused = error.code == .exists || error.code == .protected
+            removeParts { part, _ in
+                numbers[part.run] == part.number && (isRefused || part.number == number)
+            }
+            throw error
+        }
         // Nothing here reads them any more, which would keep them.
-        removeParts { $0.origin == run && $0.info.step <= options.step }
+        removeParts { part, _ in
+            part.step <= options.step && numbers[part.run].map { part.number <= $0 } ?? false
+        }
         return try iteration(run: run, step: options.step)
     }
 
+    /// Commits again where somebody reads what is to be replaced: other ranks do, who look whether it is theirs.
+    func waitingForReaders<R>(_ progress: Progress, _ commit: () throws -> R) throws -> R {
+        let end = Clock.monotonic + Self.patienceWithReaders
+        while true {
+            do { return try commit() } catch let error as CairnError
+                where error.code == .busy && Clock.monotonic < end
+            {
+                try progress.checkInterruption()
+                Clock.sleep(seconds: 0.005)
+            }
+        }
+    }
+
+    /// Whoever saves other content of a step has to say that it is another save, here as for whole iterations: the ranks that are late
+    /// would join it with what they have of the first one. What a crash has left may differ.
+    /// - Throws: `.exists` where a rank saves other content than its part has that waits for others.
+    func check(_ draft: Draft, isOnly own: StatePart) throws {
+        let (name, step) = (draft.head.run, draft.head.step)
+        guard let number = ownParts.change({ $0[name] }),
+            let last = try iteration(run: name, step: step), last.number == number
+        else { return }
+        if let whole = try iteration(run: draft.origin, step: step), whole.number > last.number { return }
+        do {
+            guard try marks(of: last) == PartRun.marks(own, pin: nil), try !isSame(draft, last) else {
+                return
+            }
+        } catch let error as CairnError where error.code == .notFound {
+            return
+        }
+        throw CairnError(
+            .exists,
+            "rank \(own.rank) has saved \(draft.origin)@\(step) with other content, which waits for the other ranks; pass --replace "
+                + "to replace it, on all of them, or another attempt where the training went back")
+    }
+
+    private func marks(of part: IterationInfo) throws -> [String: String] {
+        let (manifest, lock) = try manifest(of: part)
+        defer { withExtendedLifetime(lock) {} }
+        return try metadata(of: part, manifest.head).filter {
+            PartRun.isMark($0.key) && $0.key != PartRun.pinKey
+        }
+    }
+
     /// Commits the iteration that the parts make. Returns false where they are not all there.
-    private func putTogether(_ run: String, _ options: StateSaveOptions, _ own: StatePart) throws -> Bool {
-        guard let parts = try parts(run, options.step, own) else { return false }
+    private func putTogether(
+        _ run: String, _ options: StateSaveOptions, _ own: StatePart, _ numbers: inout [String: UInt64],
+        _ progress: Progress, _ warn: (String) -> Void
+    ) throws -> Bool {
+        guard let parts = try parts(run, options.step, own, warn) else { return false }
         defer { withExtendedLifetime(parts) {} }
+        for part in parts { numbers[part.info.run] = part.info.number }
         let metadata = try metadata(of: parts)
         let pin = metadata[PartRun.pinKey].flatMap { try? JSON(parsing: [UInt8]($0.utf8)).stringValue }
         let save = SaveOptions(
@@ -32,18 +114,10 @@ extension Store {
         defer { session.abandon() }
         for attempt in 1... {
             let draft = try draft(run, parts, metadata, options.step, session)
-            if try commit(draft, save, session) != nil { return true }
+            if try waitingForReaders(progress, { try commit(draft, save, session) }) != nil { return true }
             guard attempt < Self.attempts else { throw Self.overtaken(attempt) }
         }
         preconditionFailure("the loop only ends by returning or throwing")
-    }
-
-    /// The iteration, where another rank has found all of its parts, and has put them away.
-    private func completed(_ run: String, _ step: UInt64, _ own: StatePart) throws -> IterationInfo? {
-        guard let whole = try iteration(run: run, step: step) else { return nil }
-        // An older one has yet to be replaced.
-        let part = try iteration(run: PartRun(run, own).name, step: step)
-        return part.map { whole.number < $0.number } == true ? nil : whole
     }
 
     /// What all ranks say; where they differ, the first one.
@@ -53,9 +127,11 @@ extension Store {
         }
     }
 
-    /// All parts of an iteration; nil where one is missing, or of another attempt, or left of an iteration that the training has gone back
+    /// All parts of a save; nil where one is missing, or of another attempt or turn, or left of an iteration that the training has gone back
     /// to before: this rank is the first to come by once more.
-    private func parts(_ run: String, _ step: UInt64, _ own: StatePart) throws -> [Part]? {
+    private func parts(
+        _ run: String, _ step: UInt64, _ own: StatePart, _ warn: (String) -> Void
+    ) throws -> [Part]? {
         var parts: [Part] = []
         let earlier = try iteration(run: run, step: step)?.number ?? 0
         for rank in 0..<own.worldSize {
@@ -63,8 +139,14 @@ extension Store {
             guard let info = try iteration(run: name, step: step), info.number > earlier else { return nil }
             do {
                 let (manifest, lock) = try manifest(of: info)
-                let attempt = try metadata(of: info, manifest.head)[PartRun.attemptKey]
-                guard attempt == JSON(own.attempt).text else { return nil }
+                let metadata = try metadata(of: info, manifest.head)
+                guard metadata[PartRun.attemptKey] == JSON(own.attempt).text else { return nil }
+                guard metadata[PartRun.turnKey] ?? "0" == JSON(own.turn).text else {
+                    warn(
+                        "rank \(rank) has saved \(run)@\(step) another number of times with replace than rank \(own.rank): "
+                            + "it appears when all ranks have saved it as often")
+                    return nil
+                }
                 parts.append((info, manifest, lock))
             } catch let error as CairnError where error.code == .notFound {
                 return nil
@@ -89,7 +171,7 @@ extension Store {
                 entries[entry.path] = entries[entry.path] ?? entry
             }
         }
-        let own = metadata.filter { ![PartRun.attemptKey, PartRun.pinKey].contains($0.key) }
+        let own = metadata.filter { !PartRun.isMark($0.key) }
         let writer = ManifestWriter(session: session, tree: BlobTree(chunkSize: chunkSize))
         let roots = Roots(Array(entries.values))
         let files = roots.entries.filter { if case .file = $0.kind { true } else { false } }
@@ -114,23 +196,25 @@ extension Store {
         let newest = Dictionary(
             try iterations().map { ($0.run, ($0.step, $0.createdAt)) },
             uniquingKeysWith: { $0.1 > $1.1 ? $0 : $1 })
-        let oldest = Clock.now - Int64(Self.patience * 1e9)
-        removeParts { part in
-            if part.info.createdAt < oldest { return true }
-            guard let (step, time) = newest[part.origin] else { return false }
-            return step >= part.info.step && time > part.info.createdAt
+        let now = Clock.now
+        removeParts { part, origin in
+            let age = Double(now - part.createdAt) / 1e9
+            if age > Self.patience { return true }
+            // One of the ranks may save something else as well while the others are still at this.
+            guard age > Self.patienceOnceOver, let (step, time) = newest[origin] else { return false }
+            return step >= part.step && time > part.createdAt
         }
     }
 
     /// What can't be removed now, as somebody reads it, goes another time.
-    private func removeParts(where isWanted: ((info: IterationInfo, origin: String)) -> Bool) {
+    private func removeParts(where isWanted: (IterationInfo, _ origin: String) -> Bool) {
         _ = try? chunks.delete { transaction in
             let origins = Dictionary(
                 try transaction.runs().filter { PartRun.isPart($0.name) }.map { ($0.name, $0.origin) }
             ) { first, _ in first }
             guard !origins.isEmpty else { return [] }
             return try transaction.catalog(store: chunks.id).compactMap { entry in
-                guard let origin = origins[entry.run], isWanted((try IterationInfo(entry), origin)) else {
+                guard let origin = origins[entry.run], isWanted(try IterationInfo(entry), origin) else {
                     return nil
                 }
                 return JournalEvent.Deletion(iteration: entry.number, reason: "a part of an iteration")

@@ -30,6 +30,8 @@ class Rank(NamedTuple):
     rank: int
     world_size: int
     attempt: str
+    #: Which save of the step it is within the attempt: one more for each that replaces another.
+    turn: int = 0
 
 
 class Plan(NamedTuple):
@@ -80,6 +82,7 @@ class Session:
                 rank=rank.get("rank"),
                 worldSize=rank.get("world_size"),
                 attempt=rank.get("attempt"),
+                turn=rank.get("turn"),
                 **plan.options,
             ),
         )

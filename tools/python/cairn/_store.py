@@ -145,7 +145,8 @@ class Store:
 
         `rank`, `world_size`: several processes save one state together, each its own; the iteration is there as
         soon as all ranks are in. `attempt` is a text that all ranks of one launch share (found by itself where
-        there is a launcher or a process group); ranks that go back without a new launch need another one.
+        there is a launcher or a process group); ranks that go back without a new launch need another one. Where a
+        save fails on a rank, that one can call it again; a save with `replace` all ranks have to call as often.
         `environment=False` leaves out what is recorded of versions, command line and commit. Objects that aren't
         data are refused, unless `allow_pickle` has them pickled. `metrics` may be NaN, which is never the best, or
         infinite. `metadata` is JSON, which has neither, and no integers of more than 64 bits.
@@ -168,6 +169,7 @@ class Store:
         whose = _rank(rank, world_size, attempt)
 
         def make_plan() -> Plan:
+            part = None if whose is None else whose._replace(turn=self._turn(run, step, whose, replace))
             states, allows = states_of(given), allow_pickle
             kept = config_files(bare(model)) if whose is None or whose.rank == 0 else {}
             kept.update({path: _content(path, data) for path, data in (files or {}).items()})
@@ -180,10 +182,11 @@ class Store:
                 "pin": pin,
                 "replace": replace or None,
             }
-            return Plan(step, run, options, flatten(states, allow_pickle=allows), kept, whose)
+            flat = flatten(states, allow_pickle=allows)
+            return Plan(step, run, options, flat, kept, part)
 
         self._check()
-        return self._saver.save(
+        saving = self._saver.save(
             make_plan,
             step,
             waits=wait,
@@ -191,6 +194,18 @@ class Store:
             limit=limit,
             skips=when_busy == "skip",
         )
+        if saving.skipped and whose is not None:
+            # Other ranks may not have skipped it.
+            self._turn(run, step, whose, replace)
+        return saving
+
+    def _turn(self, run: Optional[str], step: int, whose: Rank, is_another: bool) -> int:
+        """Which save of a step this is: each that replaces another is one more, on all ranks alike."""
+        key = (self.id, run, step, whose)
+        turn = _turns.get(key, 0)
+        if is_another:
+            turn = _turns[key] = turn + 1
+        return turn
 
     def wait(self) -> None:
         """Waits until nothing is being saved, and raises what failed and nobody has heard of."""
@@ -497,6 +512,8 @@ def _environment() -> dict[str, Any]:
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
+# How often this process has replaced what its ranks had saved, by store, run, step and rank.
+_turns: dict[tuple[str, Optional[str], int, Rank], int] = {}
 
 
 def _after_fork() -> None:
