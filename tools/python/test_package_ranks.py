@@ -362,7 +362,28 @@ def optimized(store):
     return same, errors
 
 
-CHECKS = [whole, of_ranks, by_default, failing, differing, misfit, missing, attempts, sharded, optimized]
+def alone(store):
+    """The errors where one rank saves what it has of sharded parameters and optimizer states, and what is loaded of a tensor that this
+    rank has whole."""
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+    model, errors = Sharded.of(5.0), []
+    optimizer = torch.optim.Adam(model.parameters())
+    sum(parameter.sum() for parameter in model.parameters()).backward()
+    optimizer.step()
+    for parts in ({"model": model}, {"optimizer": optimizer}):
+        try:
+            store.save(1, run="pieces", **parts)
+        except cairn.Usage as error:
+            errors.append(str(error))
+    mesh = dist.init_device_mesh("cpu", (dist.get_world_size(), 1))
+    whole = distribute_tensor(torch.ones(3, 2), mesh, [Replicate(), Shard(0)])
+    dist.barrier()
+    store.save(dist.get_rank(), run="pieces", model={"w": whole}, optimizer=None)
+    dist.barrier()
+    return errors, [one["step"] for one in store.iterations("pieces")], store.load("pieces@0")["model"]["w"].tolist()
+
+
+CHECKS = [whole, of_ranks, by_default, failing, differing, misfit, missing, attempts, sharded, optimized, alone]
 
 
 def rank(number, ranks, folder):
@@ -431,6 +452,12 @@ class GroupTests(unittest.TestCase):
             for said in errors:
                 self.assertRegex(said, r"Usage: .* state.0.exp_avg is another piece of \[10, 7\] .*rank=.*cairn.dcp")
             self.assertEqual(len(errors), 2)
+
+    def test_what_one_rank_has_of_a_sharded_state_is_not_saved_as_the_whole(self):
+        for errors, steps, loaded in self.of(alone):
+            self.assertEqual((len(errors), steps, loaded), (2, [0, 1], [[1, 1]] * 3))
+            self.assertRegex(errors[0], r"^model\.linear\.weight is sharded, .* has \[5, 7\] of \[10, 7\]: .* rank= and world_size=")
+            self.assertRegex(errors[1], r"^optimizer\..*exp_avg is sharded")
 
     def test_where_one_rank_fails_all_do_and_go_on(self):
         said = "rank 1 could not read what it was to send: the disk is gone"

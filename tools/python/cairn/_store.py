@@ -23,7 +23,7 @@ from ._loading import load
 from ._saving import Plan, Rank, Saver, Saving
 from ._sentences import camel
 from ._state import as_json, bare, config_files, named_once, states_of
-from ._tree import flatten
+from ._tree import Flat, flatten
 from .errors import Usage
 
 # Bytes of host memory that `staging="wave"` takes.
@@ -183,6 +183,8 @@ class Store:
                 "replace": replace or None,
             }
             flat = flatten(states, allow_pickle=allows)
+            if part is None:
+                _check_whole(flat)
             return Plan(step, run, options, flat, kept, part)
 
         self._check()
@@ -465,6 +467,16 @@ def _step(step: Any) -> int:
     if number < 0:
         raise Usage(f"a step is a whole number, 0 or more, not {step!r}")
     return number
+
+
+def _check_whole(flat: Flat) -> None:
+    """What one process has of a tensor that is sharded is a state that nothing loads."""
+    for leaf in flat.leaves:
+        if leaf.box and tuple(leaf.array.shape) != leaf.box.shape:
+            raise Usage(
+                f"{leaf.part}.{leaf.name} is sharded, and this process has {list(leaf.array.shape)} of "
+                f"{list(leaf.box.shape)}: save it on every rank with rank= and world_size=, or with cairn.dcp"
+            )
 
 
 def _limit(staging: Union[str, int]) -> Optional[int]:
