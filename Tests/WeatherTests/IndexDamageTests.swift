@@ -42,6 +42,22 @@ extension Weather {
             #expect(found["verify 3", default: 0] > flips.count / 4)
         }
 
+        @Test("The size of a page that the index says, by which LMDB divides, is noticed where it is none")
+        func pageSizes() throws {
+            let original = try DamagedIndex.Original()
+            // In each of the two meta pages: 4096 becomes 0, 12288, and what no machine has.
+            let flips = [0, IndexPages.pageSize].flatMap { page in
+                [(41, 1 << 4), (41, 1 << 5), (43, 1 << 7)].map { (page + $0.0, UInt8($0.1)) }
+            }.enumerated().map { Flip(number: $0, offset: $1.0, bit: $1.1) }
+            Weather.forEach(flips) { flip in
+                let damaged = DamagedIndex(original, flip)
+                defer { damaged.remove() }
+                #expect(try damaged.checkReading { _, _ in })
+                try damaged.checkVerify(mustFind: true) { _, _ in }
+                try damaged.checkRepair()
+            }
+        }
+
         @Test(
             "A page of the index that seems empty, so that a search misses what a scan comes by, is noticed")
         func hiddenEntries() throws {

@@ -44,6 +44,11 @@ final class Index {
         }
         self.path = path
         inode = status.inode
+        do {
+            if status.size > 0 { try LMDBPages.checkMetas(path) }
+        } catch let error as LMDBError {
+            throw error.asCairnError(path)
+        }
         environment = try LMDBEnvironment(path, readOnly: readOnly)
         do throws(LMDBError) {
             let transaction = try LMDBTransaction(environment, readOnly: true)

@@ -53,6 +53,9 @@ struct LMDBPages {
         try pages.check()
     }
 
+    /// The same of the two meta pages alone: by the size of a page that they say, LMDB divides.
+    static func checkMetas(_ path: Path) throws { _ = try LMDBPages(file: try File(path, .read)).metas() }
+
     private init(file: File) throws {
         self.file = file
         let head = try Self.read(file, Self.pageSizes.lowerBound, at: 0)
@@ -62,7 +65,7 @@ struct LMDBPages {
         }
     }
 
-    private mutating func check() throws {
+    private func metas() throws -> [Page] {
         let metas = try [0, 1].map { try page($0) }
         for meta in metas {
             // The head's flags, LMDB's magic, its version, no address of its own.
@@ -72,6 +75,11 @@ struct LMDBPages {
             let free = Tree(meta.part(40, Tree.size))
             try require(free.pad == UInt64(pageSize) && free.flags == 0x4008)
         }
+        return metas
+    }
+
+    private mutating func check() throws {
+        let metas = try metas()
         let meta = metas[metas[0].number(144, 8) < metas[1].number(144, 8) ? 1 : 0]
         let last = meta.number(136, 8)
         try require(last > 0 && last < 1 << 40)
