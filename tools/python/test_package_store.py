@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 import gc
+import io
 import json
 import os
 import pickle
@@ -1455,6 +1456,13 @@ class ArgumentTests(Tests):
         self.refused("holds a zero byte", files={"a\0b": "x"})
         self.refused("zero bytes", run="a\0b")
         self.refused("can't be the name of a part", **{"a\nb": [1]})
+        self.refused(r"no option overwrite, .* write extra=\{'overwrite': True\}", overwrite=True)
+        self.refused("model is the class Linear; give the object", model=torch.nn.Linear)
+        self.refused("model is 'out/model.pt', and no state", model="out/model.pt")
+        with self.assertRaisesRegex(cairn.Usage, "5 has to be text"):
+            self.store.iterations(5)
+        with self.assertRaisesRegex(cairn.Usage, "on_sigterm calls a function, and 5 is none"):
+            cairn.on_sigterm(5)
         for step in (1 << 53, True, 1.0, -1, None):
             with self.subTest(step=step), self.assertRaisesRegex(cairn.Usage, "step"):
                 self.store.save(step, extra=[1])
@@ -1466,6 +1474,35 @@ class ArgumentTests(Tests):
         with self.assertRaisesRegex(cairn.Usage, "zero byte"):
             cairn.open(f"{self.path}\0x")
         self.assertEqual(self.store.iterations(), [])
+
+    def test_only_where_a_store_could_be_made_it_is_said_how(self):
+        (self.folder / "empty").mkdir()
+        (self.folder / "full").mkdir()
+        (self.folder / "full/file").touch()
+        with self.assertRaisesRegex(cairn.NotAStore, "empty is not a store; pass create=True to make one"):
+            cairn.open(self.folder / "empty")
+        for path in ("full", "full/file"):
+            with self.assertRaisesRegex(cairn.NotAStore, f"{path} is not a store, and not an empty folder"):
+                cairn.open(self.folder / path)
+
+    def test_what_ends_a_block_is_not_hidden_by_a_save_that_failed(self):
+        self.store.save(1, extra=[1])
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), self.assertRaises(KeyError), cairn.open(self.path) as store:
+            store.save(1, extra=[2], wait=False)
+            raise KeyError
+        self.assertRegex(said.getvalue(), "^cairn: the save of step 1 failed: .*main@1")
+        with self.assertRaises(cairn.Exists), cairn.open(self.path) as store:
+            store.save(1, extra=[2], wait=False)
+
+    def test_what_is_not_loaded_where_that_is_allowed_is_told(self):
+        saved, target = torch.nn.Linear(2, 2), torch.nn.Sequential(torch.nn.Linear(2, 2))
+        self.store.save(1, model=saved)
+        with self.assertWarns(UserWarning) as warned:
+            self.store.load(1, model=target, strict=False)
+        self.assertEqual([str(one.message) for one in warned.warnings], [
+            "model keeps what was not saved: 0.weight, 0.bias", "model has no place for what was saved: weight, bias"])
+        self.assertEqual(warned.filename, __file__)
 
     def test_files_are_texts_bytes_and_the_content_of_paths(self):
         (self.folder / "config.yaml").write_text("a: 1")

@@ -250,6 +250,10 @@ class TransformersTests(Training):
         got = AutoModelForCausalLM.from_pretrained(self.folder / "merged")
         self.assert_same_tensors(got.state_dict(), merged.state_dict())
 
+    def test_where_the_trainer_saves_as_well_it_is_said(self):
+        with self.assertWarnsRegex(UserWarning, "writes its own checkpoints as well"):
+            make_trainer(tied_model, self.folder / "ours", [CairnCallback(self.place)], max_steps=2, save_strategy="steps").train()
+
     def test_metrics_of_a_step_are_its_iterations(self):
         trainer = self.train(out="ours", callbacks=CairnCallback(self.place), eval_strategy="steps", eval_steps=2)
         losses = {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}

@@ -31,7 +31,10 @@ struct Brought {
         guard let place = try store.place(of: info) else {
             throw CairnError(
                 .usage,
-                "\(info.run)@\(info.step) does not say where the training looks for it; use `cairn restore`")
+                "\(info.run)@\(info.step) does not say where the training looks for it; "
+                    + (layout is CairnState
+                        ? "it was saved from Python, where store.load or cairn.transformers.materialize brings it back"
+                        : "use `cairn restore`"))
         }
         (self.store, self.info, self.view, self.layout) = (store, info, view, layout)
         (manifest, lock) = try store.manifest(of: info)

@@ -148,8 +148,13 @@ public final class ChunkStore: Sendable {
                 path: folder.text)
         }
         guard status.kind == .folder, try FileSystem.status(description, followLinks: true) != nil else {
+            let isEmpty = status.kind == .folder ? try FileSystem.names(in: folder).isEmpty : false
             throw CairnError(
-                .notAStore, "\(folder) is not a store; make one with `cairn init --store PATH`",
+                .notAStore,
+                "\(folder) is not a store"
+                    + (isEmpty
+                        ? "; make one with `cairn init --store \(folder)`"
+                        : ", and not an empty folder in which one could be made; give the path of a store"),
                 path: folder.text)
         }
         let file = try StoreDescription(decoding: try File(description, .read).readToEnd(), path: description)

@@ -180,6 +180,8 @@ def last_error() -> CairnError:
 
 def text(value: str) -> bytes:
     """Text as an argument."""
+    if not isinstance(value, str):
+        raise Usage(f"{value!r} has to be text")
     return _whole(value.encode("utf-8", "surrogatepass"))
 
 

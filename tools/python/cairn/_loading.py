@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional
 
@@ -67,7 +68,7 @@ def load(
             states[part].update(plan.in_place[part].own)
         else:
             shard(iteration, part, states[part], target, rank or 0)
-        _load_into(target, states.pop(part), strict)
+        _load_into(part, target, states.pop(part), strict)
     return states
 
 
@@ -127,9 +128,17 @@ def _check_memory(part: str, target: Any) -> None:
             )
 
 
-def _load_into(target: Any, state: Any, strict: bool) -> None:
+def _load_into(part: str, target: Any, state: Any, strict: bool) -> None:
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(target, torch.nn.Module):
         target.load_state_dict(state)
-    else:
-        target.load_state_dict(state, strict=strict)
+        return
+    left = target.load_state_dict(state, strict=strict)
+    # Without `strict`, where nobody sees what torch returns.
+    for names, what in (
+        (getattr(left, "missing_keys", ()), "keeps what was not saved"),
+        (getattr(left, "unexpected_keys", ()), "has no place for what was saved"),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            warnings.warn(f"{part} {what}: {', '.join(names[:3])}{more}", stacklevel=4)

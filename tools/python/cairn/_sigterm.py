@@ -44,11 +44,15 @@ class on_sigterm:  # noqa: N801
     `signals` are those that it is about: with `(signal.SIGTERM, signal.SIGUSR1)` also the warning that Slurm
     sends on request (`--signal=USR1@90`). The process ends of that, too, unless something handled it before.
 
-    Raises Usage in another thread than the main one, where Python allows no handlers of signals; for a signal that none can
+    Raises Usage for what is no function; in another thread than the main one, where Python allows no handlers of signals; for a signal that none can
     handle; and within itself.
     """
 
     def __init__(self, function: Callable[[], Any], *, signals: Iterable[int] = (signal.SIGTERM,)) -> None:
+        if not callable(function):
+            raise Usage(
+                f"on_sigterm calls a function, and {function!r} is none; write on_sigterm(lambda: store.save(...))"
+            )
         self._function, self._signals = function, frozenset(signals)
         self._process = os.getpid()
         self._is_entered = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -37,9 +38,22 @@ def states_of(parts: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if not part or "/" in part or part.startswith(".") or not part.isprintable():
             raise Usage(f"{part!r} can't be the name of a part, which is the name of a file")
+        _check_state(part, value)
         value = bare(value)
         states[part] = value.state_dict() if callable(getattr(value, "state_dict", None)) else value
     return states
+
+
+def _check_state(part: str, value: Any) -> None:
+    """Raises Usage for what was hardly meant to be a part."""
+    if isinstance(value, bool):
+        raise Usage(
+            f"save has no option {part}, and {value} alone is no part of a state; write extra={{{part!r}: {value}}} to keep it"
+        )
+    if isinstance(value, type):
+        raise Usage(f"{part} is the class {value.__name__}; give the object")
+    if part in ("model", "optimizer") and isinstance(value, (str, os.PathLike)):
+        raise Usage(f"{part} is {value!r}, and no state; give the {part} itself, or the file as files=...")
 
 
 def config_files(model: Any) -> dict[str, bytes]:

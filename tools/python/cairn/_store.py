@@ -24,7 +24,7 @@ from ._saving import Plan, Rank, Saver, Saving
 from ._sentences import camel
 from ._state import as_json, bare, config_files, named_once, states_of
 from ._tree import Flat, flatten
-from .errors import Usage
+from .errors import CairnError, Usage
 
 # Bytes of host memory that `staging="wave"` takes.
 WAVE = 512 << 20
@@ -80,8 +80,14 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
+        try:
+            self.close()
+        except CairnError as failure:
+            if error is None:
+                raise
+            # What is on its way out counts: whoever waits for it would miss it.
+            print(f"cairn: {failure}", file=sys.stderr)
 
     def __repr__(self) -> str:
         return f"<cairn store {self.path}>"

@@ -119,6 +119,11 @@ class CairnCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         _check_whole(kwargs["model"])
+        if args.save_strategy != "no":
+            warnings.warn(
+                'the Trainer writes its own checkpoints as well; save_strategy="no" of its arguments leaves them out',
+                stacklevel=2,
+            )
         # What another training left behind, if that was interrupted.
         self._following.wait()
         self._due = self._saved = self._best = None
