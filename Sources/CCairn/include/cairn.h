@@ -223,7 +223,8 @@ typedef struct cairn_save cairn_save;
 ///   its bytes are copied bit by bit, as what is hashed has to be what is written, even where the caller's other threads change them.
 /// - `rank`, `worldSize`, `attempt` (text): this is one rank's part of an iteration, which is there as soon as the parts of all are in.
 ///   `attempt` is the same for all ranks of a training that was started once, and another the next time. `turn` (by default 0) is the same
-///   for all parts of one save, where an attempt saves a step several times: one more for each with `replace`.
+///   for all parts of one save, where an attempt saves a step several times: one more for each with `replace`, but for those that
+///   failed, other than by "exists" or "protected".
 cairn_status cairn_save_begin(cairn_store *store, const char *options, cairn_save **save);
 
 /// Adds a tensor to a safetensors file of the checkpoint: its elements one behind the other in the order of its shape. The memory is read

@@ -39,7 +39,7 @@ public struct StatePart: Sendable, Hashable {
     /// together with those of the next.
     public var attempt: String
     /// Which save of the step it is, where an attempt saves one several times: each with `replace` is another one, and its parts are put
-    /// together with no other's.
+    /// together with no other's. A save that failed is none, unless with `.exists` or `.protected`, which leave no rank a part of it.
     public var turn: Int
 
     public init(rank: Int, worldSize: Int, attempt: String, turn: Int = 0) {

@@ -106,7 +106,7 @@ final class StateIntake {
     ) throws -> SaveResult? {
         guard let part = options.part else { return try store.commit(draft, saveOptions, session) }
         if !options.replace { try store.check(draft, isOnly: part) }
-        return try store.waitingForReaders(progress) { try store.commit(draft, saveOptions, session) }
+        return try store.commitPart(progress) { try store.commit(draft, saveOptions, session) }
     }
 
     private func finished(
@@ -118,9 +118,11 @@ final class StateIntake {
         result.warnings = warnings + store.lostBases(session)
         result.run = run
         if let part = options.part, let number = committed.number {
-            let iteration = try store.complete(
+            let whole = try store.complete(
                 run, options, part, number, progress, warn: { result.warnings.append($0) })
-            (result.isPart, result.iteration) = (iteration == nil, iteration?.idText)
+            (result.isPart, result.iteration) = (whole == nil, whole?.iteration.idText)
+            // Of the part itself it is one that nobody has seen.
+            result.replaced = whole?.replaced
         }
         if !result.isPart { store.applyAutomaticPolicy(run, &result, progress) }
         result.seconds = Clock.monotonic - start

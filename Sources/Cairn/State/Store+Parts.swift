@@ -12,15 +12,22 @@ internal import TensorFormats
 ///   all parts of that save go: nothing can become of them.
 /// - Once the iteration is there, its parts go, and older ones of their ranks. Those that somebody reads then stay, and count no more.
 /// - Within one turn a process saves but one content of a step.
-/// - Each save with `replace` is a turn of its own: of two saves of one step none gets parts of the other, though a rank be ahead.
+/// - Each save with `replace` is a turn of its own: of two saves of one step none gets parts of the other, though a rank be ahead. One that
+///   fails, other than that it is refused, is none.
+/// - Whoever goes back behind iterations takes the parts away that wait beyond there.
 extension Store {
     /// After so many seconds a part is given up whose iteration was never completed: nobody saves for so long.
     private static let patience = 86_400.0
     /// The same where its run has gone on since.
     private static let patienceOnceOver = 3_600.0
 
-    /// After so many seconds nobody waits any more for those who read what is to be replaced.
-    private static let patienceWithReaders = 60.0
+    /// For so many seconds a part waits for those who read the one that it replaces: other ranks alone, who look whether it is theirs.
+    private static let patienceWithRanks = 60.0
+    /// The same of the iteration, which may be read for as long as somebody wants.
+    private static let patienceWithReaders = 3.0
+
+    /// The numbers of the parts that this process has saved and that wait for others, by store and by run and step.
+    static let ownParts = Monitor<[[UInt8]: [OwnPart: UInt64]]>([:])
 
     private typealias Part = (info: IterationInfo, manifest: Manifest, lock: ReaderLock)
 
@@ -28,18 +35,19 @@ extension Store {
     /// - Parameters:
     ///   - number: of the own part's commit.
     ///   - warn: told where others have saved the step in another turn.
-    /// - Returns: the iteration, if it is there now.
+    /// - Returns: the iteration, if it is there now, and the `id` of what it has replaced.
     func complete(
         _ run: String, _ options: StateSaveOptions, _ own: StatePart, _ number: UInt64,
         _ progress: Progress, warn: (String) -> Void
-    ) throws -> IterationInfo? {
+    ) throws -> (iteration: IterationInfo, replaced: String?)? {
         // The numbers of the parts, by the runs that hold them.
         var numbers = [PartRun(run, own).name: number]
-        ownParts.change { $0.merge(numbers) { _, now in now } }
+        var whole: SaveResult?
         do {
-            guard try putTogether(run, options, own, &numbers, progress, warn) else {
-                // Another rank may have found them all, and have put them away. An older one has yet to be replaced.
-                return try iteration(run: run, step: options.step).flatMap { $0.number > number ? $0 : nil }
+            try remember(OwnPart(run: PartRun(run, own).name, step: options.step), number)
+            // Those that are there anew each time: none is held while this waits, as its rank may have a newer one.
+            whole = try waiting(Self.patienceWithReaders, progress) {
+                try putTogether(run, options, own, &numbers, warn)
             }
         } catch let error as CairnError {
             let isRefused = error.code == .exists || error.code == .protected
@@ -48,23 +56,48 @@ extension Store {
             }
             throw error
         }
+        guard let whole else {
+            // Another rank may have found them all, and have put them away. An older one has yet to be replaced.
+            return try iteration(run: run, step: options.step).flatMap {
+                $0.number > number ? ($0, nil) : nil
+            }
+        }
         // Nothing here reads them any more, which would keep them.
         removeParts { part, _ in
             part.step <= options.step && numbers[part.run].map { part.number <= $0 } ?? false
         }
-        return try iteration(run: run, step: options.step)
+        return try iteration(run: run, step: options.step).map { ($0, whole.replaced) }
     }
 
-    /// Commits again where somebody reads what is to be replaced: other ranks do, who look whether it is theirs.
-    func waitingForReaders<R>(_ progress: Progress, _ commit: () throws -> R) throws -> R {
-        let end = Clock.monotonic + Self.patienceWithReaders
+    /// A part waits where another rank reads what it is to replace.
+    func commitPart(_ progress: Progress, _ commit: () throws -> SaveResult?) throws -> SaveResult? {
+        try waiting(Self.patienceWithRanks, progress, commit)
+    }
+
+    /// Tries again, for so many seconds, where somebody reads what is to be replaced.
+    func waiting<R>(_ patience: Double, _ progress: Progress, _ body: () throws -> R) throws -> R {
+        let end = Clock.monotonic + patience
+        var pause = 0.005
         while true {
-            do { return try commit() } catch let error as CairnError
+            do { return try body() } catch let error as CairnError
                 where error.code == .busy && Clock.monotonic < end
             {
                 try progress.checkInterruption()
-                Clock.sleep(seconds: 0.005)
+                Clock.sleep(seconds: pause)
+                pause = min(2 * pause, 0.25)
             }
+        }
+    }
+
+    /// Remembers a part, and forgets those that wait no more.
+    private func remember(_ part: OwnPart, _ number: UInt64) throws {
+        let others = Self.ownParts.change { $0[chunks.id]?.filter { $0.key.run == part.run } } ?? [:]
+        let gone = try others.filter {
+            try iteration(run: $0.key.run, step: $0.key.step)?.number != $0.value
+        }
+        Self.ownParts.change { parts in
+            for other in gone.keys { parts[chunks.id]?[other] = nil }
+            parts[chunks.id, default: [:]][part] = number
         }
     }
 
@@ -73,7 +106,8 @@ extension Store {
     /// - Throws: `.exists` where a rank saves other content than its part has that waits for others.
     func check(_ draft: Draft, isOnly own: StatePart) throws {
         let (name, step) = (draft.head.run, draft.head.step)
-        guard let number = ownParts.change({ $0[name] }),
+        let part = OwnPart(run: name, step: step)
+        guard let number = Self.ownParts.change({ $0[chunks.id]?[part] }),
             let last = try iteration(run: name, step: step), last.number == number
         else { return }
         if let whole = try iteration(run: draft.origin, step: step), whole.number > last.number { return }
@@ -98,12 +132,12 @@ extension Store {
         }
     }
 
-    /// Commits the iteration that the parts make. Returns false where they are not all there.
+    /// Commits the iteration that the parts make. Returns nil where they are not all there.
     private func putTogether(
         _ run: String, _ options: StateSaveOptions, _ own: StatePart, _ numbers: inout [String: UInt64],
-        _ progress: Progress, _ warn: (String) -> Void
-    ) throws -> Bool {
-        guard let parts = try parts(run, options.step, own, warn) else { return false }
+        _ warn: (String) -> Void
+    ) throws -> SaveResult? {
+        guard let parts = try parts(run, options.step, own, warn) else { return nil }
         defer { withExtendedLifetime(parts) {} }
         for part in parts { numbers[part.info.run] = part.info.number }
         let metadata = try metadata(of: parts)
@@ -114,7 +148,7 @@ extension Store {
         defer { session.abandon() }
         for attempt in 1... {
             let draft = try draft(run, parts, metadata, options.step, session)
-            if try waitingForReaders(progress, { try commit(draft, save, session) }) != nil { return true }
+            if let result = try commit(draft, save, session) { return result }
             guard attempt < Self.attempts else { throw Self.overtaken(attempt) }
         }
         preconditionFailure("the loop only ends by returning or throwing")
@@ -141,10 +175,13 @@ extension Store {
                 let (manifest, lock) = try manifest(of: info)
                 let metadata = try metadata(of: info, manifest.head)
                 guard metadata[PartRun.attemptKey] == JSON(own.attempt).text else { return nil }
-                guard metadata[PartRun.turnKey] ?? "0" == JSON(own.turn).text else {
+                let turn = metadata[PartRun.turnKey].flatMap { Int($0) } ?? 0
+                guard turn == own.turn else {
+                    let (ahead, behind) = turn > own.turn ? (rank, own.rank) : (own.rank, rank)
                     warn(
-                        "rank \(rank) has saved \(run)@\(step) another number of times with replace than rank \(own.rank): "
-                            + "it appears when all ranks have saved it as often")
+                        "rank \(ahead) has saved \(run)@\(step) more often with replace than rank \(behind), so it is not there: "
+                            + "save it with replace on rank \(behind) again, or on all ranks in another attempt"
+                    )
                     return nil
                 }
                 parts.append((info, manifest, lock))
@@ -206,6 +243,16 @@ extension Store {
         }
     }
 
+    /// Nothing becomes of parts that wait beyond where the training has gone back to: it comes by there once more.
+    /// - Parameter isFirst: whether others have not gone back yet. They may have saved anew otherwise, and only this process's own parts go.
+    func removeParts(of run: String, above step: UInt64, isFirst: Bool) {
+        let own = Self.ownParts.change { $0[chunks.id] } ?? [:]
+        removeParts { part, origin in
+            origin == run && part.step > step
+                && (isFirst || own[OwnPart(run: part.run, step: part.step)] == part.number)
+        }
+    }
+
     /// What can't be removed now, as somebody reads it, goes another time.
     private func removeParts(where isWanted: (IterationInfo, _ origin: String) -> Bool) {
         _ = try? chunks.delete { transaction in
@@ -221,6 +268,12 @@ extension Store {
             }
         }
     }
+}
+
+/// A rank's part of a step: the run that holds it, which nobody sees.
+struct OwnPart: Hashable {
+    var run: String
+    var step: UInt64
 }
 
 extension [(info: IterationInfo, manifest: Manifest, lock: ReaderLock)] {

@@ -71,14 +71,16 @@ extension Store {
     /// - Returns: the iterations that are superseded now and were not before.
     public func rewind(to reference: String) throws -> [IterationInfo] {
         let reference = try self.reference(reference)
-        return try chunks.change { transaction in
+        let (info, later) = try chunks.change { transaction in
             let scope = try scope(transaction)
             let info = try reference.resolve(in: scope)
             let later = scope.iterations.filter {
                 $0.run == info.run && $0.step > info.step && !$0.superseded
             }
-            return (later.isEmpty ? nil : .rewind(later.map(\.number)), later)
+            return (later.isEmpty ? nil : .rewind(later.map(\.number)), (info, later))
         }
+        removeParts(of: info.run, above: info.step, isFirst: !later.isEmpty)
+        return later
     }
 
     /// The retention rules of a run, or nil.

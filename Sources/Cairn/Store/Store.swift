@@ -12,8 +12,6 @@ public final class Store: Sendable {
     public let settings: Settings
     let chunks: ChunkStore
     let states = RecentStates()
-    /// The numbers of the parts that were saved last, by the runs that hold them.
-    let ownParts = Monitor<[String: UInt64]>([:])
 
     /// The store's folder, absolute.
     public var path: String { chunks.folder.text }

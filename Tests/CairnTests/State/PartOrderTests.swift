@@ -1,5 +1,6 @@
 import ChunkStore
 import Foundation
+import Platform
 import Testing
 
 @testable import Cairn
@@ -9,18 +10,20 @@ import Testing
     let bench: Workbench
     init() throws { bench = try Workbench() }
 
-    /// Saves a rank's part of step 5, which says of which save it is.
+    /// Saves a rank's part of a step, which says of which save it is.
     @discardableResult
     private func save(
-        _ rank: Int, _ save: Int, attempt: String = "a", turn: Int = 0, content: UInt64? = nil
+        _ rank: Int, _ save: Int, attempt: String = "a", turn: Int = 0, content: UInt64? = nil,
+        step: UInt64 = 5,
+        in store: Store? = nil
     ) throws -> SaveResult {
         let memory = StateSaveTests.Memory()
         memory.add("w", [20], seed: (content ?? UInt64(save)) * 2 + UInt64(rank))
-        var options = StateSaveOptions(step: 5)
+        var options = StateSaveOptions(step: step)
         options.part = StatePart(rank: rank, worldSize: 2, attempt: attempt, turn: turn)
         options.replace = turn > 0
         options.metrics = ["rank \(rank)": Double(save)]
-        let session = try bench.store.beginSave(options)
+        let session = try (store ?? bench.store).beginSave(options)
         try session.add(
             .init(
                 file: "\(rank)/model.safetensors", name: "w", dtype: "F32", shape: [20],
@@ -112,6 +115,106 @@ import Testing
         try save(1, 2, attempt: "b", turn: 1)
         if isWhole { isFree.wait() }
         #expect(try found == [2, 2])
+    }
+
+    @Test func `other content is told from the first also after other steps, and through another opening`()
+        throws
+    {
+        try save(0, 1)
+        try save(0, 2, step: 6)
+        #expect(bench.code { try save(0, 3) } == .exists)
+        let other = try Store.open(at: bench.path("store"))
+        #expect(bench.code { try save(0, 3, in: other) } == .exists)
+        try save(1, 1)
+        #expect(try found == [1, 1])
+    }
+
+    @Test func `what is remembered of parts is no more than what waits`() throws {
+        func count() -> Int? { Store.ownParts.change { $0[bench.store.chunks.id]?.count } }
+        for step: UInt64 in 1...4 { for rank in 0..<2 { try save(rank, 1, step: step) } }
+        // Each rank's last one, which is found to be gone by the next.
+        #expect(count() == 2)
+        for step: UInt64 in 5...7 { try save(0, 1, step: step) }
+        #expect(count() == 4)
+        try save(1, 1, step: 7)
+        try save(0, 1, step: 8)
+        #expect(count() == 2)
+    }
+
+    @Test func `a training that goes back leaves no parts of the steps that it comes by once more`() throws {
+        for step: UInt64 in [3, 4] { for rank in 0..<2 { try save(rank, 1, step: step) } }
+        try save(0, 1)
+        _ = try bench.store.rewind(to: "3")
+        #expect(try partCount == 0)
+        #expect(try save(1, 2).isPart)
+        // The other processes say so as well, maybe when the first one has gone on.
+        Store.ownParts.change { $0[bench.store.chunks.id] = nil }
+        _ = try bench.store.rewind(to: "3")
+        #expect(try !save(0, 2).isPart)
+        #expect(try bench.store.resolve("5").metrics == ["rank 0": 2, "rank 1": 2])
+    }
+
+    @Test func `a rank that goes back takes its own parts away though no iteration was there yet`() throws {
+        for rank in 0..<2 { try save(rank, 1, step: 3) }
+        try save(0, 1)
+        _ = try bench.store.rewind(to: "3")
+        #expect(try save(1, 2).isPart)
+        #expect(try !save(0, 2).isPart)
+        #expect(try bench.store.resolve("5").metrics == ["rank 0": 2, "rank 1": 2])
+    }
+
+    @Test func `what was replaced is named by the rank that completes it, and no parts are`() throws {
+        for rank in 0..<2 { try save(rank, 1) }
+        let whole = try bench.store.resolve("5").id.hex
+        #expect(try save(0, 2, turn: 1).replaced == nil)
+        #expect(try save(0, 2, turn: 1).replaced == nil)
+        #expect(try save(1, 2, turn: 1).replaced == whole)
+    }
+
+    @Test func `who reads what is replaced for long keeps it, and the rank can try again`() throws {
+        for rank in 0..<2 { try save(rank, 1) }
+        do {
+            let held = try bench.store.manifest(of: try bench.store.resolve("5"))
+            try save(0, 2, turn: 1)
+            let start = Clock.monotonic
+            #expect(bench.code { try save(1, 2, turn: 1) } == .busy)
+            #expect(Clock.monotonic - start < 20)
+            withExtendedLifetime(held) {}
+        }
+        #expect(try !save(1, 2, turn: 1).isPart)
+        #expect(try found == [2, 2])
+    }
+
+    @Test func `a rank that waits for a reader keeps no other from its next save`() throws {
+        for rank in 0..<2 { try save(rank, 1) }
+        let held = try bench.store.manifest(of: try bench.store.resolve("5"))
+        try save(0, 2, turn: 1)
+        let store = bench.store
+        let ended = DispatchSemaphore(value: 0)
+        let late = Monitor<SaveResult?>(nil)
+        Thread.detachNewThread { [self] in
+            let result = try? save(1, 2, turn: 1, in: store)
+            late.change { $0 = result }
+            ended.signal()
+        }
+        while try partCount < 2 { Thread.sleep(forTimeInterval: 0.001) }
+        try save(0, 3, turn: 2)
+        ended.wait()
+        // There is nothing to wait for any more.
+        #expect(late.change { $0?.isPart } == true)
+        withExtendedLifetime(held) {}
+        #expect(try found == [1, 1])
+    }
+
+    @Test func `who waits tries seldom`() throws {
+        var count = 0
+        let busy = bench.code {
+            try bench.store.waiting(0.3, Progress.silent) {
+                count += 1
+                throw CairnError(.busy, "")
+            }
+        }
+        #expect(busy == .busy && (2...9).contains(count))
     }
 
     @Test func `a part waits for others though its rank saves something else as well`() throws {
