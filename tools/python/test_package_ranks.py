@@ -6,10 +6,12 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import unittest
+import warnings
 import weakref
 from pathlib import Path
 from unittest import mock
@@ -555,6 +557,91 @@ class LaunchTests(unittest.TestCase):
             self.store.save(10, extra=self, rank=1, world_size=2, attempt="a")
         self.save(1, 1, "a")
         self.assertEqual(self.loaded(), [1, 1])
+
+    def test_a_rank_whose_replacing_save_failed_can_call_it_again(self):
+        def is_no_data():
+            with self.assertRaises(cairn.NotData):
+                self.store.save(10, extra=self, rank=1, world_size=2, attempt="a", replace=True)
+
+        commit = cairn._saving.Session.commit
+
+        def commit_cancelled(session, control):
+            while not control.cancel:
+                time.sleep(0.001)
+            return commit(session, control)
+
+        def is_cancelled():
+            with mock.patch.object(cairn._saving.Session, "commit", commit_cancelled):
+                saving = self.store.save(
+                    10, extra=np.ones(9), rank=1, world_size=2, attempt="a", replace=True, wait=False)
+                saving.cancel()
+                with self.assertRaises(cairn.Interrupted):
+                    saving.wait()
+
+        def is_not_staged():
+            with mock.patch.object(self.store._saver.memory, "stage", side_effect=MemoryError), \
+                    self.assertRaises(MemoryError):
+                self.save(1, 1, "a", replace=True)
+
+        def is_not_written():
+            with mock.patch.object(cairn._saving.Session, "commit", side_effect=OSError("the disk is gone")):
+                for wait in (True, False):
+                    with self.assertRaisesRegex(OSError, "the disk is gone"):
+                        self.save(1, 1, "a", replace=True, wait=wait)
+
+        for value, fails in enumerate((is_no_data, is_cancelled, is_not_staged, is_not_written)):
+            with self.subTest(fails=fails.__name__):
+                fails()
+                self.save(0, value, "a", replace=True)
+                fails()
+                self.save(1, value, "a", replace=True)
+                self.assertEqual(self.loaded(), [value, value])
+
+    def test_after_a_refused_replacing_save_all_ranks_call_it_again(self):
+        for rank in range(2):
+            self.save(rank, 1, "a")
+        self.store.pin(10, "good")
+        self.save(0, 2, "a", replace=True)
+        with self.assertRaises(cairn.Protected):
+            self.save(1, 2, "a", replace=True)
+        self.store.unpin("good")
+        for rank in range(2):
+            self.save(rank, 2, "a", replace=True)
+        self.assertEqual(self.loaded(), [2, 2])
+
+    def test_a_rank_that_is_behind_is_warned_also_of_a_save_in_the_background(self):
+        said = "rank 0 has saved main@10 more often with replace than rank 1.* save it with replace on rank 1 again"
+        self.save(0, 1, "a", replace=True)
+
+        def begin():
+            saving = self.store.save(
+                10, extra=np.full(9, 1), rank=1, world_size=2, attempt="a", environment=False, wait=False)
+            while not saving.done():
+                time.sleep(0.001)
+            return saving
+
+        for hear in (lambda saving: saving.wait(), lambda _: self.store.wait(), lambda _: self.save(0, 1, "b", 11)):
+            saving = begin()
+            with self.assertWarnsRegex(UserWarning, said):
+                hear(saving)
+            with warnings.catch_warnings(record=True) as again:
+                warnings.simplefilter("always")
+                saving.wait()
+            self.assertEqual(again, [])
+        with self.assertWarnsRegex(UserWarning, said):
+            self.save(1, 1, "a")
+        self.save(1, 1, "a", replace=True)
+        self.assertEqual(self.loaded(), [1, 1])
+
+    def test_a_warning_that_nobody_has_heard_is_printed_at_the_end(self):
+        self.save(0, 1, "a", replace=True)
+        script = (
+            "import sys, cairn\n"
+            "store = cairn.open(sys.argv[1])\n"
+            "store.save(10, extra=[1], rank=1, world_size=2, attempt='a', wait=False)\n")
+        done = subprocess.run(
+            [sys.executable, "-c", script, self.path], capture_output=True, text=True, timeout=60, check=True)
+        self.assertRegex(done.stderr, "^cairn: the save of step 10: rank 0 has saved main@10 more often")
 
     def test_a_step_is_there_whenever_a_rank_was_killed_in_the_launch_before(self):
         seed = random.randrange(1 << 32)

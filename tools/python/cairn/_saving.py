@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -21,6 +22,7 @@ from ._library import Control
 from ._sigterm import Hold, is_ending
 from ._staging import HostMemory, Staged, aligned, staged_size
 from ._tree import Flat
+from ._turns import Turn
 from .errors import CairnError, Interrupted, Usage
 
 
@@ -43,6 +45,7 @@ class Plan(NamedTuple):
     flat: Flat
     files: Mapping[str, bytes]
     rank: Optional[Rank]
+    turn: Optional[Turn] = None
 
     @property
     def folder(self) -> str:
@@ -146,6 +149,8 @@ class Saving:
         self.stall = 0.0
         self._background = Background(f"cairn-save-{step}")
         self._is_heard = False
+        self._is_told = False
+        self._turn: Optional[Turn] = None
         self._process, self._thread = os.getpid(), threading.get_ident()
 
     def __repr__(self) -> str:
@@ -164,6 +169,7 @@ class Saving:
 
         Returns what `cairn save --json` says, such as `storedBytes`; None where it was skipped. Raises what
         made it fail, and TimeoutError, when it goes on. An interruption (Ctrl-C) leaves it going on as well.
+        The `warnings` in it are given as Python's warnings too: here, by the next save, or when the store is closed.
         """
         if self.skipped:
             return None
@@ -174,6 +180,7 @@ class Saving:
                 f"the save of step {self.step} takes longer than {timeout} seconds; it goes on"
             )
         self._raise()
+        self._tell(stacklevel=3)
         result: Optional[dict[str, Any]] = self._background.result
         return result
 
@@ -191,7 +198,10 @@ class Saving:
 
         def ended() -> None:
             end()
-            if self._background.error is None or isinstance(self._background.error, Interrupted):
+            error = self._background.error
+            if error is not None:
+                self._give_back_turn()
+            if isinstance(error, Interrupted) or (error is None and not self._warnings):
                 _open.discard(self)
 
         self._background.start(work, ended)
@@ -200,6 +210,29 @@ class Saving:
         """Cancels it, waits for its end, and hears of what that was."""
         self._background.stop()
         self._hear()
+        # It may have ended well before.
+        if self._background.result is None:
+            self._give_back_turn()
+
+    def _give_back_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.give_back(self._background.error)
+
+    @property
+    def _warnings(self) -> list[str]:
+        """What it has to tell and nobody was told."""
+        result = self._background.result
+        sentences: list[str] = [] if self._is_told or not isinstance(result, dict) else result["warnings"]
+        return [f"the save of step {self.step}: {sentence}" for sentence in sentences]
+
+    def _tell(self, *, stacklevel: int) -> None:
+        """Warns of what a save that went well has to tell, once."""
+        sentences = self._warnings
+        self._is_told = True
+        if self._background.error is None:
+            _open.discard(self)
+        for sentence in sentences:
+            warnings.warn(sentence, stacklevel=stacklevel + 1)
 
     def _hear(self) -> None:
         self._is_heard = True
@@ -230,7 +263,7 @@ class Saving:
         return failure
 
 
-# Those that are under way, and those that failed of what nobody has heard of.
+# Those that are under way, and those that have something to say that nobody has heard.
 _open: set[Saving] = set()
 
 
@@ -242,6 +275,8 @@ def _at_exit() -> None:
         error = saving._background.error
         if error is not None:
             print(f"cairn: the save of step {saving.step} failed: {error}", file=sys.stderr)
+        for sentence in saving._warnings:
+            print(f"cairn: {sentence}", file=sys.stderr)
 
 
 atexit.register(_at_exit)
@@ -307,6 +342,7 @@ class Saver:
             return False
         last._background.wait()
         self._last = None
+        last._tell(stacklevel=4)
         is_last = is_ending()
         failure = last._unheard("" if is_last else f", and that of step {step} was not begun (call it again)")
         if failure is not None:
@@ -318,6 +354,7 @@ class Saver:
 
     def _begin(self, saving: Saving, plan: Plan, waits: bool, copies: int, limit: Optional[int]) -> None:
         self._last = saving
+        saving._turn = plan.turn
         leaves = plan.flat.leaves
         # Where the caller waits and changes nothing, only what isn't contiguous in host memory.
         copied = [leaf for leaf in leaves if leaf.pointer is None] if waits else leaves
@@ -341,6 +378,7 @@ class Saver:
             saving._stop()
             raise
         saving._raise()
+        saving._tell(stacklevel=4)
 
     def settle(self) -> None:
         """Waits for what this thread is saving. Others, such as one that cleans up, would wait for ever new saves."""
@@ -354,6 +392,7 @@ class Saver:
         if last is not None:
             last._background.wait()
             last._raise_unheard()
+            last._tell(stacklevel=3)
 
     def stop(self) -> None:
         """Gives up what is under way."""

@@ -24,6 +24,7 @@ from ._saving import Plan, Rank, Saver, Saving
 from ._sentences import camel
 from ._state import as_json, bare, config_files, named_once, states_of
 from ._tree import Flat, flatten
+from ._turns import Turn
 from .errors import CairnError, Usage
 
 # Bytes of host memory that `staging="wave"` takes.
@@ -152,7 +153,8 @@ class Store:
         `rank`, `world_size`: several processes save one state together, each its own; the iteration is there as
         soon as all ranks are in. `attempt` is a text that all ranks of one launch share (found by itself where
         there is a launcher or a process group); ranks that go back without a new launch need another one. Where a
-        save fails on a rank, that one can call it again; a save with `replace` all ranks have to call as often.
+        save fails on a rank, that one can call it again as it was; a save with `replace` all ranks have to call as
+        often, also one that was refused (Exists, Protected).
         `environment=False` leaves out what is recorded of versions, command line and commit. Objects that aren't
         data are refused, unless `allow_pickle` has them pickled. `metrics` may be NaN, which is never the best, or
         infinite. `metadata` is JSON, which has neither, and no integers of more than 64 bits.
@@ -175,7 +177,6 @@ class Store:
         whose = _rank(rank, world_size, attempt)
 
         def make_plan() -> Plan:
-            part = None if whose is None else whose._replace(turn=self._turn(run, step, whose, replace))
             states, allows = states_of(given), allow_pickle
             kept = config_files(bare(model)) if whose is None or whose.rank == 0 else {}
             kept.update({path: _content(path, data) for path, data in (files or {}).items()})
@@ -189,9 +190,12 @@ class Store:
                 "replace": replace or None,
             }
             flat = flatten(states, allow_pickle=allows)
-            if part is None:
+            if whose is None:
                 _check_whole(flat)
-            return Plan(step, run, options, flat, kept, part)
+                return Plan(step, run, options, flat, kept, None)
+            # Last, as what failed until here was no save.
+            turn = self._turn(run, step, whose, replace)
+            return Plan(step, run, options, flat, kept, whose._replace(turn=turn.number), turn)
 
         self._check()
         saving = self._saver.save(
@@ -207,13 +211,8 @@ class Store:
             self._turn(run, step, whose, replace)
         return saving
 
-    def _turn(self, run: Optional[str], step: int, whose: Rank, is_another: bool) -> int:
-        """Which save of a step this is: each that replaces another is one more, on all ranks alike."""
-        key = (self.id, run, step, whose)
-        turn = _turns.get(key, 0)
-        if is_another:
-            turn = _turns[key] = turn + 1
-        return turn
+    def _turn(self, run: Optional[str], step: int, whose: Rank, is_another: bool) -> Turn:
+        return Turn((self.id, run, step, whose), is_another=is_another)
 
     def wait(self) -> None:
         """Waits until nothing is being saved, and raises what failed and nobody has heard of."""
@@ -530,8 +529,6 @@ def _environment() -> dict[str, Any]:
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
-# How often this process has replaced what its ranks had saved, by store, run, step and rank.
-_turns: dict[tuple[str, Optional[str], int, Rank], int] = {}
 
 
 def _after_fork() -> None:
