@@ -4,6 +4,12 @@ extension CairnError {
     /// The errno value of a full device.
     public static var noSpace: Int32 { ENOSPC }
 
+    /// The device, or the file system on it, can't give the bytes: they are lost, as far as anybody knows.
+    public var isOfDevice: Bool { errno.map { [EIO, ENODATA, EBADMSG, EUCLEAN].contains($0) } ?? false }
+
+    /// The owner or the mode of a file or folder forbids it.
+    public var isDenied: Bool { errno == EACCES || errno == EPERM }
+
     /// A system call's failure as a sentence: `cannot DOING PATH: why; what to do`.
     public static func system(_ code: Int32, _ doing: String, _ path: Path) -> CairnError {
         let (kind, reason) = explanation(code)

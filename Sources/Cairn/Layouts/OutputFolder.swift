@@ -58,6 +58,19 @@ struct OutputFolder: Sendable {
         }
     }
 
+    /// Whether what lies in a folder tells that it is an iteration.
+    ///
+    /// One that can't be looked into counts as well where its name alone says that it may be one: whoever looks at it finds out why. Many
+    /// another folder lies around that is for another user alone, such as `lost+found`.
+    /// - Throws: where it can't be looked into, though nothing forbids it.
+    func isIteration(named isNamed: Bool, _ tells: () throws -> Bool) throws -> Bool {
+        do {
+            return try tells()
+        } catch let error as CairnError where isNamed || error.isDenied {
+            return isNamed
+        }
+    }
+
     /// A small file right in it or below; nil where there is none.
     func text(_ name: String) throws -> String? {
         do {

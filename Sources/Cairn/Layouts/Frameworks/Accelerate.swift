@@ -17,7 +17,9 @@ struct Accelerate: Layout {
         try Self.names.flatMap { try output.folders($0) + output.folders($0, in: "checkpoints") }.filter {
             candidate in
             // Many a folder has such a name.
-            try output.entries(in: candidate.path).keys.contains { Self.isOwn($0) }
+            try output.isIteration(named: true) {
+                try output.entries(in: candidate.path).keys.contains { Self.isOwn($0) }
+            }
         }
     }
 

@@ -23,12 +23,18 @@ struct DCP: Layout {
         // Training loops of one's own give their folders any name.
         let others = try output.names.filter { name in
             try output.hasFolder(name) && StepNames.step(of: name) == nil && !Self.isPart(name)
-                && Self.isOwn(name, in: output)
+                && output.isIteration(named: Self.mayBeOne(name)) { try Self.isOwn(name, in: output) }
         }
         return named
             + others.map {
                 Candidate(name: $0, path: $0, step: CheckpointName($0).order, mayBeAnything: true)
             }
+    }
+
+    /// By its name alone.
+    private static func mayBeOne(_ name: String) -> Bool {
+        let said = CheckpointName(name)
+        return !said.isPart && (said.order != nil || said.isAlias)
     }
 
     private static func isOwn(_ folder: String, in output: OutputFolder) throws -> Bool {

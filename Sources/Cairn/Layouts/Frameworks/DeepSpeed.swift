@@ -21,9 +21,12 @@ struct DeepSpeed: Layout {
         guard !output.hasFile("trainer_state.json") else { return [] }
         let named = output.folders("global_step#") + output.folders("global_step#_universal")
         let known = Set(named.map(\.name))
+        let pointed = try pointed(in: output)?.says
         let others = try output.names.filter { name in
             guard output.hasFolder(name), !known.contains(name) else { return false }
-            return try output.entries(in: name).keys.contains(where: DeepSpeedFiles.isOne)
+            return try output.isIteration(named: pointed == name) {
+                try output.entries(in: name).keys.contains(where: DeepSpeedFiles.isOne)
+            }
         }
         return named + others.map { Candidate(name: $0, path: $0, step: nil) }
     }

@@ -20,7 +20,9 @@ struct Orbax: Layout {
     func candidates(in output: OutputFolder) throws -> [Candidate] {
         try Self.names.flatMap { output.folders($0) }.filter { candidate in
             // Many a folder is called `run_2`.
-            try output.entries(in: candidate.path)[Self.metadata]?.kind == .file
+            try output.isIteration(named: true) {
+                try output.entries(in: candidate.path)[Self.metadata]?.kind == .file
+            }
         }
     }
 
