@@ -15,7 +15,7 @@ extension Brought {
     private static let attempts = 100
 
     /// Reads what has the size and the time that were saved.
-    /// - Throws: `.interrupted`, and where it is the store that can't be read.
+    /// - Throws: `.interrupted`, where it is the store that can't be read, and where a file can't be read though its device is well.
     mutating func findDamage(_ progress: Progress) throws {
         for attempt in 1... {
             let untouched = try presence().untouched
@@ -33,6 +33,7 @@ extension Brought {
             } catch let error as CairnError {
                 let unreadable = untouched.first { target.appending($0.path).text == error.path }
                 guard error.code != .interrupted, let unreadable else { throw error }
+                guard error.isOfContent else { throw error.mayHide(candidate) }
                 try note(unreadable.path, error.message)
             }
         }

@@ -145,19 +145,33 @@ struct Brought {
         let file = String(decoding: entry.path, as: UTF8.self)
         return try paths.contains { path in
             guard path.file == file, let key = path.key, let bytes = try view.read(file),
-                let now = try? File(target.appending(entry.path), .read).readToEnd()
+                let now = try contents(entry.path)
             else { return false }
             let said = (try? JSON(parsing: now, allowNonFinite: true))?[key]?.stringValue
             return said.flatMap { path.rewritten(bytes, to: $0) } == now
         }
     }
 
-    /// Whether files whose times alone differ are what was saved, by their bytes.
-    /// - Throws: `.interrupted` alone: what can't be read is something else, and what changes meanwhile is looked at once more.
+    /// A file on disk; nil where it has vanished, or its device can't give it.
+    private func contents(_ path: [UInt8]) throws -> [UInt8]? {
+        do {
+            return try File(target.appending(path), .read).readToEnd()
+        } catch {
+            guard error.code == .notFound || error.isOfContent else { throw error.mayHide(candidate) }
+            return nil
+        }
+    }
+
+    /// Whether files whose times alone differ are what was saved, by their bytes. What the device can't give is something else, and what
+    /// changes meanwhile is looked at once more.
+    /// - Throws: `.interrupted`, and where one can't be read though its device is well.
     func isSame(_ touched: [[UInt8]], _ progress: Progress) throws -> Bool {
         do {
             return try differing(touched.compactMap { manifest.roots[$0] }, progress).isEmpty
-        } catch let error as CairnError where error.code != .interrupted { return false }
+        } catch let error as CairnError where error.code != .interrupted {
+            guard error.code == .notFound || error.isOfContent else { throw error.mayHide(candidate) }
+            return false
+        }
     }
 
     // MARK: Writing it

@@ -31,7 +31,7 @@ extension Resumption {
         try bringBack(brought)
     }
 
-    private func brought(_ info: IterationInfo) throws -> Brought {
+    private mutating func brought(_ info: IterationInfo) throws -> Brought {
         let view = try store.view(of: info)
         guard let layout = try Layouts.layout(of: view) else {
             throw CairnError(
@@ -84,7 +84,7 @@ extension Resumption {
     }
 
     /// Whether an iteration of the folder was what the store has, before some of its bytes became others.
-    private func isDamaged(_ one: Found, _ saved: IterationInfo) throws -> Bool {
+    private mutating func isDamaged(_ one: Found, _ saved: IterationInfo) throws -> Bool {
         let brought = try brought(saved)
         return !brought.damaged.isEmpty && brought.isPlace(of: one.candidate)
     }

@@ -24,9 +24,11 @@ extension Store {
         }
         defer { withExtendedLifetime(right) {} }
         var resumption = try Resumption(self, path, options, progress)
-        resumption.hasWaited = right?.hasWaited ?? false
+        resumption.right = right
         defer { resumption.staging?.remove() }
-        return try resumption.perform()
+        let result = try resumption.perform()
+        resumption.vouch()
+        return result
     }
 }
 
@@ -39,8 +41,10 @@ struct Resumption {
     var result = ResumeResult()
     /// Made when it is first needed.
     var staging: Staging?
-    /// Another process did the same until just now.
-    var hasWaited = false
+    /// nil where nothing can be written to the store.
+    var right: ResumeLock?
+    /// All of it was read, or written, just now: it is in the folder as it was saved.
+    var read: ChunkID?
 
     /// What is in the folder, by step.
     var found: [Found] = []
@@ -226,7 +230,9 @@ struct Resumption {
     mutating func save(_ one: Found) throws -> SavedIteration.Outcome? {
         guard let output, let step = one.step else { return nil }
         let outcome = try store.save(one, in: output, run, SaveAllOptions(run: run), progress).outcome
-        result.id = try store.iteration(run: run, step: step)?.id.hex
+        let info = try store.iteration(run: run, step: step)
+        result.id = info?.id.hex
+        if case .saved = outcome { read = info?.id }
         return outcome
     }
 

@@ -51,11 +51,10 @@ extension ChunkStore {
     /// - Parameters:
     ///   - folder: absolute and without links.
     ///   - check: called again and again while another process has it; what it throws ends the waiting.
-    /// - Returns: the lock, and whether another process had it at first; nil where nothing can be written to the store, so that there
-    ///   is nobody to wait for.
+    /// - Returns: nil where nothing can be written to the store, so that there is nobody to wait for.
     public func resuming(
         _ folder: Path, check: () throws -> Void
-    ) throws -> (lock: ReaderLock, hasWaited: Bool)? {
+    ) throws -> ResumeLock? {
         guard !isReadOnly else { return nil }
         let number = ChunkID.of(folder.bytes).withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
         return try locks.resumeLock(number >> 2, check: check)

@@ -5,7 +5,8 @@ internal import Platform
 /// `locks/commit`: readers hold its body byte, shared, for a transaction of milliseconds; the committer holds it alone. Both pass
 /// the gate byte first, so that a stream of readers can't keep a committer waiting. `locks/readers`: the byte at an
 /// iteration's number, shared by whoever reads that iteration. `locks/collect`: one collection at a time. `locks/resume`, made when it is
-/// first needed: the byte at a number that stands for an output folder, held by whoever brings something back to there.
+/// first needed: the byte at a number that stands for an output folder, held by whoever brings something back to there, and at
+/// its beginning the word of the last one of them that read all (`ResumeLock`).
 final class StoreLocks: Sendable {
     private static let gate: UInt64 = 0
     private static let body: UInt64 = 1
@@ -109,12 +110,13 @@ final class StoreLocks: Sendable {
     ///   - check: called again and again meanwhile; what it throws ends the waiting.
     func resumeLock(
         _ folder: UInt64, check: () throws -> Void
-    ) throws -> (lock: ReaderLock, hasWaited: Bool) {
+    ) throws -> ResumeLock {
         let file = try File(self.folder.appending("resume"), .openOrCreate, closesInChild: true)
         let start = Clock.monotonic
-        var (hasWaited, hasSpoken) = (false, false)
+        var before: [UInt8]?
+        var hasSpoken = false
         while try !file.tryLock(.exclusive, at: folder) {
-            hasWaited = true
+            if before == nil { before = try ResumeLock.word(in: file) }
             try check()
             if !hasSpoken, Clock.monotonic - start > Self.patience {
                 hasSpoken = true
@@ -122,7 +124,7 @@ final class StoreLocks: Sendable {
             }
             Clock.sleep(seconds: 0.02)
         }
-        return (ReaderLock(file: file), hasWaited)
+        return try ResumeLock(file, folder, before: before)
     }
 
     /// The right to collect, or nil where someone else does.

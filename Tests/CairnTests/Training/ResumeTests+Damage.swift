@@ -108,17 +108,71 @@ extension ResumeTests {
     }
 
     @Test func aSecondOneThatWaitedTakesTheFirstOnesWord() throws {
-        try bench.store.save(try checkpoint(5))
+        let path = try checkpoint(5)
+        let id = try saved(path)
         try rot("checkpoint-5/model.safetensors")
+        #expect(try resumeAfter { $0.vouch(for: id) }.setAside.isEmpty)
+        // One that leaves none has failed, or was killed, or has not read; and what was said before says nothing of now.
+        #expect(try resumeAfter { _ in }.setAside.count == 1)
+    }
+
+    @Test func theWordOfOneThatWasAboutSomethingElseDoesNotCount() throws {
+        let path = try checkpoint(5)
+        let id = try saved(path)
+        try rot("checkpoint-5/model.safetensors")
+        let other = Lock(try bench.store.chunks.resuming(FileSystem.expected(Path(bench.path("other")))) {})
+        for vouch in [{ $0.vouch(for: .zero) }, { _ in other.lock?.vouch(for: id) }] as [(ResumeLock) -> Void]
+        {
+            #expect(try resumeAfter(vouch).setAside.count == 1)
+            try rot("checkpoint-5/model.safetensors")
+        }
+    }
+
+    @Test func onlyWhoeverReadsAllLeavesItsWord() throws {
+        func word() -> Data? {
+            FileManager.default.contents(atPath: bench.store.chunks.folder.appending("locks/resume").text)
+        }
+        try checkpoint(5)
+        var said = word()
+        func leaves(_ options: ResumeOptions = ResumeOptions()) throws -> Bool {
+            _ = try resume(options)
+            defer { said = word() }
+            return word() != said
+        }
+        // Saved, read, brought back, gone back to.
+        #expect(try leaves() && leaves())
+        try rot("checkpoint-5/model.safetensors")
+        #expect(try leaves())
+        try FileManager.default.removeItem(atPath: out)
+        #expect(try leaves() && leaves(ResumeOptions(reference: "5")))
+        for change in [{ $0.quick = true }, { $0.ranks = 0...0 }, { $0.withoutOptimizer = true }]
+            as [(inout ResumeOptions) -> Void]
+        {
+            var options = ResumeOptions()
+            change(&options)
+            #expect(try !leaves(options))
+        }
+    }
+
+    private func saved(_ path: String) throws -> ChunkID {
+        try bench.store.save(path)
+        return try #require(try bench.store.iterations().last).id
+    }
+
+    /// Resumes as one that waits for another.
+    private func resumeAfter(_ another: (ResumeLock) throws -> Void) throws -> ResumeResult {
         let place = try FileSystem.expected(Path(out))
         let first = Lock(try bench.store.chunks.resuming(place) {})
-        let (store, out) = (bench.store, out)
-        let progress = Progress(isInterrupted: {
-            first.lock = nil
-            return false
-        })
-        #expect(try store.resume(out, progress: progress).setAside.isEmpty)
-        #expect(try store.resume(out).setAside.count == 1)
+        return try withoutActuallyEscaping(another) { another in
+            let another = Another(act: another)
+            return try bench.store.resume(
+                out,
+                progress: Progress(isInterrupted: {
+                    if let lock = first.lock { try? another.act(lock) }
+                    first.lock = nil
+                    return false
+                }))
+        }
     }
 
     @Test func whatVanishesWhileItIsReadComesBackFromTheStore() throws {
@@ -145,7 +199,12 @@ extension ResumeTests {
 
     /// What another process would hold. Unchecked: one thread uses it.
     private final class Lock: @unchecked Sendable {
-        var lock: Any?
-        init(_ lock: Any?) { self.lock = lock }
+        var lock: ResumeLock?
+        init(_ lock: ResumeLock?) { self.lock = lock }
+    }
+
+    /// What another process does. Unchecked: one thread uses it.
+    private struct Another: @unchecked Sendable {
+        var act: (ResumeLock) throws -> Void
     }
 }
