@@ -640,7 +640,8 @@ class LaunchTests(unittest.TestCase):
             "store = cairn.open(sys.argv[1])\n"
             "store.save(10, extra=[1], rank=1, world_size=2, attempt='a', wait=False)\n")
         done = subprocess.run(
-            [sys.executable, "-c", script, self.path], capture_output=True, text=True, timeout=60, check=True)
+            [sys.executable, "-c", script, self.path], cwd=os.path.dirname(os.path.abspath(__file__)), capture_output=True, text=True,
+            timeout=60, check=True)
         self.assertRegex(done.stderr, "^cairn: the save of step 10: rank 0 has saved main@10 more often")
 
     def test_a_step_is_there_whenever_a_rank_was_killed_in_the_launch_before(self):
