@@ -16,6 +16,7 @@ import threading
 import time
 import types
 import unittest
+import warnings
 from pathlib import Path
 from unittest import mock
 
@@ -1503,6 +1504,15 @@ class ArgumentTests(Tests):
         self.assertEqual([str(one.message) for one in warned.warnings], [
             "model keeps what was not saved: 0.weight, 0.bias", "model has no place for what was saved: weight, bias"])
         self.assertEqual(warned.filename, __file__)
+
+    def test_a_warning_that_is_an_error_comes_when_all_is_loaded(self):
+        scheduler = types.SimpleNamespace(load_state_dict=mock.Mock())
+        self.store.save(1, model=torch.nn.Linear(2, 2), scheduler={"step": 5})
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with self.assertRaisesRegex(UserWarning, "model keeps what was not saved"):
+                self.store.load(1, model=torch.nn.Sequential(torch.nn.Linear(2, 2)), scheduler=scheduler, strict=False)
+        scheduler.load_state_dict.assert_called_once_with({"step": 5})
 
     def test_files_are_texts_bytes_and_the_content_of_paths(self):
         (self.folder / "config.yaml").write_text("a: 1")

@@ -62,13 +62,17 @@ def load(
             map_location=location,
         )
         states.update(made)
+    left: list[str] = []
     for part, target in targets.items():
         if part in plan.in_place:
             # They have been read already: taken for themselves, they are not copied.
             states[part].update(plan.in_place[part].own)
         else:
             shard(iteration, part, states[part], target, rank or 0)
-        _load_into(part, target, states.pop(part), strict)
+        left += _load_into(part, target, states.pop(part), strict)
+    # When all is loaded, as a warning may be an error.
+    for sentence in left:
+        warnings.warn(sentence, stacklevel=3)
     return states
 
 
@@ -128,17 +132,19 @@ def _check_memory(part: str, target: Any) -> None:
             )
 
 
-def _load_into(part: str, target: Any, state: Any, strict: bool) -> None:
+def _load_into(part: str, target: Any, state: Any, strict: bool) -> list[str]:
+    """Gives sentences on what was left out without `strict`: of what torch returns, nobody would hear."""
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(target, torch.nn.Module):
         target.load_state_dict(state)
-        return
+        return []
     left = target.load_state_dict(state, strict=strict)
-    # Without `strict`, where nobody sees what torch returns.
+    sentences = []
     for names, what in (
         (getattr(left, "missing_keys", ()), "keeps what was not saved"),
         (getattr(left, "unexpected_keys", ()), "has no place for what was saved"),
     ):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            warnings.warn(f"{part} {what}: {', '.join(names[:3])}{more}", stacklevel=4)
+            sentences.append(f"{part} {what}: {', '.join(names[:3])}{more}")
+    return sentences
