@@ -10,8 +10,9 @@ struct Destination {
     /// The folder to fill until `publish`.
     let temporary: Path
     private let lock: File
-    private let lockPath: Path
     private let force: Bool
+
+    private static let lockSuffix = ".lock"
 
     /// - Throws: `.exists` where something is at `path` and `force` is not set; `.usage` for what is never replaced: a store, or a
     ///   folder that this one lies in.
@@ -35,15 +36,14 @@ struct Destination {
         // Not the name itself: some frameworks look for `step-` and a number anywhere in a name.
         let stem = [UInt8](".cairn-\(ChunkID.of(path.name).hex.prefix(16))".utf8)
         try Self.removeStale(in: path.parent, stem)
-        let name = stem + [UInt8]("-\(Random.hex(8))".utf8)
-        temporary = path.parent.appending(name)
-        lockPath = path.parent.appending(name + [UInt8](".lock".utf8))
-        lock = try File(lockPath, .create, mode: 0o600)
+        lock = try File.makeLocked { () throws(CairnError) in
+            path.parent.appending(stem + [UInt8]("-\(Random.hex(8))\(Self.lockSuffix)".utf8))
+        }
+        temporary = path.parent.appending([UInt8](lock.path.name.dropLast(Self.lockSuffix.utf8.count)))
         do {
-            _ = try lock.tryLock(.exclusive, at: 0)
             try FileSystem.makeFolder(temporary, mode: 0o700)
         } catch {
-            _ = try? FileSystem.removeFile(lockPath)
+            _ = try? FileSystem.removeFile(lock.path)
             throw error
         }
     }
@@ -71,7 +71,8 @@ struct Destination {
 
     private static func removeStale(in parent: Path, _ stem: [UInt8]) throws {
         for name in try FileSystem.names(in: parent) {
-            guard name.starts(with: stem + [UInt8(ascii: "-")]), name.suffix(5).elementsEqual(".lock".utf8),
+            guard name.starts(with: stem + [UInt8(ascii: "-")]),
+                name.suffix(5).elementsEqual(lockSuffix.utf8),
                 name.count == stem.count + 22
             else { continue }
             let path = parent.appending(name)
@@ -100,7 +101,7 @@ struct Destination {
         }
         // The destination is there: what is left of the way to it is no reason to fail.
         if file != nil { _ = try? FileSystem.removeTree(temporary) }
-        _ = try? FileSystem.removeFile(lockPath)
+        _ = try? FileSystem.removeFile(lock.path)
     }
 
     /// Replaces the destination where two names can't be exchanged. Killed in between, it leaves both under temporary names.
@@ -150,6 +151,6 @@ struct Destination {
     /// Removes what was filled.
     func abandon() {
         _ = try? FileSystem.removeTree(temporary)
-        _ = try? FileSystem.removeFile(lockPath)
+        _ = try? FileSystem.removeFile(lock.path)
     }
 }

@@ -6,6 +6,9 @@ struct AsideFolder {
     // accelerate takes the greatest number that it finds in any name, so that there has to be one, and none below it.
     private static let name = OutputFolder.ownPrefix + "set-aside-0"
 
+    /// How often another node may take the same name for what it sets aside.
+    private static let attempts = 100
+
     let path: Path
     private let output: Path
 
@@ -19,18 +22,25 @@ struct AsideFolder {
     /// - Returns: where it is now; nil where another node was faster.
     func take(_ relative: String) throws -> Path? {
         let place = output.appending(relative)
-        guard try FileSystem.status(place) != nil else { return nil }
-        let target = try freePlace(for: relative)
-        try FileSystem.makeFolders(target.parent)
-        do throws(CairnError) {
-            try FileSystem.move(place, to: target)
-        } catch {
-            guard error.code == .notFound, try FileSystem.status(place) == nil else { throw error }
-            return nil
+        for attempt in 1... {
+            guard let found = try FileSystem.status(place) else { return nil }
+            let target = try freePlace(for: relative)
+            try FileSystem.makeFolders(target.parent)
+            do throws(CairnError) {
+                try FileSystem.move(place, to: target)
+            } catch {
+                guard error.code == .notFound || error.code == .exists, attempt < Self.attempts else {
+                    throw error
+                }
+                // What lies here now may be what another node has brought back.
+                if try FileSystem.status(place)?.inode != found.inode { return nil }
+                continue
+            }
+            try FileSystem.syncFolder(target.parent)
+            try FileSystem.syncFolder(place.parent)
+            return target
         }
-        try FileSystem.syncFolder(target.parent)
-        try FileSystem.syncFolder(place.parent)
-        return target
+        return nil
     }
 
     private func freePlace(for relative: String) throws -> Path {

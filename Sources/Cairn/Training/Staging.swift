@@ -6,8 +6,6 @@ struct Staging {
     /// The number is for accelerate, which takes the greatest one that it finds in any name.
     private static let prefix = OutputFolder.ownPrefix + "resume-0-"
     private static let lockName = "lock"
-    /// How often another one may take the folder for a dead process's before this one gives up.
-    private static let attempts = 100
 
     let path: Path
     private let lock: File
@@ -15,27 +13,12 @@ struct Staging {
     /// - Parameter prefix: what its name begins with.
     init(in output: Path, _ prefix: String = Self.prefix) throws {
         try FileSystem.makeFolders(output)
-        for attempt in 1... {
-            let path = output.appending(prefix + Random.hex(8))
-            try FileSystem.makeFolder(path, mode: 0o700)
-            guard let lock = try Self.lock(path, isLast: attempt == Self.attempts) else { continue }
-            (self.path, self.lock) = (path, lock)
-            return
+        lock = try File.makeLocked { () throws(CairnError) in
+            let folder = output.appending(prefix + Random.hex(8))
+            try FileSystem.makeFolder(folder, mode: 0o700)
+            return folder.appending(Self.lockName)
         }
-        preconditionFailure("the loop only ends by returning or throwing")
-    }
-
-    /// - Returns: nil where somebody has removed the folder already.
-    private static func lock(_ folder: Path, isLast: Bool) throws -> File? {
-        do throws(CairnError) {
-            let lock = try File(folder.appending(lockName), .create, mode: 0o600)
-            _ = try lock.tryLock(.exclusive, at: 0)
-            // It may have been removed between the two.
-            return try FileSystem.status(lock.path) == nil && !isLast ? nil : lock
-        } catch {
-            if error.code == .notFound, !isLast { return nil }
-            throw error
-        }
+        path = lock.path.parent
     }
 
     func remove() { _ = try? FileSystem.removeTree(path) }
