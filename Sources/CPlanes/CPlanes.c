@@ -36,23 +36,29 @@ enum { BLOCK = 512 };
     }
 
 #define MERGE(T)                                                                                              \
+    static inline T number_##T(const void *const *planes, size_t i) {                                         \
+        T number = 0;                                                                                         \
+        for (size_t p = 0; p < sizeof(T); p++)                                                                \
+            number |= (T)((T)((const uint8_t *)planes[p])[i] << (8 * p));                                     \
+        return number;                                                                                        \
+    }                                                                                                         \
+                                                                                                              \
     VECTORIZED static void merge_##T(const void *const *planes, size_t count, int isDifference,               \
                                      uint8_t *target) {                                                       \
         T block[BLOCK], old[BLOCK];                                                                           \
         for (size_t start = 0; start < count; start += BLOCK) {                                               \
             size_t n = count - start < BLOCK ? count - start : BLOCK;                                         \
-            memset(block, 0, n * sizeof(T));                                                                  \
-            for (size_t p = 0; p < sizeof(T); p++) {                                                          \
-                const uint8_t *plane = (const uint8_t *)planes[p] + start;                                    \
-                for (size_t i = 0; i < n; i++) block[i] |= (T)((T)plane[i] << (8 * p));                       \
-            }                                                                                                 \
             if (isDifference) {                                                                               \
                 memcpy(old, target + start * sizeof(T), n * sizeof(T));                                       \
-                for (size_t i = 0; i < n; i++)                                                                \
-                    block[i] = (T)(old[i] + ((T)(block[i] >> 1) ^ (T)(0 - (block[i] & 1))));                  \
+                for (size_t i = 0; i < n; i++) {                                                              \
+                    T number = number_##T(planes, start + i);                                                 \
+                    block[i] = (T)(old[i] + ((T)(number >> 1) ^ (T)(0 - (number & 1))));                      \
+                }                                                                                             \
             } else {                                                                                          \
-                for (size_t i = 0; i < n; i++)                                                                \
-                    block[i] = (T)(block[i] >> 1) | (T)(block[i] << (8 * sizeof(T) - 1));                     \
+                for (size_t i = 0; i < n; i++) {                                                              \
+                    T number = number_##T(planes, start + i);                                                 \
+                    block[i] = (T)(number >> 1) | (T)(number << (8 * sizeof(T) - 1));                         \
+                }                                                                                             \
             }                                                                                                 \
             memcpy(target + start * sizeof(T), block, n * sizeof(T));                                         \
         }                                                                                                     \

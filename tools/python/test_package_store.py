@@ -1354,6 +1354,62 @@ class LoadingTests(Tests):
         with self.assertRaises(cairn.NotFound):
             self.store[5]
 
+    def test_torchs_default_device_changes_nothing(self):
+        made = torch.randn(3, 3).relu()
+        everything = {
+            "large": torch.randn(300_000), "complex": torch.randn(2, 2, dtype=torch.complex128), "coo": made.to_sparse(),
+            "csr": made.to_sparse_csr(), "quantized": torch.quantize_per_tensor(made, 0.1, 0, torch.qint8), "conj": torch.randn(2, 2) + 0j,
+            "channels": torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last), "view": made[1:], "whole": made}
+        everything["conj"] = everything["conj"].conj()
+        model, other = network(), network()
+        optimizer, second = (torch.optim.AdamW(one.parameters()) for one in (model, other))
+        train(model, optimizer)
+        narrow = network().half()
+        with torch.device("meta"):
+            self.store.save(1, model=model, optimizer=optimizer, everything=everything)
+            loaded = self.store.load(1, model=other, optimizer=second)
+            self.store.load(1, model=narrow)
+            row = self.store[1].tensor("everything.large")[2:4]
+        self.assertEqual({tensor.device.type for tensor in loaded["everything"].values()}, {"cpu"})
+        for tensors in (loaded["everything"], everything):
+            tensors.update(coo=tensors["coo"].to_dense(), csr=tensors["csr"].to_dense())
+        self.assert_same(loaded["everything"], everything)
+        self.assert_same(bits(other), bits(model))
+        self.assert_same(bits(narrow), bits(copy.deepcopy(model).half()))
+        self.assert_same(second.state_dict(), optimizer.state_dict())
+        self.assert_same(row, everything["large"][2:4])
+
+    def test_large_tensors_are_as_any_others(self):
+        """Though they have pages of their own, which go with them."""
+        saved = {"a": torch.randn(3, 500_000), "b": torch.randn(600_000).bfloat16(), "c": torch.randint(9, (2_000_000,), dtype=torch.uint8)}
+        self.store.save(1, model=saved)
+        loaded = self.store[1].state("model")
+        for name, tensor in loaded.items():
+            self.assertEqual(
+                (tensor.untyped_storage().nbytes(), tensor.storage_offset(), tensor._is_view(), tensor.is_leaf),
+                (tensor.nbytes, 0, False, True))
+            tensor.requires_grad_(tensor.is_floating_point())
+        self.assert_same(copy.deepcopy(loaded["c"]), saved["c"])
+        (loaded["a"] * 2).sum().backward()
+        self.assertEqual(loaded["a"].grad[0, 0], 2)
+        file = io.BytesIO()
+        torch.save(loaded["b"].detach(), file)
+        self.assertLess(file.tell(), 1_250_000)
+        shared = loaded["c"].share_memory_()
+        self.assertTrue(shared.is_shared())
+        self.assert_same(shared.add_(1), saved["c"] + 1)
+        del shared
+
+        def resident():
+            return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+        self.store.save(2, model={"large": torch.ones(20_000_000)})
+        before = resident()
+        large = self.store[2].state("model")["large"]
+        self.assertGreater(resident(), before + 60_000_000)
+        del large
+        self.assertLess(resident(), before + 20_000_000)
+
     def test_without_torch_tensors_are_arrays(self):
         self.store.save(1, model=network(), extra={"numbers": torch.arange(6).view(2, 3), "b": b"c"})
         said, _ = self.run_program("""

@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPla
 from torch.futures import Future
 
 from . import _dcp_metadata
-from ._arrays import torch_leaf
+from ._arrays import fresh, torch_leaf
 from ._dcp_metadata import Place, Stored
 from ._dcp_source import Source, StoreLike
 from ._iteration import Iteration, Wanted, rank_folder
@@ -205,11 +205,7 @@ class _Read:
             and not target.is_neg()
         )
         #: The memory that the bytes are read into.
-        self.place = (
-            self.target
-            if is_plain and target.is_contiguous()
-            else torch.empty(item.lengths, dtype=stored.dtype)
-        )
+        self.place = self.target if is_plain and target.is_contiguous() else fresh(item.lengths, stored.dtype)
         self.copied = 0 if self.place is self.target else self.place.nbytes
 
     def wanted(self) -> Wanted:

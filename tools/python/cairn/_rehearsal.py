@@ -28,7 +28,7 @@ class _Rehearsal(Making):
     def array(self, node: dict[str, Any]) -> Any:
         torch = installed_torch() if "$tensor" in node else None
         if torch is not None and not callable(self._location):
-            self._moved(torch.empty(0), node.get("device", "cpu"))
+            self._moved(torch.empty(0, device="cpu"), node.get("device", "cpu"))
 
     def unpickled(self, data: bytes, path: str) -> Any:
         return None
@@ -48,5 +48,5 @@ class _Shapes(Making):
     def quantized(self, node: dict[str, Any]) -> Any:
         torch = installed_torch()
         values = self.inner("values", node["$quantized"])
-        element = torch.zeros([1] * values.ndim, dtype=values.dtype)
+        element = torch.zeros([1] * values.ndim, dtype=values.dtype, device="cpu")
         return torch._make_per_tensor_quantized_tensor(element, 1.0, 0).expand(values.shape)

@@ -139,7 +139,7 @@ def _strided_offset(tensor: Any) -> Optional[list[int]]:
     if all(type(placement).__name__ != "_StridedShard" for placement in tensor.placements):
         return None
     torch = imported_torch()
-    rows = [torch.arange(length) for length in tensor.shape]
+    rows = [torch.arange(length, device="cpu") for length in tensor.shape]
     coordinate = tensor.device_mesh.get_coordinate()
     for dimension, placement in enumerate(tensor.placements):
         if placement.is_replicate():
@@ -153,11 +153,17 @@ def _strided_offset(tensor: Any) -> Optional[list[int]]:
             contiguous=False,
         )
         rows[placement.dim] = split[coordinate[dimension]].flatten()
-    if any(len(axis) and not torch.equal(axis, torch.arange(len(axis)) + axis[0]) for axis in rows):
+    if any(len(axis) and not _is_run(axis) for axis in rows):
         raise Unstorable(
             "its local part isn't one box of the whole tensor: save its full_tensor(), or redistribute it"
         )
     return [int(axis[0]) if len(axis) else length for axis, length in zip(rows, tensor.shape)]
+
+
+def _is_run(indices: Any) -> bool:
+    """Whether each index is by one greater than the one before it."""
+    torch = imported_torch()
+    return bool(torch.equal(indices, torch.arange(len(indices), device="cpu") + indices[0]))
 
 
 def finish(tensor: Any, node: dict[str, Any]) -> Any:
@@ -186,14 +192,13 @@ def moved(tensor: Any, device: str, location: Any) -> Any:
 def sparse(node: dict[str, Any], parts: list[Any]) -> Any:
     """A sparse tensor from its loaded parts, which are checked where they have values."""
     torch = installed_torch()
-    checks = not any(part.is_meta for part in parts)
+    # Named, as torch's default device may be another one.
+    where = {"device": parts[-1].device, "check_invariants": not any(part.is_meta for part in parts)}
     if node["$sparse"] == "sparse_coo":
-        made = torch.sparse_coo_tensor(
-            *parts, node["shape"], is_coalesced=node["coalesced"], check_invariants=checks
-        )
+        made = torch.sparse_coo_tensor(*parts, node["shape"], is_coalesced=node["coalesced"], **where)
     elif node["$sparse"] in _COMPRESSED:
         layout = getattr(torch, node["$sparse"])
-        made = torch.sparse_compressed_tensor(*parts, node["shape"], layout=layout, check_invariants=checks)
+        made = torch.sparse_compressed_tensor(*parts, node["shape"], layout=layout, **where)
     else:
         raise ValueError(f"{node['$sparse']} is no layout of sparse tensors")
     return finish(made, node)
