@@ -12,17 +12,22 @@ final class MemoryWriter: Sendable {
         var target: UnsafeMutableRawBufferPointer
     }
 
-    /// What one thread puts together in one go: a stretch of an output in its place, or several small outputs.
+    /// A stretch of an output.
+    private struct Piece {
+        var output: Int
+        /// Of the output's part.
+        var range: Range<UInt64>
+    }
+
+    /// What one thread puts together in one go: as many chunks as are best hashed at once, of one output or of several.
     private struct Segment {
-        var outputs: Range<Int>
-        /// Of the only output; nil: all of several.
-        var range: Range<UInt64>?
-        var size: Int
+        var pieces: [Piece] = []
+        var size = 0
     }
 
     private static let segmentSize = 4 << 20
-    /// Outputs below this are put together several at a time.
-    private static let smallSize = 64 << 10
+    /// Where all of them are small, what is looked up for each takes more than reading them does.
+    private static let mostPieces = 1024
 
     private let chunks: ChunkStore
     private let outputs: [Output]
@@ -39,35 +44,33 @@ final class MemoryWriter: Sendable {
         self.settings = settings
         tree = BlobTree(chunkSize: chunks.chunkSize)
         lists = ChunkLists(chunks, limit: settings.memory / 8)
-        segments = Self.cut(outputs)
+        segments = Self.cut(outputs, chunks.chunkSize)
     }
 
-    private static func cut(_ outputs: [Output]) -> [Segment] {
+    private static func cut(_ outputs: [Output], _ chunkSize: Int) -> [Segment] {
         var segments: [Segment] = []
-        var small: Segment?
-        func flush() {
-            if let small { segments.append(small) }
-            small = nil
-        }
-        for (index, output) in outputs.enumerated() where !output.range.isEmpty {
-            let size = output.target.count
-            guard size >= smallSize else {
-                if small == nil || small!.size + size > segmentSize || small!.outputs.upperBound != index {
-                    flush()
-                    small = Segment(outputs: index..<index, size: 0)
+        var segment = Segment()
+        for (index, output) in outputs.enumerated() {
+            var rest = output.range
+            while !rest.isEmpty {
+                let room = UInt64(segmentSize - segment.size)
+                var end = rest.upperBound
+                if end - rest.lowerBound > room {
+                    // Between two chunks, so that none is read twice. No chunk is larger than an empty segment.
+                    end = rest.lowerBound + room
+                    end = max(rest.lowerBound, end - end % UInt64(chunkSize))
                 }
-                small!.outputs = small!.outputs.lowerBound..<index + 1
-                small!.size += size
-                continue
-            }
-            flush()
-            for start in stride(from: 0, to: size, by: segmentSize) {
-                let end = min(start + segmentSize, size)
-                let range = output.range.lowerBound + UInt64(start)..<output.range.lowerBound + UInt64(end)
-                segments.append(Segment(outputs: index..<index + 1, range: range, size: end - start))
+                if end == rest.lowerBound || segment.pieces.count == mostPieces {
+                    segments.append(segment)
+                    segment = Segment()
+                    continue
+                }
+                segment.pieces.append(Piece(output: index, range: rest.lowerBound..<end))
+                segment.size += Int(end - rest.lowerBound)
+                rest = end..<rest.upperBound
             }
         }
-        flush()
+        if segment.size > 0 { segments.append(segment) }
         return segments
     }
 
@@ -79,11 +82,11 @@ final class MemoryWriter: Sendable {
             slot: { [self] in try Slot(chunks) },
             begin: { [self] index, slot in
                 try progress.checkInterruption("what was to be read may hold anything")
-                return (segments[index], try begin(segments[index], slot))
+                return try begin(segments[index], slot)
             },
-            finish: { [self] (begun: (segment: Segment, content: SegmentContent), slot: Slot) in
-                try finish(begun.segment, begun.content, slot)
-                progress.advance(bytes: UInt64(begun.segment.size))
+            finish: { [self] (begun: Begun, slot: Slot) in
+                try begun.content.fill(begun.memory, with: slot.reader) { note($0, $1) }
+                progress.advance(bytes: UInt64(begun.size))
             })
         let (jobs, slots) = settings.jobs(eachSlot: Self.segmentSize + reader)
         try turns.run(segments.count, jobs: jobs, slots: slots, errands)
@@ -95,22 +98,29 @@ final class MemoryWriter: Sendable {
     }
 
     /// What one segment needs.
-    private final class Slot {
+    private struct Slot {
         let reader: ChunkReader
-        /// For several small outputs.
-        private(set) lazy var scratch = Result { try Buffer(size: segmentSize) }
 
         init(_ chunks: ChunkStore) throws {
             reader = try ChunkReader(chunks, spareChunks: spareChunks(chunks))
         }
     }
 
-    private func begin(_ segment: Segment, _ slot: Slot) throws -> SegmentContent {
-        var content = SegmentContent(tree)
-        var to = 0
-        for index in segment.outputs where !outputs[index].range.isEmpty {
-            let range = segment.range ?? outputs[index].range
-            try content.add(outputs[index].part, range, number: index, to: to) { owner in
+    /// A segment whose chunks are being read.
+    private struct Begun {
+        var content: SegmentContent
+        var memory = SegmentMemory()
+        var size: Int
+    }
+
+    private func begin(_ segment: Segment, _ slot: Slot) throws -> Begun {
+        var begun = Begun(content: SegmentContent(tree), size: segment.size)
+        for piece in segment.pieces {
+            let output = outputs[piece.output]
+            let start = Int(piece.range.lowerBound - output.range.lowerBound)
+            let to = begun.memory.add(
+                UnsafeMutableRawBufferPointer(rebasing: output.target[start..<start + piece.range.count]))
+            try begun.content.add(output.part, piece.range, number: piece.output, to: to) { owner in
                 do {
                     return try lists.ids(of: owner.blob)
                 } catch let error as CairnError where error.code == .damage {
@@ -118,31 +128,13 @@ final class MemoryWriter: Sendable {
                     return nil
                 }
             }
-            to += range.count
         }
-        try content.begin(slot.reader, errands)
-        return content
+        try begun.content.begin(slot.reader, errands)
+        return begun
     }
 
-    private func finish(_ segment: Segment, _ content: SegmentContent, _ slot: Slot) throws {
-        let noteChunk = { (chunk: SegmentPlan.Chunk, error: CairnError?) in
-            for owner in chunk.owners { self.note(owner, error ?? BlobTree.otherLength(owner.blob)) }
-        }
-        if let range = segment.range {
-            let output = outputs[segment.outputs.lowerBound]
-            let start = Int(range.lowerBound - output.range.lowerBound)
-            let target = UnsafeMutableRawBufferPointer(rebasing: output.target[start..<start + range.count])
-            return try content.fill(target, with: slot.reader, damaged: noteChunk)
-        }
-        let scratch = try slot.scratch.get().bytes
-        try content.fill(scratch, with: slot.reader, damaged: noteChunk)
-        var from = 0
-        for index in segment.outputs where !outputs[index].range.isEmpty {
-            let target = outputs[index].target
-            target.copyMemory(
-                from: UnsafeRawBufferPointer(rebasing: scratch[from..<from + target.count]))
-            from += target.count
-        }
+    private func note(_ chunk: SegmentPlan.Chunk, _ error: CairnError?) {
+        for owner in chunk.owners { note(owner, error ?? BlobTree.otherLength(owner.blob)) }
     }
 
     private func note(_ owner: SegmentPlan.Owner, _ error: CairnError) {

@@ -130,7 +130,7 @@ final class FolderWriter: Sendable {
     private func finish(_ begun: Begun, _ slot: Slot) throws {
         try slot.writing?.wait()
         let (segment, bytes) = (begun.segment, slot.output.bytes)
-        try begun.content.fill(bytes, with: slot.reader) { note(segment.file, $0, $1) }
+        try begun.content.fill(SegmentMemory(bytes), with: slot.reader) { note(segment.file, $0, $1) }
         checksums.add(
             UnsafeRawBufferPointer(rebasing: bytes[..<segment.range.count]), at: segment.range.lowerBound,
             of: segment.file)

@@ -68,23 +68,19 @@ struct SegmentContent {
     ///   - reader: that of `begin`.
     ///   - damaged: told of each chunk that can't be had; without an error where it has another length than it should.
     func fill(
-        _ target: UnsafeMutableRawBufferPointer, with reader: ChunkReader,
+        _ target: SegmentMemory, with reader: ChunkReader,
         damaged: (SegmentPlan.Chunk, CairnError?) throws -> Void
     ) throws {
         for (to, bytes) in literals { target[to..<to + bytes.count].copyBytes(from: bytes) }
-        for (to, from, bytes) in computed {
-            try bytes.fill(UnsafeMutableRawBufferPointer(rebasing: target[to]), from: from)
-        }
+        for (to, from, bytes) in computed { try bytes.fill(target[to], from: from) }
         let needed = plan.chunks
         try reader.finish(
-            room: { index in
-                needed[index].room.map { UnsafeMutableRawBufferPointer(rebasing: target[$0]) }
-            },
+            room: { index in needed[index].room.map { target[$0] } },
             deliver: { index, bytes in
                 let chunk = needed[index]
                 guard bytes.count == chunk.length else { return try damaged(chunk, nil) }
                 // Where it had a room, the first copy is there.
-                let room = chunk.room.map { UnsafeRawPointer(target.baseAddress! + $0.lowerBound) }
+                let room = chunk.room.flatMap { UnsafeRawPointer(target[$0].baseAddress) }
                 for copy in chunk.copies.dropFirst(bytes.baseAddress == room ? 1 : 0) { copy(bytes, target) }
             }, failed: { index, error in try damaged(needed[index], error) })
     }

@@ -115,10 +115,10 @@ extension SegmentPlan.Copy {
     }
 
     /// Copies them.
-    func callAsFunction(_ chunk: UnsafeRawBufferPointer, _ segment: UnsafeMutableRawBufferPointer) {
+    func callAsFunction(_ chunk: UnsafeRawBufferPointer, _ segment: SegmentMemory) {
         var (from, to) = (from, to)
         for _ in 0..<times {
-            UnsafeMutableRawBufferPointer(rebasing: segment[to..<to + count]).copyMemory(
+            segment[to..<to + count].copyMemory(
                 from: UnsafeRawBufferPointer(rebasing: chunk[from..<from + count]))
             from += fromStep
             to += toStep

@@ -30,6 +30,14 @@ public final class ChunkReader {
 
         init(_ scratch: Buffer, usesCache: Bool) { (self.scratch, self.usesCache) = (scratch, usesCache) }
 
+        /// Whether all of it comes from the page cache.
+        func isCached(_ packs: PackReaders) -> Bool {
+            usesCache
+                && runs.allSatisfy { run in
+                    (try? packs.open(run.pack))?.buffered.isCached(run.range) ?? true
+                }
+        }
+
         func fill(_ packs: PackReaders) {
             for index in runs.indices {
                 let run = runs[index]
@@ -161,7 +169,9 @@ public final class ChunkReader {
         guard !chunks.isEmpty else { return }
         begun.first = batchSize(chunks[...])
         plan(chunks[..<begun.first])
-        begun.reading = errands?.send { [loading, store] in loading.fill(store.packs) }
+        // What the page cache has takes less time than to have another thread do it.
+        guard let errands, !loading.isCached(store.packs) else { return }
+        begun.reading = errands.send { [loading, store] in loading.fill(store.packs) }
     }
 
     /// Reads chunks by their chains.

@@ -182,6 +182,56 @@ import Testing
         #expect(target == expected)
     }
 
+    @Test(arguments: [1, 2, 3] as [UInt64])
+    func `what is read at once goes to where it is asked for, and nowhere else`(seed: UInt64) throws {
+        // Of several chunks and of none, larger than what is put together in one go, small ones by the thousand, and the same twice.
+        let memory = Memory()
+        for (index, size) in [1_200_000, 70_000, 0, 65_536, 131_072, 530_001, 9, 2_000_000].enumerated() {
+            memory.add("large.\(index)", [UInt64(size)], seed: UInt64(index) + 10)
+        }
+        memory.add("again", [70_000], seed: 11)
+        for index in 0..<1500 { memory.add("small.\(index)", [UInt64(index % 40)], seed: 100) }
+        try save(memory, step: 1)
+
+        var generator = SeededGenerator(seed: seed)
+        var wanted: [(bytes: UnsafeRawBufferPointer, name: String, region: Range<UInt64>?)] = []
+        for tensor in memory.tensors {
+            wanted.append((UnsafeRawBufferPointer(tensor.bytes), tensor.name, nil))
+            guard let size = tensor.shape.first, size > 60 else { continue }
+            for _ in 0..<3 {
+                let first = UInt64.random(in: 0..<size, using: &generator)
+                let region = first..<UInt64.random(in: first...size, using: &generator)
+                let range = Int(4 * region.lowerBound)..<Int(4 * region.upperBound)
+                wanted.append((UnsafeRawBufferPointer(rebasing: tensor.bytes[range]), tensor.name, region))
+            }
+        }
+        wanted.shuffle(using: &generator)
+        // One goes on where the other ends, in a chunk of both.
+        for region in [0..<50, 50..<90, 40..<50] as [Range<UInt64>] {
+            let range = Int(4 * region.lowerBound)..<Int(4 * region.upperBound)
+            wanted.append(
+                (UnsafeRawBufferPointer(rebasing: memory.tensors[1].bytes[range]), "large.1", region))
+        }
+        // All of it in one stretch, between bytes that must stay.
+        let border = 3
+        var target = [UInt8](
+            repeating: 0xA5, count: wanted.reduce(border) { $0 + $1.bytes.count + border })
+        try target.withUnsafeMutableBytes { target in
+            var start = border
+            let reads = wanted.map { one in
+                defer { start += one.bytes.count + border }
+                return StateRead(
+                    name: one.name, region: one.region.map { [$0] },
+                    target: UnsafeMutableRawBufferPointer(
+                        rebasing: target[start..<start + one.bytes.count]))
+            }
+            try bench.store.openIteration("1").read(reads)
+        }
+        var expected = [UInt8](repeating: 0xA5, count: border)
+        for one in wanted { expected += [UInt8](one.bytes) + [UInt8](repeating: 0xA5, count: border) }
+        #expect(target.elementsEqual(expected))
+    }
+
     @Test func `a range of a file comes with its header and its tensors`() throws {
         let memory = Self.memory()
         try save(memory, step: 1)
