@@ -212,7 +212,8 @@ class Iteration:
         """The state of a part, or of several: a dictionary by part; without any, of all.
 
         Lists, numbers and all else come back with the types that they had. `rank` says whose, where several
-        ranks saved. Raises NotFound, and Usage where it was not saved from Python.
+        ranks saved. torch's default device has no say. Tensors from 1 MiB on have pages of their own, and as those of
+        safetensors a storage that can't be resized. Raises NotFound, and Usage where it was not saved from Python.
         """
         trees = self._parts(rank)
         for part in parts:
