@@ -88,7 +88,7 @@ final class MemoryWriter: Sendable {
                 try begun.content.fill(begun.memory, with: slot.reader) { note($0, $1) }
                 progress.advance(bytes: UInt64(begun.size))
             })
-        let (jobs, slots) = settings.jobs(eachSlot: Self.segmentSize + reader)
+        let (jobs, slots) = settings.jobs(eachSlot: reader)
         try turns.run(segments.count, jobs: jobs, slots: slots, errands)
         return damaged.change { $0 }
     }

@@ -118,7 +118,7 @@ public final class ChunkReader {
     }
 
     /// Looks chunks up and begins to read them, for `finish`.
-    /// - Parameter errands: whose threads read them.
+    /// - Parameter errands: whose threads read what the page cache has not.
     public func begin(_ ids: [ChunkID], _ errands: Errands? = nil) throws {
         asked = (ids, [])
         var chunks: [Wanted] = []
