@@ -31,6 +31,7 @@ let package = Package(
         .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
         .target(name: "CLinux"),
         .target(name: "CPlanes"),
+        .target(name: "CCopy"),
         .target(name: "CSHA256"),
         .target(
             name: "Platform", dependencies: ["CLinux", "COpenSSL", "CSHA256", "CZstd"], swiftSettings: strict),
@@ -44,7 +45,7 @@ let package = Package(
             swiftSettings: strict),
         .target(name: "CCairn"),
         .target(
-            name: "CairnC", dependencies: ["CCairn", "Cairn", "Platform"], exclude: ["exports.map"],
+            name: "CairnC", dependencies: ["CCairn", "CCopy", "Cairn", "Platform"], exclude: ["exports.map"],
             swiftSettings: strict,
             // The functions of cairn.h and nothing else: a process may hold another copy of Swift's runtime.
             linkerSettings: [

@@ -1,3 +1,4 @@
+internal import CCopy
 internal import Cairn
 internal import Platform
 internal import Synchronization
@@ -56,8 +57,7 @@ struct Copying: @unchecked Sendable {
             let end = min(starts[index + 1], part.upperBound)
             if end > position {
                 let offset = position - starts[index]
-                (targets[index]! + offset).copyMemory(
-                    from: sources[index]! + offset, byteCount: end - position)
+                cc_copy(targets[index]! + offset, sources[index]! + offset, end - position)
             }
             position = end
             index += 1

@@ -10,7 +10,7 @@ import Testing
         "TensorFormats": [],
         "Cairn": ["ChunkStore", "Platform", "TensorFormats"],
         "CairnCLI": ["Cairn", "ArgumentParser"],
-        "CairnC": ["CCairn", "Cairn", "Platform", "Glibc"],
+        "CairnC": ["CCairn", "CCopy", "Cairn", "Platform", "Glibc"],
     ]
     /// What measures single stages: no layer, and under the same rules.
     static let benchmarks: [String: Set<String>] = [

@@ -65,5 +65,8 @@ int main(void) {
     copies(5, (size_t[]){1, 0, 3 * piece + 17, 12, 2 * piece}, 5, 3);
     copies(20000, (size_t[]){4, 0, 1023, 700}, 4, 64);
     copies(9, (size_t[]){piece, 5}, 2, 1);
+    // Around the size from which the caches are passed by, at every distance from the start of a line.
+    const size_t large = 64 << 10;
+    copies(320, (size_t[]){large - 1, large, large + 1, large + 63, large + 64}, 5, 4);
     return failures != 0;
 }
