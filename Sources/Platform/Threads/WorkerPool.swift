@@ -14,23 +14,39 @@ public final class WorkerPool: @unchecked Sendable {
 
     private let guardian = Monitor<(generation: UInt32, state: Monitor<State>)?>(nil)
 
-    /// Runs `body(0)`, ..., `body(count - 1)`, each on a thread of its own, and returns when all have ended.
+    private struct Run {
+        var left: Int
+        var failure: (any Error)?
+        /// Here, and not in each job: threads let go of a job some time after it has ended, and what `body` holds, files and locks,
+        /// must not outlive the run.
+        var body: (@Sendable (Int) throws -> Void)?
+    }
+
+    /// Runs `body(0)`, ..., `body(count - 1)`, each on a thread of its own, and returns when all have ended. None of the threads
+    /// holds `body` then.
     /// - Throws: the first error that one of them threw; `.system`, having run nothing, where there are not so many threads.
     public func run(_ count: Int, _ body: @escaping @Sendable (Int) throws -> Void) throws {
-        let outcome = Monitor<(left: Int, failure: (any Error)?)>((count, nil))
-        try submit(
-            (0..<count).map { index in
-                {
-                    var failure: (any Error)?
-                    do { try body(index) } catch { failure = error }
-                    outcome.change {
-                        $0.left -= 1
-                        if $0.failure == nil { $0.failure = failure }
-                    }
-                }
-            })
-        let failure = outcome.wait { $0.left == 0 ? .some($0.failure) : nil }
+        let run = Monitor(Run(left: count, body: body))
+        try submit((0..<count).map { index in { Self.work(index, run) } })
+        let failure = run.wait { $0.left == 0 ? .some($0.failure) : nil }
         if let failure { throw failure }
+    }
+
+    private static func work(_ index: Int, _ run: Monitor<Run>) {
+        var failure: (any Error)?
+        do { try perform(index, run) } catch { failure = error }
+        run.change {
+            $0.left -= 1
+            if $0.left == 0 { $0.body = nil }
+            if $0.failure == nil { $0.failure = failure }
+        }
+    }
+
+    /// A function of its own, so that its reference to `body` ends with it.
+    @inline(never)
+    private static func perform(_ index: Int, _ run: Monitor<Run>) throws {
+        let body = run.change(\.body)
+        try body?(index)
     }
 
     /// Runs jobs beside threads that help them, as above.

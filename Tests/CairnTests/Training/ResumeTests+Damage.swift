@@ -160,19 +160,19 @@ extension ResumeTests {
     }
 
     /// Resumes as one that waits for another.
-    private func resumeAfter(_ another: (ResumeLock) throws -> Void) throws -> ResumeResult {
+    private func resumeAfter(_ another: @escaping (ResumeLock) throws -> Void) throws -> ResumeResult {
         let place = try FileSystem.expected(Path(out))
         let first = Lock(try bench.store.chunks.resuming(place) {})
-        return try withoutActuallyEscaping(another) { another in
-            let another = Another(act: another)
-            return try bench.store.resume(
-                out,
-                progress: Progress(isInterrupted: {
-                    if let lock = first.lock { try? another.act(lock) }
+        let another = Another(act: another)
+        return try bench.store.resume(
+            out,
+            progress: Progress(isInterrupted: {
+                if let lock = first.lock {
+                    try? another.act(lock)
                     first.lock = nil
-                    return false
-                }))
-        }
+                }
+                return false
+            }))
     }
 
     @Test func whatVanishesWhileItIsReadComesBackFromTheStore() throws {
@@ -197,13 +197,13 @@ extension ResumeTests {
         })
     }
 
-    /// What another process would hold. Unchecked: one thread uses it.
+    /// What another process would hold. Unchecked: the thread that waits for it is alone.
     private final class Lock: @unchecked Sendable {
         var lock: ResumeLock?
         init(_ lock: ResumeLock?) { self.lock = lock }
     }
 
-    /// What another process does. Unchecked: one thread uses it.
+    /// What another process does. Unchecked: as above.
     private struct Another: @unchecked Sendable {
         var act: (ResumeLock) throws -> Void
     }
