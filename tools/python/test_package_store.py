@@ -5,6 +5,7 @@ import copy
 import functools
 import gc
 import io
+import itertools
 import json
 import os
 import pickle
@@ -453,7 +454,7 @@ store.save(3, extra=given, wait=False).wait()
         for step in range(2, 12 if IS_LONG else 6):
             def work():
                 store = cairn.open(self.path)
-                for number in range(200):
+                for number in itertools.count():
                     store.save(step, extra=state(number), wait=False, replace=True)
 
             child = fork(work)
@@ -520,7 +521,8 @@ store.save(3, extra=given, wait=False).wait()
         saved = 0
         for step in range(60 if IS_LONG else 15):
             given = state(step)
-            timer = threading.Timer(chance.random() / 40, os.kill, (os.getpid(), signal.SIGINT))
+            # The first comes when all is saved, also where machines are slow.
+            timer = threading.Timer(chance.random() / 40 if step else 0.9, os.kill, (os.getpid(), signal.SIGINT))
             try:
                 timer.start()
                 self.store.save(step, extra=given, wait=step % 3 > 0).wait()

@@ -28,13 +28,15 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Slowly(TrainerCallback):
-    """Steps take as long as a save, so that kills meet both. Says when the first begins."""
+    """Steps take as long as a save, so that kills meet both. Tells the step at the beginning, and after each save."""
 
-    def __init__(self, began):
-        self.began = began
+    def __init__(self, steps):
+        self.steps = steps
 
-    def on_train_begin(self, *_, **__):
-        self.began.send("ready")
+    def on_train_begin(self, _, state, *__, **___):
+        self.steps.send(state.global_step)
+
+    on_save = on_train_begin
 
     def on_step_end(self, *_, **__):
         time.sleep(0.15)
@@ -52,6 +54,11 @@ def train(out, checkpoint, result, *callbacks, **options):
         json.dump({"losses": losses, "weights": weights.hexdigest()}, file)
 
 
+def step_of(path):
+    """The step of a checkpoint to start from, 0 for none."""
+    return int(path.rsplit("-", 1)[1]) if path else 0
+
+
 class TrainingTests(Workbench):
     def start(self, *arguments, **options):
         """Trains in a child that is forked: to load torch takes longer than to train."""
@@ -61,18 +68,36 @@ class TrainingTests(Workbench):
         return process
 
     def start_slowly(self, *arguments):
-        """Returns once the training has begun."""
-        reader, writer = FORK.Pipe(duplex=False)
+        """Returns once the training has begun, with the steps that it tells."""
+        steps, writer = FORK.Pipe(duplex=False)
         process = self.start(*arguments, Slowly(writer))
         writer.close()
+        return process, steps, self.next_step(process, steps)
+
+    def next_step(self, process, steps):
+        """The next that the training tells."""
         try:
-            began = reader.poll(120) and reader.recv()
+            if steps.poll(120):
+                return steps.recv()
         except EOFError:
-            began = None
-        if began != "ready":
-            self.finish(process)
-            self.fail("the training never began")
-        return process
+            pass
+        self.finish(process)
+        self.fail("the training tells no step")
+
+    def kill(self, process, steps, saves, seconds):
+        """Kills the training so many saves and seconds later. Returns the last step that it saved, 0 for none."""
+        saved = 0
+        for _ in range(saves):
+            saved = self.next_step(process, steps)
+        time.sleep(seconds)
+        process.kill()
+        process.join()
+        self.assertEqual(process.exitcode, -signal.SIGKILL, "the training ended before it was killed")
+        try:
+            while True:
+                saved = steps.recv()
+        except EOFError:
+            return saved
 
     def finish(self, process):
         process.join(300)
@@ -105,19 +130,22 @@ class TrainingTests(Workbench):
             [CAIRN, "watch", out, "--move", "--run", "sft", "--store", self.folder / "store"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.addCleanup(watch.kill)
-        kills, starts = (20 if LONG else 3), []
-        for _ in range(kills):
-            starts.append(self.resume(out))
-            process = self.start_slowly(out, starts[-1], result)
-            time.sleep(chance.uniform(0.1, 1.5))
-            process.kill()
-            process.join()
-            self.assertEqual(process.exitcode, -signal.SIGKILL, "the training ended before it was killed")
+        kills, starts, saved = (20 if LONG else 3), [], 0
+        for left in reversed(range(kills + 1)):
+            path = self.resume(out)
+            starts.append(step_of(path))
+            self.assertGreaterEqual(starts[-1], saved, "a start stepped back")
+            process, steps, begins = self.start_slowly(out, path, result)
+            self.assertEqual(begins, starts[-1])
+            if left == 0:
+                break
+            # The last kill meets a training that has saved, however slow the machine is.
+            saves = chance.randrange(1 if left == 1 else 0, 4)
+            saved = max(saved, self.kill(process, steps, saves, chance.uniform(0, 0.5)))
+            self.assertFalse(result.exists(), "the training came to its end before it was killed")
             # Jobs take a while to start again. In it the watch saves what is two seconds old, or is in the midst of that.
             time.sleep(chance.uniform(1.5, 4))
-        self.assertFalse(result.exists(), "the training came to its end before it was killed often enough")
-        starts.append(self.resume(out))
-        self.finish(self.start_slowly(out, starts[-1], result))
+        self.finish(process)
         self.await_step(STEPS)
         watch.send_signal(signal.SIGTERM)
         said, _ = watch.communicate(timeout=60)
@@ -125,10 +153,8 @@ class TrainingTests(Workbench):
         self.assertNotIn("failed", said)
 
         self.assertEqual(json.loads(result.read_text()), expected)
-        steps = [int(start.rsplit("-", 1)[1]) for start in starts if start]
-        self.assertEqual(steps, sorted(steps), "a start stepped back")
-        self.assertGreater(steps[-1], 0)
-        print(f"{kills} kills; started from {['scratch', *steps] if not starts[0] else steps}\n{said}", flush=True)
+        self.assertGreater(starts[-1], 0)
+        print(f"{kills} kills; started from {starts}\n{said}", flush=True)
 
 
 if __name__ == "__main__":
