@@ -249,10 +249,10 @@ class Store:
 
         A target has a `load_state_dict()`. `strict` and `map_location` (a device, a dictionary of devices, or a
         function of a storage and its device) are as in torch; without `map_location`, what is returned is where it
-        was, whatever torch's default device is. A module's tensors are read to where they lie, if they are just those that were saved and its state goes
-        through no code but torch's own; else that code is given a copy. `rank` says whose part is wanted of a state
-        that several saved. With `balanced`, each byte is read by one rank of the process `group` (None: torch's
-        default one) and sent to the others.
+        was, whatever torch's default device is. A module's tensors are read to where they lie, if they are just those
+        that were saved and its state goes through no code but torch's own; else that code is given a copy. `rank` says
+        whose part is wanted of a state that several saved. With `balanced`, each byte is read by one rank of the
+        process `group` (None: torch's default one) and sent to the others.
 
         Raises Mismatch, which names what is missing, unexpected, or of another shape, NotFound, and Usage, all
         before any module or optimizer of torch is changed; Damage, after which targets may hold anything. What a
